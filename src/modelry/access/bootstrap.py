@@ -1,0 +1,51 @@
+"""The first start: the operator `admin` and its credentials."""
+
+from dataclasses import dataclass
+
+from modelry.access import store
+from modelry.access.credentials import hash_password, new_access_token, new_password
+from modelry.access.store import UserRow
+from modelry.db import Session
+
+ADMIN = "admin"
+_ADMIN_TOKEN_NAME = "admin"  # noqa: S105 (a name, not a secret)
+_LOCAL_TOKEN_NAME = "local command line"  # noqa: S105
+
+
+@dataclass(frozen=True)
+class MadeCredentials:
+    """Credentials made just now, to be shown once; None where they were preset."""
+
+    password: str | None
+    token: str | None
+
+
+async def ensure_operator(
+    session: Session, password: str | None, token: str | None
+) -> tuple[UserRow, MadeCredentials | None]:
+    """The operator `admin`, made at the first start.
+
+    A preset `token` is made valid at every start, so that automation can set
+    it anew; a preset `password` counts at the first start only.
+    """
+    user = await store.user_by_name(session, ADMIN)
+    made = None
+    if user is None:
+        made_password = password or new_password()
+        made_token = token or new_access_token()
+        user = await store.add_operator(session, ADMIN, hash_password(made_password))
+        await store.replace_token(session, user.id, _ADMIN_TOKEN_NAME, made_token)
+        made = MadeCredentials(
+            password=None if password else made_password,
+            token=None if token else made_token,
+        )
+    elif token is not None:
+        await store.replace_token(session, user.id, _ADMIN_TOKEN_NAME, token)
+    return user, made
+
+
+async def renew_local_token(session: Session, user: UserRow) -> str:
+    """A fresh access token for the command line on this machine, in place of the last."""
+    token = new_access_token()
+    await store.replace_token(session, user.id, _LOCAL_TOKEN_NAME, token)
+    return token

@@ -1,0 +1,107 @@
+"""Rows of users, access tokens and API keys, and the queries on them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, String, delete, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from modelry.access.credentials import digest, new_id, new_owner_id
+from modelry.db import Numbered, Session
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class UserRow(Numbered):
+    __tablename__ = "users"
+
+    id: Mapped[str] = mapped_column(String(16), unique=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    operator: Mapped[bool]
+    password_hash: Mapped[str | None] = mapped_column(String(256))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class AccessTokenRow(Numbered):
+    __tablename__ = "access_tokens"
+
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    tail: Mapped[str] = mapped_column(String(4))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class KeyRow(Numbered):
+    """`services`: access paths or globs, NULL for every service of the owner."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    tail: Mapped[str] = mapped_column(String(4))
+    services: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    limits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_at: Mapped[datetime | None]
+
+
+async def user_by_name(session: Session, name: str) -> UserRow | None:
+    return (await session.scalars(select(UserRow).where(UserRow.name == name))).one_or_none()
+
+
+async def user_by_id(session: Session, id_: str) -> UserRow | None:
+    return (await session.scalars(select(UserRow).where(UserRow.id == id_))).one_or_none()
+
+
+async def user_by_token(session: Session, token: str) -> UserRow | None:
+    statement = (
+        select(UserRow)
+        .join(AccessTokenRow, AccessTokenRow.user_id == UserRow.id)
+        .where(AccessTokenRow.hash == digest(token))
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def add_operator(session: Session, name: str, password_hash: str) -> UserRow:
+    row = UserRow(id=new_owner_id(), name=name, operator=True, password_hash=password_hash)
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def replace_token(session: Session, user_id: str, name: str, token: str) -> None:
+    """Make `token` the user's only access token of that name."""
+    await session.execute(
+        delete(AccessTokenRow).where(AccessTokenRow.user_id == user_id, AccessTokenRow.name == name)
+    )
+    session.add(
+        AccessTokenRow(
+            id=new_id("tok"),
+            user_id=user_id,
+            name=name,
+            hash=digest(token),
+            tail=token[-4:],
+        )
+    )
+
+
+async def all_keys(session: Session) -> list[KeyRow]:
+    return list(await session.scalars(select(KeyRow).order_by(KeyRow.seq)))
+
+
+async def key_of(session: Session, user_id: str, key_id: str) -> KeyRow | None:
+    statement = select(KeyRow).where(KeyRow.id == key_id, KeyRow.user_id == user_id)
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def note_key_use(session: Session, last_used_at: dict[str, float]) -> None:
+    for key_id, seconds in last_used_at.items():
+        at = datetime.fromtimestamp(seconds, UTC)
+        await session.execute(update(KeyRow).where(KeyRow.id == key_id).values(last_used_at=at))

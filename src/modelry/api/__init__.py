@@ -1,0 +1,1 @@
+"""What the control plane serves: the management API to people, the feed to gateways."""

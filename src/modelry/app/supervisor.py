@@ -1,0 +1,238 @@
+"""`up`: starts gateway and control plane, keeps both running, and ends them in order.
+
+It knows what runs and what each reported, nothing of what they do. A child
+that ends unasked is started again. When `up` itself is killed, its children
+see their standard input end and go; replicas stay, and the next `up` adopts
+them.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from modelry.app.lifeline import ATTACHED, Boot, Report
+from modelry.errors import ModelryError, SettingsError
+from modelry.settings import ENV_PREFIX, Paths, Settings
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
+_START_TIMEOUT_S = 120.0
+_END_MARGIN_S = 10.0
+_SECRET_VARIABLES = (f"{ENV_PREFIX}ADMIN_PASSWORD", f"{ENV_PREFIX}ADMIN_TOKEN")
+
+
+class StartFailed(ModelryError):
+    """A part of Modelry did not start, for a reason of its own."""
+
+    code = "start_failed"
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the two parts reported once both were up."""
+
+    url: str
+    port: int
+    control: Report
+
+
+class _Child:
+    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+        self.name = name
+        self.process = process
+
+    async def end(self, timeout_s: float) -> None:
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.process.wait(), timeout_s)
+        except TimeoutError:
+            self.process.kill()
+            await self.process.wait()
+
+
+class Supervisor:
+    """`on_control` is called with each report of a control plane that has started."""
+
+    def __init__(self, settings: Settings, on_control: Callable[[Started], None]) -> None:
+        self._settings = settings
+        self._on_control = on_control
+        self._port = settings.port
+        self._lock = -1
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._children: dict[str, _Child] = {}
+
+    async def start(self) -> Started:
+        """Start both parts. Raises `SettingsError` or `StartFailed`, with nothing left running."""
+        self._settings.paths.prepare()
+        self._lock = _lock(self._settings.paths)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        try:
+            # The gateway first: a port that is taken ends the start before
+            # anything was touched.
+            gateway = await self._spawn("gateway")
+            self._port = gateway.port
+            return await self._start_control()
+        except ModelryError:
+            await self._end_children()
+            raise
+
+    async def run(self) -> None:
+        """Keep both parts running until asked to stop, then end them in order."""
+        keepers = [asyncio.create_task(self._keep(name)) for name in ("gateway", "control")]
+        await self._stopping.wait()
+        for keeper in keepers:
+            keeper.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+        await self._end_children()
+        self._settings.paths.local_login.unlink(missing_ok=True)
+        os.close(self._lock)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def _asked_to_stop(self) -> None:
+        if self._stopping.is_set():
+            self._forced.set()
+        self._stopping.set()
+
+    async def _end_children(self) -> None:
+        """The gateway drains first; the control plane then stops the replicas."""
+        patience_s = self._settings.drain_timeout_s + _END_MARGIN_S
+        for name in ("gateway", "control"):
+            child = self._children.pop(name, None)
+            if child is None:
+                continue
+            ending = asyncio.create_task(child.end(patience_s))
+            forced = asyncio.create_task(self._forced.wait())
+            await asyncio.wait((ending, forced), return_when=asyncio.FIRST_COMPLETED)
+            forced.cancel()
+            if not ending.done() and name == "gateway":
+                child.process.kill()
+            await ending
+
+    async def _keep(self, name: str) -> None:
+        """Start a part again whenever it ends."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            child = self._children.get(name)
+            if child is not None:
+                started = asyncio.get_running_loop().time()
+                code = await child.process.wait()
+                log.warning("the %s ended (%s); starting it again", name, _shown(code))
+                if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
+                    pause_s = _FIRST_PAUSE_S
+                del self._children[name]
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            try:
+                if name == "gateway":
+                    await self._spawn("gateway")
+                else:
+                    await self._start_control()
+            except ModelryError as error:
+                log.warning("the %s did not start: %s", name, error.message)
+
+    async def _start_control(self) -> Started:
+        report = await self._spawn("control")
+        host = self._settings.host
+        # Where it listens everywhere, this machine reaches it over loopback.
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+        started = Started(f"http://{host}:{self._port}", self._port, report)
+        self._on_control(started)
+        return started
+
+    async def _spawn(self, name: str) -> Report:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            f"modelry.app.{name}",
+            ATTACHED,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=self._environment(),
+            start_new_session=True,
+        )
+        child = _Child(name, process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._children[name] = child
+        try:
+            process.stdin.write(msgspec.json.encode(self._boot()) + b"\n")
+            await process.stdin.drain()
+            line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
+            report = msgspec.json.decode(line, type=Report)
+        except (OSError, TimeoutError, msgspec.DecodeError):
+            report = Report(exit_code=1)
+        except asyncio.CancelledError:
+            self._children.setdefault(name, child)
+            raise
+        if report.exit_code:
+            del self._children[name]
+            await child.end(_END_MARGIN_S)
+            raise _failure(name, report, self._settings.paths)
+        return report
+
+    def _boot(self) -> Boot:
+        password, token = self._settings.admin_password, self._settings.admin_token
+        return Boot(
+            admin_password=password.get_secret_value() if password else None,
+            admin_token=token.get_secret_value() if token else None,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """This environment with the settings as `up` resolved them, and without secrets."""
+        environment = {
+            name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES
+        }
+        resolved = self._settings.model_dump(
+            mode="json", exclude={"admin_password", "admin_token"}, exclude_none=True
+        )
+        resolved["port"] = self._port
+        for name, value in resolved.items():
+            environment[f"{ENV_PREFIX}{name.upper()}"] = str(value)
+        return environment
+
+
+def _lock(paths: Paths) -> int:
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 32).decode("ascii", "replace").strip()
+        os.close(descriptor)
+        who = f" (process {holder})" if holder else ""
+        raise SettingsError(
+            f"a Modelry already runs on {paths.data}{who}",
+            hint="use that one, or choose another data directory with --data-dir",
+            param="data_dir",
+        ) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _failure(name: str, report: Report, paths: Paths) -> ModelryError:
+    if report.exit_code == 2:
+        return SettingsError(report.message, hint=report.hint)
+    message = report.message or "it ended without a word"
+    hint = report.hint or f"{paths.logs / f'{name}.log'} has more"
+    return StartFailed(f"the {name} did not start: {message}", hint=hint)
+
+
+def _shown(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"status {code}"

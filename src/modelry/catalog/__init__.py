@@ -1,0 +1,1 @@
+"""The catalogue: model cards, where their weights come from, and the weights store."""

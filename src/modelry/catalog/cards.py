@@ -1,0 +1,97 @@
+"""Model cards: what a model is and where its weights come from.
+
+A card is a YAML file. Those that ship with Modelry lie in `cards/`; an
+operator's folder (`models_dir`) adds to them and overrides by id.
+"""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from modelry.catalog.sources import Source, parse_source
+from modelry.errors import InvalidRequest, SettingsError
+
+Task = Literal["chat", "completion", "embedding", "rerank", "image", "speech", "transcription"]
+
+_SHIPPED = Path(__file__).parent / "cards"
+_ID = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+
+
+def _check_source(text: str) -> str:
+    try:
+        parse_source(text)
+    except InvalidRequest as error:
+        raise ValueError(error.message) from None
+    return text
+
+
+def _check_id(text: str) -> str:
+    if not _ID.match(text):
+        raise ValueError("must be a-z, 0-9, '.' and '-', 64 characters at most")
+    return text
+
+
+class Variant(BaseModel):
+    """One form of a model's weights. Size and digest are pinned where they are known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    format: Literal["gguf"]
+    source: Annotated[str, AfterValidator(_check_source)]
+    size_bytes: int | None = Field(None, gt=0)
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+
+    @cached_property
+    def parsed_source(self) -> Source:
+        return parse_source(self.source)
+
+
+class ModelCard(BaseModel):
+    """A model on offer. `context_tokens`: the longest context it was trained with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Annotated[str, AfterValidator(_check_id)]
+    name: str
+    provider: str
+    licence: str
+    homepage: str | None = None
+    description: str
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    parameters: int | None = Field(None, gt=0)
+    context_tokens: int | None = Field(None, gt=0)
+    variants: tuple[Variant, ...] = Field(min_length=1)
+
+    @property
+    def default_variant(self) -> Variant:
+        return self.variants[0]
+
+
+def load_cards(folder: Path | None = None) -> dict[str, ModelCard]:
+    """Every card by id, the operator's last. Raises `SettingsError` that names a bad file."""
+    cards: dict[str, ModelCard] = {}
+    folders = [_SHIPPED] if folder is None else [_SHIPPED, folder]
+    for place in folders:
+        if not place.is_dir():
+            raise SettingsError(f"MODELRY_MODELS_DIR: {place} is no folder", param="models_dir")
+        for file in sorted(place.glob("*.yaml")):
+            card = _load(file)
+            cards[card.id] = card
+    return cards
+
+
+def _load(file: Path) -> ModelCard:
+    try:
+        return ModelCard.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the card"
+        reason = f"{place}: {first['msg']}"
+    raise SettingsError(f"model card {file} is not usable: {reason}", param="models_dir")

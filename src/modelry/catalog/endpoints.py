@@ -1,0 +1,101 @@
+"""`/models` of the management API."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelry.access.authenticator import Authenticator, Principal
+from modelry.catalog.cards import ModelCard, Task, Variant
+from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model
+from modelry.catalog.fetches import Fetches, Fetching
+from modelry.catalog.weights import Weights
+from modelry.db import Database, Page
+
+
+class NewModel(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+    source: str = Field(max_length=1000)
+    tasks: tuple[Task, ...] = Field(DEFAULT_TASKS, min_length=1)
+
+
+class VariantView(BaseModel):
+    name: str
+    format: str
+    source: str
+    size_bytes: int | None
+    sha256: str | None
+    weights: Literal["absent", "fetching", "here"]
+
+
+class ModelView(BaseModel):
+    id: str
+    name: str
+    provider: str | None
+    licence: str | None
+    homepage: str | None
+    description: str | None
+    tasks: tuple[str, ...]
+    parameters: int | None
+    context_tokens: int | None
+    owner: str | None = Field(description="Owner id of an own model, null in the catalogue.")
+    variants: list[VariantView]
+
+
+def _variant_view(variant: Variant, fetches: Fetches) -> VariantView:
+    state = fetches.state(variant)
+    here = isinstance(state, Weights)
+    return VariantView(
+        name=variant.name,
+        format=variant.format,
+        source=variant.source,
+        size_bytes=state.size_bytes if isinstance(state, Weights) else variant.size_bytes,
+        sha256=state.sha256 if isinstance(state, Weights) else variant.sha256,
+        weights="here" if here else "fetching" if isinstance(state, Fetching) else "absent",
+    )
+
+
+def model_view(model: Model, fetches: Fetches) -> ModelView:
+    card: ModelCard = model.card
+    return ModelView(
+        id=card.id,
+        name=card.name,
+        provider=card.provider or None,
+        licence=card.licence or None,
+        homepage=card.homepage,
+        description=card.description or None,
+        tasks=card.tasks,
+        parameters=card.parameters,
+        context_tokens=card.context_tokens,
+        owner=model.owner_id,
+        variants=[_variant_view(variant, fetches) for variant in card.variants],
+    )
+
+
+def router(
+    db: Database, authenticator: Authenticator, catalog: Catalog, fetches: Fetches
+) -> APIRouter:
+    routes = APIRouter(tags=["models"])
+    Caller = Annotated[Principal, Depends(authenticator.principal)]
+
+    @routes.get("/models")
+    async def list_models(caller: Caller) -> Page[ModelView]:
+        async with db.begin() as session:
+            models = await catalog.list(session, caller)
+        return Page(data=[model_view(model, fetches) for model in models])
+
+    @routes.post("/models", status_code=201)
+    async def create_model(caller: Caller, body: NewModel) -> ModelView:
+        async with db.begin() as session:
+            model = await catalog.register(session, caller, body.name, body.source, body.tasks)
+        return model_view(model, fetches)
+
+    @routes.get("/models/{model_id}")
+    async def get_model(caller: Caller, model_id: str) -> ModelView:
+        async with db.begin() as session:
+            model = await catalog.get(session, caller, model_id)
+        return model_view(model, fetches)
+
+    return routes

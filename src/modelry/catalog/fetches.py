@@ -1,0 +1,109 @@
+"""The fetches under way: one a variant, whoever asks for it."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from modelry.catalog.cards import Variant
+from modelry.catalog.fetch import Cancelled, Progress, fetch
+from modelry.catalog.package_index import IndexSettings, read_index_settings
+from modelry.catalog.weights import Weights, WeightsStore
+from modelry.errors import FetchError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Not here, and nobody fetches them."""
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """`total_bytes` is 0 while it is not known."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class FetchFailed:
+    message: str
+    hint: str | None = None
+
+
+WeightsState: TypeAlias = Absent | Fetching | FetchFailed | Weights
+
+
+def machine_index_settings() -> IndexSettings:
+    return read_index_settings(os.environ, Path.home())
+
+
+class Fetches:
+    """`on_change` is called whenever a fetch ended, well or not."""
+
+    def __init__(
+        self,
+        store: WeightsStore,
+        read_settings: Callable[[], IndexSettings] = machine_index_settings,
+    ) -> None:
+        self._store = store
+        self._read_settings = read_settings
+        self._running: dict[Variant, tuple[Progress, asyncio.Task[None]]] = {}
+        self._failed: dict[Variant, FetchFailed] = {}
+        self.on_change: Callable[[], None] = lambda: None
+
+    def state(self, variant: Variant) -> WeightsState:
+        running = self._running.get(variant)
+        if running is not None:
+            return Fetching(running[0].done_bytes, running[0].total_bytes)
+        failed = self._failed.get(variant)
+        if failed is not None:
+            return failed
+        return self._store.find(variant) or Absent()
+
+    def ensure(self, variant: Variant) -> None:
+        """Begin to fetch, unless the weights are here, on their way, or failed to come."""
+        if isinstance(self.state(variant), Absent):
+            progress = Progress()
+            task = asyncio.create_task(self._run(variant, progress))
+            self._running[variant] = (progress, task)
+
+    def forget_failure(self, variant: Variant) -> None:
+        """Let the next `ensure` try again."""
+        self._failed.pop(variant, None)
+
+    def cancel(self, variant: Variant) -> None:
+        """Stop a fetch that nobody wants any more; what it has so far is kept."""
+        running = self._running.get(variant)
+        if running is not None:
+            running[0].cancel.set()
+
+    def running(self) -> list[Variant]:
+        return list(self._running)
+
+    async def close(self) -> None:
+        for progress, _ in self._running.values():
+            progress.cancel.set()
+        tasks = [task for _, task in self._running.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self, variant: Variant, progress: Progress) -> None:
+        try:
+            await asyncio.to_thread(fetch, variant, self._store, progress, self._read_settings)
+        except FetchError as error:
+            self._failed[variant] = FetchFailed(error.message, error.hint)
+        except Cancelled:
+            log.info("fetch of %s stopped", variant.source)
+        except Exception:
+            log.exception("fetch of %s", variant.source)
+            self._failed[variant] = FetchFailed(
+                "the fetch failed for a reason of its own; the control plane's log has it"
+            )
+        finally:
+            del self._running[variant]
+            self.on_change()

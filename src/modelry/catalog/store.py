@@ -1,0 +1,38 @@
+"""Rows of own models: registered by a user, visible to their owner."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, or_, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from modelry.db import Numbered, Session
+
+
+class ModelRow(Numbered):
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("user_id", "name"),)
+
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(1000))
+    tasks: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=lambda: datetime.now(UTC))
+
+
+async def own_models(session: Session, user_id: str) -> list[ModelRow]:
+    statement = select(ModelRow).where(ModelRow.user_id == user_id).order_by(ModelRow.seq)
+    return list(await session.scalars(statement))
+
+
+async def own_model(session: Session, user_id: str, reference: str) -> ModelRow | None:
+    """The user's model of that id or name."""
+    statement = select(ModelRow).where(
+        ModelRow.user_id == user_id,
+        or_(ModelRow.id == reference, ModelRow.name == reference),
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def model_by_id(session: Session, id_: str) -> ModelRow | None:
+    return (await session.scalars(select(ModelRow).where(ModelRow.id == id_))).one_or_none()

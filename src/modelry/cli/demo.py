@@ -1,0 +1,52 @@
+"""`up --demo`: the embedded chat model as service `demo`, a key, and a line to paste."""
+
+from rich.markup import escape
+
+from modelry.cli.output import err, out
+from modelry.cli.progress import await_running
+from modelry.client import ApiError, Client, Json
+
+MODEL = "smollm2-135m-instruct"
+NAME = "demo"
+
+
+def run_demo(url: str, token: str) -> None:
+    """Bring the demo service to run and print how to call it. Raises `ModelryError`."""
+    with Client(url, token) as client:
+        err.print(f"\nDeploying {MODEL} as [bold]{NAME}[/]:")
+        service = _ensure_service(client)
+        service = await_running(client, service["id"])
+        key = _fresh_key(client)
+        curl = _example(client)
+    out.print(f"\n  access path  [bold]{escape(service['access_path'])}[/]", soft_wrap=True)
+    out.print(f"  API key      {escape(key)}", soft_wrap=True)
+    out.print("\nTry it:\n")
+    # Printed plainly: it is there to be pasted.
+    print(curl.replace("$MODELRY_API_KEY", key), flush=True)
+
+
+def _ensure_service(client: Client) -> Json:
+    """The service `demo`: as it is if it runs or is on its way, started or made otherwise."""
+    try:
+        service = client.get(f"/services/{NAME}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return client.post("/services", {"name": NAME, "model": MODEL})
+    if service["status"]["state"] in ("stopped", "failed"):
+        return client.post(f"/services/{NAME}/start")
+    return service
+
+
+def _fresh_key(client: Client) -> str:
+    """A new key. Those of earlier starts that nobody ever used make way."""
+    for key in client.list("/keys"):
+        if key["name"] == NAME and key["last_used_at"] is None:
+            client.delete(f"/keys/{key['id']}")
+    return str(client.post("/keys", {"name": NAME})["key"])
+
+
+def _example(client: Client) -> str:
+    found = client.list(f"/services/{NAME}/examples")
+    chosen = [each for each in found if each["language"] == "curl" and not each["streaming"]]
+    return str(chosen[0]["code"])

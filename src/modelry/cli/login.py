@@ -1,0 +1,68 @@
+"""Which Modelry the command line talks to, and as whom.
+
+In this order: `MODELRY_URL` and `MODELRY_TOKEN`; what `modelry login` stored;
+the instance that `modelry up` started on this machine, for this account.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from modelry.client import Client
+from modelry.errors import ModelryError
+from modelry.settings import load_settings
+
+
+class NotSignedIn(ModelryError):
+    """There is no address or no token to use."""
+
+    status, code = 401, "not_signed_in"
+
+
+@dataclass(frozen=True)
+class Login:
+    url: str
+    token: str
+
+
+def stored_login_file() -> Path:
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "modelry" / "login.json"
+
+
+def write_login(file: Path, login: Login) -> None:
+    """Store it for this account alone."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = file.with_name(file.name + ".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as out:
+        json.dump(asdict(login), out)
+    draft.replace(file)
+
+
+def read_login(file: Path) -> Login | None:
+    try:
+        data = json.loads(file.read_text())
+        return Login(str(data["url"]), str(data["token"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def current_login() -> Login:
+    """Raises `NotSignedIn`."""
+    url, token = os.environ.get("MODELRY_URL"), os.environ.get("MODELRY_TOKEN")
+    if url and token:
+        return Login(url, token)
+    found = read_login(stored_login_file()) or read_login(load_settings().paths.local_login)
+    if found is not None:
+        return Login(url or found.url, token or found.token)
+    raise NotSignedIn(
+        "no Modelry runs here, and you are not signed in to one",
+        hint="start one with `modelry up`, or sign in with `modelry login URL`",
+    )
+
+
+def open_client() -> Client:
+    login = current_login()
+    return Client(login.url, login.token)

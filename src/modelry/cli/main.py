@@ -1,0 +1,47 @@
+"""`modelry`: every command, in the order a newcomer meets them."""
+
+import typer
+
+from modelry import __version__
+from modelry.cli import keys, models, services, session, up
+from modelry.cli.output import shown_errors
+
+app = typer.Typer(
+    name="modelry",
+    help="Turn a model into a callable service: deploy once, call it with any OpenAI client.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Options of `modelry` itself."""
+
+
+up.register(app)
+services.register(app)
+models.register(app)
+session.register(app)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    with shown_errors():
+        app()
+
+
+if __name__ == "__main__":
+    main()

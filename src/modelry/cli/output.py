@@ -1,0 +1,106 @@
+"""How the command line writes: tables for people, JSON for programs, errors in one line."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from modelry.errors import ModelryError, SettingsError
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+STATE_STYLES = {
+    "running": "green",
+    "ready": "green",
+    "failed": "red",
+    "stopped": "dim",
+    "deleting": "dim",
+}
+
+
+@contextmanager
+def shown_errors() -> Iterator[None]:
+    """Turn an expected error into one line with its hint and an exit status."""
+    try:
+        yield
+    except ModelryError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough.
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+def fail(error: ModelryError) -> None:
+    """Print the error and exit: 2 for a setting that is wrong, 1 otherwise."""
+    print_error(error)
+    raise typer.Exit(2 if isinstance(error, SettingsError) else 1)
+
+
+def print_error(error: ModelryError) -> None:
+    """One line: what went wrong, and the next step."""
+    hint = f" ({error.hint})" if error.hint else ""
+    err.print(f"[red]error:[/] {escape(error.message + hint)}", soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    empty: str,
+    *,
+    as_json: Any,
+    json_flag: bool,
+) -> None:
+    """`as_json` if `json_flag`, a table otherwise; `empty` where there is no row."""
+    if json_flag:
+        print_json(as_json)
+        return
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+
+
+def state_text(state: str) -> str:
+    style = STATE_STYLES.get(state, "yellow")
+    return f"[{style}]{escape(state)}[/]"
+
+
+def when(text: str | None) -> str:
+    """A time of the API in this machine's zone."""
+    if text is None:
+        return "-"
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(number: int | None) -> str:
+    """Bytes in a unit that people read."""
+    if number is None:
+        return "-"
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

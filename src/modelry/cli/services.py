@@ -1,0 +1,257 @@
+"""Commands on services: deploy, list, show, logs, start, stop, delete, chat."""
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from modelry.cli.login import open_client
+from modelry.cli.output import (
+    AsJson,
+    err,
+    out,
+    print_json,
+    print_table,
+    shown_errors,
+    size,
+    state_text,
+    when,
+)
+from modelry.cli.progress import await_running
+from modelry.client import Client, Json
+
+Name = Annotated[str, typer.Argument(help="The service's name, or its id.", show_default=False)]
+_CHAT_KEY_LIFE = timedelta(hours=12)
+
+
+def register(app: typer.Typer) -> None:
+    for command in (deploy, list_services, show, logs, start, stop, delete, chat):
+        name = "list" if command is list_services else command.__name__
+        app.command(name)(command)
+
+
+def deploy(
+    model: Annotated[str, typer.Argument(help="A model of `modelry models`.")],
+    name: Annotated[
+        str | None, typer.Option(help="The service's name; by default made from the model's.")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(min=1, help="How many replicas run.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="Requests a replica works on at a time.")
+    ] = None,
+    context_tokens: Annotated[
+        int | None, typer.Option(min=64, help="Tokens one request may use.")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it runs.")] = True,
+    json_flag: AsJson = False,
+) -> None:
+    """Make a model callable: create a service and wait until it runs."""
+    with shown_errors(), open_client() as client:
+        service = client.post(
+            "/services",
+            {
+                "name": name or _name_from(model),
+                "model": model,
+                "replicas": {"min": replicas, "max": replicas} if replicas else None,
+                "slots": slots,
+                "context_tokens": context_tokens,
+            },
+        )
+        if wait:
+            service = await_running(client, service["id"])
+        if json_flag:
+            print_json(service)
+        else:
+            out.print(f"[bold]{escape(service['access_path'])}[/]", soft_wrap=True)
+            err.print(f"  try it: modelry chat {service['name']}", soft_wrap=True)
+
+
+def list_services(json_flag: AsJson = False) -> None:
+    """List your services."""
+    with shown_errors(), open_client() as client:
+        services = client.list("/services")
+    rows = [
+        [
+            escape(service["name"]),
+            state_text(service["status"]["state"]),
+            escape(service["access_path"]),
+            escape(service["model"]),
+            _replicas(service),
+        ]
+        for service in services
+    ]
+    print_table(
+        ["NAME", "STATE", "ACCESS PATH", "MODEL", "REPLICAS"],
+        rows,
+        "You have no services yet. `modelry deploy MODEL` makes one.",
+        as_json=services,
+        json_flag=json_flag,
+    )
+
+
+def show(name: Name, json_flag: AsJson = False) -> None:
+    """Show a service: its state and why, its replicas and latest events."""
+    with shown_errors(), open_client() as client:
+        service = client.get(f"/services/{name}")
+        events = client.list(f"/services/{name}/events")[-10:]
+    if json_flag:
+        print_json(service)
+        return
+    status, spec = service["status"], service["spec"]
+    out.print(f"[bold]{escape(service['name'])}[/]  {state_text(status['state'])}")
+    out.print(f"  {escape(status['message'])}", soft_wrap=True)
+    facts = {
+        "access path": service["access_path"],
+        "id": service["id"],
+        "model": service["model"],
+        "tasks": ", ".join(service["tasks"]),
+        "engine": spec["engine"],
+        "slots": f"{spec['slots']} of {spec['context_tokens']} tokens",
+        "revision": str(service["revision"]),
+        "created": when(service["created_at"]),
+    }
+    for label, value in facts.items():
+        out.print(f"  [dim]{label:<12}[/] {escape(value)}", soft_wrap=True)
+    for replica in status["replicas"]:
+        memory = size(replica["memory_bytes"])
+        where = replica["node"] or "-"
+        line = f"  {replica['id']}  {state_text(replica['state'])}  {escape(where)}  {memory}"
+        out.print(line, soft_wrap=True)
+    out.print()
+    for event in events:
+        who = f" {event['replica']}" if event["replica"] else ""
+        line = f"  [dim]{when(event['at'])}[/]{who} {state_text(event['state'])} "
+        out.print(line + escape(event["message"]), soft_wrap=True)
+
+
+def logs(
+    name: Name,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    replica: Annotated[str | None, typer.Option(help="One replica's; else the newest's.")] = None,
+    tail: Annotated[int, typer.Option(min=0, max=10_000, help="How many lines back.")] = 200,
+) -> None:
+    """Print a service's log."""
+    with shown_errors(), open_client() as client:
+        path = f"/services/{name}/logs"
+        for line in client.lines(path, follow=follow, replica=replica, tail=tail):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+
+def start(
+    name: Name,
+    wait: Annotated[bool, typer.Option(help="Wait until it runs.")] = True,
+    json_flag: AsJson = False,
+) -> None:
+    """Start a stopped or failed service."""
+    with shown_errors(), open_client() as client:
+        service = client.post(f"/services/{name}/start")
+        if wait:
+            service = await_running(client, service["id"])
+        _print_done(service, "runs" if wait else "is starting", json_flag)
+
+
+def stop(name: Name, json_flag: AsJson = False) -> None:
+    """Stop a service: its requests finish, its replicas end, its name and keys stay."""
+    with shown_errors(), open_client() as client:
+        _print_done(client.post(f"/services/{name}/stop"), "is stopped", json_flag)
+
+
+def delete(
+    name: Name,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    json_flag: AsJson = False,
+) -> None:
+    """Delete a service: its requests finish, then it is gone."""
+    with shown_errors(), open_client() as client:
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Delete service {name}?", abort=True, err=True)
+        _print_done(client.delete(f"/services/{name}"), "is being deleted", json_flag)
+
+
+def chat(
+    name: Name,
+    message: Annotated[
+        str | None, typer.Argument(help="One message; without it, a conversation.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+) -> None:
+    """Chat with a service; its answer streams into the terminal."""
+    with shown_errors(), open_client() as client:
+        service = client.get(f"/services/{name}")
+        options: Json = {"model": service["access_path"]}
+        if temperature is not None:
+            options["temperature"] = temperature
+        if max_tokens is not None:
+            options["max_tokens"] = max_tokens
+        messages: list[Json] = [] if system is None else [{"role": "system", "content": system}]
+        key_id, key = _chat_key(client, service)
+        try:
+            if message is not None:
+                _turn(client, key, options, messages, message)
+                return
+            err.print(f"[dim]{escape(service['access_path'])} - an empty line or ^D ends.[/]")
+            while question := _ask():
+                _turn(client, key, options, messages, question)
+        finally:
+            if key_id is not None:
+                client.delete(f"/keys/{key_id}")
+
+
+def _ask() -> str:
+    if sys.stdin.isatty():
+        err.print("[bold]>[/] ", end="")
+    return sys.stdin.readline().strip()
+
+
+def _turn(client: Client, key: str, options: Json, messages: list[Json], question: str) -> None:
+    messages.append({"role": "user", "content": question})
+    answer = ""
+    for chunk in client.chat(key, {**options, "messages": messages}):
+        for choice in chunk.get("choices", ()):
+            text = choice["delta"].get("content") or ""
+            answer += text
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    sys.stdout.write("\n")
+    messages.append({"role": "assistant", "content": answer})
+
+
+def _chat_key(client: Client, service: Json) -> tuple[str | None, str]:
+    """The caller's own key, or one made for this conversation, with its id."""
+    own = os.environ.get("MODELRY_API_KEY")
+    if own:
+        return None, own
+    until = datetime.now(UTC) + _CHAT_KEY_LIFE
+    made = client.post(
+        "/keys",
+        {
+            "name": f"modelry chat {service['name']}",
+            "services": [service["access_path"]],
+            "expires_at": until.isoformat(),
+        },
+    )
+    return made["id"], made["key"]
+
+
+def _name_from(model: str) -> str:
+    """A service name that a model's id suggests: `smollm2-135m-instruct` as it is."""
+    kept = "".join(letter if letter.isalnum() else "-" for letter in model.lower())
+    return kept.strip("-")[:64]
+
+
+def _replicas(service: Json) -> str:
+    states = [replica["state"] for replica in service["status"]["replicas"]]
+    return f"{states.count('ready')}/{service['spec']['replicas']['min']}"
+
+
+def _print_done(service: Json, what: str, json_flag: bool) -> None:
+    if json_flag:
+        print_json(service)
+    else:
+        out.print(f"{escape(service['name'])} {what}")

@@ -1,0 +1,98 @@
+"""`modelry up`: everything on this machine, in the foreground, until it is told to stop."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from modelry import __version__
+from modelry.app.supervisor import Started, Supervisor
+from modelry.cli.demo import run_demo
+from modelry.cli.login import Login, write_login
+from modelry.cli.output import err, out, print_error, shown_errors
+from modelry.errors import ModelryError
+from modelry.settings import Settings, load_settings
+
+
+def register(app: typer.Typer) -> None:
+    app.command("up")(up)
+    app.command("gateway", hidden=True)(gateway)
+    app.command("control", hidden=True)(control)
+
+
+def up(
+    demo: Annotated[bool, typer.Option("--demo", help="Deploy the embedded chat model.")] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [127.0.0.1]")] = None,
+    port: Annotated[str | None, typer.Option(help="Port to listen on.  [8080]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where everything is kept.  [~/.modelry]")
+    ] = None,
+    keep_replicas: Annotated[
+        bool, typer.Option("--keep-replicas", help="Leave replicas running at the end.")
+    ] = False,
+) -> None:
+    """Start Modelry on this machine. Every option is also a MODELRY_… variable."""
+    with shown_errors():
+        settings = load_settings(
+            host=host, port=port, data_dir=data_dir, keep_replicas=keep_replicas or None
+        )
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        asyncio.run(_up(settings, demo=demo))
+
+
+def gateway() -> None:
+    """Run one gateway by hand, configured by MODELRY_… variables."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "modelry.app.gateway"])  # noqa: S606
+
+
+def control() -> None:
+    """Run the control plane by hand, configured by MODELRY_… variables."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "modelry.app.control"])  # noqa: S606
+
+
+async def _up(settings: Settings, *, demo: bool) -> None:
+    def control_started(started: Started) -> None:
+        token = started.control.local_token
+        if token is not None:
+            write_login(settings.paths.local_login, Login(started.url, token))
+
+    supervisor = Supervisor(settings, control_started)
+    started = await supervisor.start()
+    _greet(settings, started)
+    if demo:
+        # In a thread of its own: it speaks HTTP like any other client, and
+        # dies with the process when that is told to stop.
+        url, token = started.url, started.control.local_token or ""
+        threading.Thread(target=_demo, args=(url, token), daemon=True).start()
+    await supervisor.run()
+
+
+def _demo(url: str, token: str) -> None:
+    try:
+        run_demo(url, token)
+    except ModelryError as error:
+        # It ends the demonstration, not Modelry.
+        print_error(error)
+
+
+def _greet(settings: Settings, started: Started) -> None:
+    base = settings.public_url or started.url
+    out.print(f"[bold]Modelry {__version__}[/]")
+    out.print(f"  console  {base}/", soft_wrap=True)
+    out.print(f"  API      {base}/v1", soft_wrap=True)
+    out.print(f"  data     {escape(str(settings.paths.data))}", soft_wrap=True)
+    made = started.control
+    if made.password or made.token:
+        out.print("\nThe operator's credentials. They are shown this once; keep them now.")
+        out.print("  user          admin")
+        if made.password:
+            out.print(f"  password      {escape(made.password)}", soft_wrap=True)
+        if made.token:
+            out.print(f"  access token  {escape(made.token)}", soft_wrap=True)
+    err.print("\n[dim]^C stops it.[/]")

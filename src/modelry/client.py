@@ -1,0 +1,140 @@
+"""Modelry's own HTTP client: the management API and chat, for the command line.
+
+It knows the contract and nothing of the parts behind it.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import httpx2
+
+from modelry.errors import ModelryError
+
+Json: TypeAlias = dict[str, Any]
+
+_TIMEOUT = httpx2.Timeout(30.0, connect=5.0)
+
+
+class ApiError(ModelryError):
+    """What the server refused, in its own words."""
+
+
+class Unreachable(ModelryError):
+    """Nothing answers at the address."""
+
+    status, code = 503, "unreachable"
+
+
+class Client:
+    """Talks to one Modelry. `token` is an access token; use it as a context manager."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT)
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> Json:
+        return self._call("GET", path, params=_given(params))
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
+        return self._call("POST", path, json=None if body is None else _given(body))
+
+    def delete(self, path: str) -> Json:
+        return self._call("DELETE", path)
+
+    def list(self, path: str) -> list[Json]:
+        """Every row of a list, page after page."""
+        rows: list[Json] = []
+        cursor: str | None = None
+        while True:
+            page = self.get(path, cursor=cursor)
+            rows += page["data"]
+            cursor = page.get("next")
+            if cursor is None:
+                return rows
+
+    def lines(self, path: str, **params: Any) -> Iterator[str]:
+        """A plain-text answer, line by line as it comes."""
+        with self._stream("GET", path, params=_given(params), timeout=None) as response:
+            yield from response.iter_lines()
+
+    def chat(self, key: str, body: Mapping[str, Any]) -> Iterator[Json]:
+        """The chunks of a streamed chat completion. Raises `ApiError`, also in mid-stream."""
+        headers = {"authorization": f"Bearer {key}"}
+        body = {**body, "stream": True}
+        with self._stream(
+            "POST", "/v1/chat/completions", json=body, headers=headers, timeout=None
+        ) as response:
+            for line in response.iter_lines():
+                data = line.removeprefix("data: ")
+                if data == line or data == "[DONE]":
+                    continue
+                chunk: Json = json.loads(data)
+                if "error" in chunk:
+                    raise _refusal(502, chunk)
+                yield chunk
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **options: Any) -> Iterator[httpx2.Response]:
+        try:
+            with self._http.stream(method, _full(path), **options) as response:
+                if response.is_error:
+                    response.read()
+                    raise _refusal(response.status_code, _parsed(response))
+                yield response
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _call(self, method: str, path: str, **options: Any) -> Json:
+        try:
+            response = self._http.request(method, _full(path), **options)
+        except httpx2.HTTPError as error:
+            raise self._unreachable(error) from None
+        if response.is_error:
+            raise _refusal(response.status_code, _parsed(response))
+        return _parsed(response) if response.content else {}
+
+    def _unreachable(self, error: httpx2.HTTPError) -> Unreachable:
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return Unreachable(
+                f"nothing answers at {self.url}",
+                hint="start Modelry with `modelry up`, or sign in elsewhere with `modelry login`",
+            )
+        reason = str(error) or type(error).__name__
+        return Unreachable(f"the connection to {self.url} broke off: {reason}")
+
+
+def _full(path: str) -> str:
+    return path if path.startswith("/v1/") else f"/api/v1{path}"
+
+
+def _given(values: Mapping[str, Any]) -> Json:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _parsed(response: httpx2.Response) -> Json:
+    try:
+        value = response.json()
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}
+
+
+def _refusal(status: int, body: Json) -> ApiError:
+    error = body.get("error")
+    if not isinstance(error, dict):
+        return ApiError(f"the server answered {status} without a reason", status=status)
+    return ApiError(
+        str(error.get("message") or f"the server answered {status}"),
+        hint=error.get("hint"),
+        code=error.get("code"),
+        status=status,
+    )

@@ -1,0 +1,19 @@
+"""The database: one async engine, one declarative base, migrations, and pages of rows.
+
+It knows no table: each package declares its own in its `store.py`.
+"""
+
+from modelry.db.database import Base, Database, Session, UtcDateTime
+from modelry.db.pages import Numbered, Page, PageParams, PageQuery, page
+
+__all__ = [
+    "Base",
+    "Database",
+    "Numbered",
+    "Page",
+    "PageParams",
+    "PageQuery",
+    "Session",
+    "UtcDateTime",
+    "page",
+]

@@ -1,0 +1,62 @@
+"""Pages of rows for every list of the management API: `{"data": [...], "next": cursor}`."""
+
+from collections.abc import Sequence
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+from sqlalchemy import Select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from modelry.db.database import Base, Session
+from modelry.errors import InvalidRequest
+
+Item = TypeVar("Item")
+
+
+class Numbered(Base):
+    """A table that can be listed: `seq` counts up in the order of creation."""
+
+    __abstract__ = True
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True, sort_order=-1)
+
+
+NumberedRow = TypeVar("NumberedRow", bound=Numbered)
+
+
+class Page(BaseModel, Generic[Item]):
+    data: list[Item]
+    next: str | None = None
+
+
+class PageQuery(BaseModel):
+    """The two query parameters of every list."""
+
+    limit: int = Field(100, ge=1, le=1000, description="How many rows at most.")
+    cursor: str | None = Field(None, description="`next` of the page before.")
+
+
+PageParams = Annotated[PageQuery, Query()]
+
+
+async def page(
+    session: Session,
+    statement: Select[NumberedRow],
+    table: type[NumberedRow],
+    query: PageQuery,
+) -> tuple[Sequence[NumberedRow], str | None]:
+    """The rows of `table` that follow `query.cursor`, oldest first, and the next cursor.
+
+    Raises `InvalidRequest` for a cursor that no list gave.
+    """
+    statement = statement.order_by(table.seq).limit(query.limit + 1)
+    if query.cursor is not None:
+        if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 19):
+            raise InvalidRequest("cursor is not one that a list gave", param="cursor")
+        statement = statement.where(table.seq > int(query.cursor))
+    rows = (await session.scalars(statement)).all()
+    if len(rows) <= query.limit:
+        return rows, None
+    rows = rows[: query.limit]
+    return rows, str(rows[-1].seq)

@@ -1,0 +1,81 @@
+"""The contract of an engine.
+
+An engine says what it can run and how; it starts nothing itself. Its process
+speaks OpenAI-style HTTP on the private address that the executor gave it, and
+demands that replica's secret.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """What one replica is to run: weights, the name it answers to, and its size.
+
+    `context_tokens` is what one request may use, prompt and answer together.
+    """
+
+    replica_id: str
+    access_path: str
+    weights: Path
+    tasks: tuple[str, ...]
+    slots: int
+    context_tokens: int
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a replica must listen, `unix:<path>` or `tcp:<host>:<port>`, and its secret."""
+
+    address: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Command:
+    """How to start an engine process.
+
+    Secrets go to `stdin`, never into `argv`; `env` is added to a minimal
+    environment of the executor's.
+    """
+
+    argv: tuple[str, ...]
+    stdin: bytes = field(default=b"", repr=False)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+class Probe(Enum):
+    """What a look at a replica's endpoint found."""
+
+    READY = "ready"
+    LOADING = "loading"
+    UNREACHABLE = "unreachable"
+    FOREIGN = "foreign"
+    """Something answers there that does not know the secret: not our replica."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an engine process ended, in a sentence. `lasting`: trying again changes nothing."""
+
+    message: str
+    lasting: bool = False
+
+
+class Engine(Protocol):
+    name: str
+
+    def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
+        """None where it can run such weights for such tasks, otherwise why not."""
+        ...
+
+    def command(self, plan: ReplicaPlan, endpoint: Endpoint) -> Command: ...
+
+    async def probe(self, endpoint: Endpoint) -> Probe: ...
+
+    def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
+        """Why it ended. `exit_code` is negative for a signal, None where nobody saw it."""
+        ...

@@ -1,0 +1,120 @@
+"""llama.cpp, embedded through the prebuilt `xllamacpp` wheel.
+
+Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
+"""
+
+import os
+import re
+import signal
+import sys
+
+import httpx2
+import msgspec
+
+from modelry.engines.base import Command, Endpoint, Failure, Probe, ReplicaPlan
+from modelry.engines.llama_cpp_runner import (
+    EXIT_LIBRARY_MISSING,
+    EXIT_UNLOADABLE,
+    RunnerConfig,
+)
+
+_PROBE_TIMEOUT_S = 5.0
+
+# The engine's own words for why weights do not load, newest first in its log.
+_LOAD_ERROR = re.compile(r"error loading model[^:]*: (?P<reason>.+)$")
+_OTHER_ERROR = re.compile(r"^\S+ E (?:\S+\s+\S+: )?(?P<reason>.+)$")
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class LlamaCpp:
+    name = "llama.cpp"
+    tasks = ("chat", "completion")
+
+    def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
+        if format != "gguf":
+            return f"llama.cpp runs GGUF weights, not {format}"
+        missing = [task for task in tasks if task not in self.tasks]
+        if missing:
+            return f"llama.cpp does not do {', '.join(missing)} here"
+        return None
+
+    def command(self, plan: ReplicaPlan, endpoint: Endpoint) -> Command:
+        config = RunnerConfig(
+            weights=str(plan.weights),
+            alias=plan.access_path,
+            address=endpoint.address,
+            secret=endpoint.secret,
+            slots=plan.slots,
+            context_tokens=plan.context_tokens,
+            threads=usable_cores(),
+        )
+        argv = (
+            sys.executable,
+            "-P",
+            "-m",
+            "modelry.engines.llama_cpp_runner",
+            plan.replica_id,
+        )
+        return Command(argv=argv, stdin=msgspec.json.encode(config))
+
+    async def probe(self, endpoint: Endpoint) -> Probe:
+        kind, _, rest = endpoint.address.partition(":")
+        transport = httpx2.AsyncHTTPTransport(uds=rest) if kind == "unix" else None
+        base = "http://replica" if kind == "unix" else f"http://{rest}"
+        headers = {"authorization": f"Bearer {endpoint.secret}"}
+        try:
+            async with httpx2.AsyncClient(
+                transport=transport,
+                base_url=base,
+                headers=headers,
+                timeout=_PROBE_TIMEOUT_S,
+                trust_env=False,
+                verify=False,
+            ) as client:
+                health = await client.get("/health")
+                if health.status_code != 200:
+                    return Probe.LOADING
+                # /health is open to everyone; /slots asks for the secret.
+                slots = await client.get("/slots")
+        except httpx2.HTTPError:
+            return Probe.UNREACHABLE
+        return Probe.READY if slots.status_code == 200 else Probe.FOREIGN
+
+    def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
+        if exit_code == EXIT_UNLOADABLE:
+            reason = _reason(log_tail) or "the engine gave no reason"
+            return Failure(f"llama.cpp could not load the weights: {reason}", lasting=True)
+        if exit_code == EXIT_LIBRARY_MISSING:
+            reason = log_tail[-1] if log_tail else "a shared library is missing"
+            return Failure(f"llama.cpp cannot start on this machine: {reason}", lasting=True)
+        if exit_code is None:
+            return Failure("llama.cpp ended while nobody watched it")
+        if exit_code == -signal.SIGKILL:
+            return Failure("llama.cpp was killed (by hand, or because memory ran out)")
+        if exit_code < 0:
+            return Failure(f"llama.cpp crashed with {_signal_name(-exit_code)}")
+        told = _reason(log_tail)
+        end = f"llama.cpp exited with status {exit_code}"
+        return Failure(f"{end}: {told}" if told else end)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _reason(log_tail: list[str]) -> str | None:
+    for pattern in (_LOAD_ERROR, _OTHER_ERROR):
+        for line in reversed(log_tail):
+            match = pattern.search(line)
+            if match:
+                return match["reason"].strip()
+    return None

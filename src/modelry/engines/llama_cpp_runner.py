@@ -1,0 +1,151 @@
+"""The process of one llama.cpp replica: `python -m modelry.engines.llama_cpp_runner REPLICA`.
+
+It reads its configuration, the secret included, from standard input, so that
+nothing private stands in its arguments or environment. It survives whoever
+started it. On SIGTERM it finishes what it works on and exits; a second
+SIGTERM, or one while it still loads, ends it at once. The argument is for
+people who read `ps`.
+
+It knows nothing of services, routes or the control plane, and imports nothing
+of Modelry, so that a replica costs no more than its engine.
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+EXIT_LIBRARY_MISSING = 69  # EX_UNAVAILABLE of sysexits.h
+EXIT_UNLOADABLE = 65  # EX_DATAERR
+
+_SPARE_HTTP_THREADS = 64
+_POLL_S = 0.05
+# Idle several looks in a row: a request can be on its way from a gateway that has
+# just been told to send no more.
+_IDLE_LOOKS = 3
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """`address`: `unix:<path>` or `tcp:<host>:<port>`. `context_tokens`: per slot."""
+
+    weights: str
+    alias: str
+    address: str
+    secret: str
+    slots: int
+    context_tokens: int
+    threads: int
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    def __init__(self, address: str) -> None:
+        kind, _, rest = address.partition(":")
+        self._path = rest if kind == "unix" else None
+        host, _, port = rest.rpartition(":") if kind == "tcp" else ("replica", "", "80")
+        super().__init__(host, int(port), timeout=5)
+
+    def connect(self) -> None:
+        if self._path is None:
+            super().connect()
+            return
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(5)
+        self.sock.connect(self._path)
+
+
+def _busy(config: RunnerConfig) -> bool:
+    """Whether the engine works on a request or holds one in its queue."""
+    headers = {"authorization": f"Bearer {config.secret}"}
+    try:
+        connection = _SocketConnection(config.address)
+        connection.request("GET", "/metrics", headers=headers)
+        text = connection.getresponse().read().decode()
+        connection.close()
+    except (OSError, http.client.HTTPException):
+        return False
+    wanted = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
+    values = [line.split()[1] for line in text.splitlines() if line.startswith(wanted)]
+    return any(float(value) > 0 for value in values)
+
+
+def _serve(config: RunnerConfig) -> None:
+    try:
+        # Here and not at the top: a missing system library must end in a
+        # sentence, and importing this module must not load the engine.
+        import xllamacpp  # type: ignore[import-untyped]
+    except ImportError as error:
+        print(
+            f"{error}; install it (on Debian: apt-get install libgomp1 libstdc++6)",
+            flush=True,
+        )
+        os._exit(EXIT_LIBRARY_MISSING)
+
+    kind, _, rest = config.address.partition(":")
+    params = xllamacpp.CommonParams()
+    params.model.path = config.weights
+    params.model_alias = {config.alias}
+    params.api_keys = [config.secret]
+    params.n_parallel = config.slots
+    # The engine divides its context among the slots.
+    params.n_ctx = config.context_tokens * config.slots
+    # Each open connection, kept ones included, occupies one of the engine's
+    # HTTP threads; probes must find one free while every slot streams.
+    params.n_threads_http = config.slots + _SPARE_HTTP_THREADS
+    params.cpuparams.n_threads = config.threads
+    params.cpuparams_batch.n_threads = config.threads
+    params.cont_batching = True
+    params.cache_prompt = True
+    params.use_jinja = True
+    params.endpoint_metrics = True
+    params.endpoint_slots = True
+    params.ui = False
+    if kind == "unix":
+        Path(rest).unlink(missing_ok=True)
+        params.hostnames = [rest]
+    else:
+        host, _, port = rest.rpartition(":")
+        params.hostnames = [host]
+        params.port = int(port)
+    try:
+        server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        print(f"{error}", flush=True)
+        os._exit(EXIT_UNLOADABLE)
+
+    stop = threading.Event()
+
+    def asked_to_stop(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            os._exit(0)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, asked_to_stop)
+    print(f"ready on {server.listening_address}", flush=True)
+    stop.wait()
+    idle = 0
+    while idle < _IDLE_LOOKS:
+        idle = 0 if _busy(config) else idle + 1
+        time.sleep(_POLL_S)
+    print("drained, ending", flush=True)
+    # The engine's own threads need no farewell, and must not delay one.
+    os._exit(0)
+
+
+def main() -> None:
+    # A person's ^C in the terminal is for `up`, which stops replicas in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.umask(0o077)
+    config = RunnerConfig(**json.load(sys.stdin))
+    sys.stdin.close()
+    _serve(config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The gateway's end of the feed, and the last snapshot on disk.
+
+While the control plane is away the table stands as it is; at a start without
+one it comes from disk, so that calls are served all the same.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from modelry.gateway.table import Table
+from modelry.routing.messages import (
+    Ack,
+    FromGateway,
+    KeysUsed,
+    Snapshot,
+    decode_from_control,
+    encode,
+)
+
+log = logging.getLogger(__name__)
+
+_RECONNECT_S = 0.2
+_SAVE_AFTER_S = 1.0
+_REPORT_S = 2.0
+# A snapshot line holds every route and key: 100,000 keys are about 20 MB.
+_LINE_MAX = 256 * 1024 * 1024
+
+
+class FeedClient:
+    """Keeps `table` as the control plane says. `run` goes on until it is cancelled."""
+
+    def __init__(self, table: Table, socket: Path, snapshot: Path) -> None:
+        self._table = table
+        self._socket = socket
+        self._snapshot = snapshot
+        self._save_at: asyncio.TimerHandle | None = None
+
+    def load(self) -> None:
+        """Fill the table from the snapshot on disk, if there is a sound one."""
+        try:
+            message = decode_from_control(self._snapshot.read_bytes())
+        except FileNotFoundError:
+            return
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("the snapshot on disk cannot be used: %s", error)
+            return
+        if isinstance(message, Snapshot):
+            self._table.apply(message)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                reader, writer = await asyncio.open_unix_connection(
+                    str(self._socket), limit=_LINE_MAX
+                )
+            except OSError:
+                await asyncio.sleep(_RECONNECT_S)
+                continue
+            reporting = asyncio.create_task(self._report(writer))
+            try:
+                await self._follow(reader, writer)
+            except (OSError, msgspec.DecodeError, asyncio.LimitOverrunError) as error:
+                log.warning("the feed broke off: %s", error)
+            finally:
+                reporting.cancel()
+                writer.close()
+            await asyncio.sleep(_RECONNECT_S)
+
+    async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            self._table.apply(decode_from_control(line))
+            _send(writer, Ack(self._table.seq))
+            if self._save_at is None:
+                loop = asyncio.get_running_loop()
+                self._save_at = loop.call_later(_SAVE_AFTER_S, self.save)
+
+    async def _report(self, writer: asyncio.StreamWriter) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_S)
+            if self._table.last_used_at:
+                used, self._table.last_used_at = self._table.last_used_at, {}
+                _send(writer, KeysUsed(used))
+
+    def save(self) -> None:
+        """Write the table to disk, readable by this account alone, whole or not at all."""
+        if self._save_at is not None:
+            self._save_at.cancel()
+            self._save_at = None
+        draft = self._snapshot.with_name(f"{self._snapshot.name}.{os.getpid()}-{time.time_ns()}")
+        try:
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(encode(self._table.snapshot()))
+            draft.replace(self._snapshot)
+        except OSError as error:
+            log.warning("the snapshot could not be written: %s", error)
+            draft.unlink(missing_ok=True)
+
+
+def _send(writer: asyncio.StreamWriter, message: FromGateway) -> None:
+    if not writer.is_closing():
+        writer.write(encode(message))

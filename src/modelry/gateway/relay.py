@@ -1,0 +1,136 @@
+"""The relay: one request's bytes to an upstream and its answer's bytes back.
+
+A `Relay` is the job of one request. It is driven by callbacks from both
+connections, keeps back-pressure both ways, and never buffers an answer. What
+differs between inference and management is in the `Plan` it follows: which
+upstream to ask next, what to send, and which headers come back.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from modelry.gateway.replies import Reply, error_body
+from modelry.gateway.server import ClientConnection
+from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"expect",
+    }
+)
+
+
+class Plan(Protocol):
+    """What one relay does.
+
+    `next_upstream` returns None where there is none yet and calls `resume` once
+    that may have changed; it raises a `Reply` when there is none to hope for.
+    `released` gives back what the last `next_upstream` took or waits for.
+    """
+
+    def next_upstream(self, resume: Callable[[], None]) -> Upstream | None: ...
+    def request_bytes(self) -> bytes: ...
+    def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
+    def released(self) -> None: ...
+
+
+class Relay:
+    def __init__(self, client: ClientConnection, plan: Plan) -> None:
+        self._client = client
+        self._plan = plan
+        self._upstream: Upstream | None = None
+        self._connection: UpstreamConnection | None = None
+        self._begun = False
+        self._ended = False
+        self._event_stream = False
+
+    def start(self) -> None:
+        """Ask the plan's next upstream. Answers the client itself where there is none."""
+        try:
+            upstream = self._upstream = self._plan.next_upstream(self.start)
+        except Reply as reply:
+            self._end()
+            self._client.respond(reply)
+            return
+        if upstream is not None:
+            upstream.send(self)
+
+    # -- the caller's side ---------------------------------------------------
+
+    def client_gone(self) -> None:
+        """The caller hung up: the engine must not go on for nobody."""
+        if self._connection is not None:
+            self._connection.abandon()
+        self._end()
+
+    def client_writable(self, writable: bool) -> None:
+        if self._connection is None:
+            return
+        if writable:
+            self._connection.resume_reading()
+        else:
+            self._connection.pause_reading()
+
+    # -- the upstream's side -------------------------------------------------
+
+    def upstream_connected(self, connection: UpstreamConnection) -> None:
+        if self._ended:
+            connection.abandon()
+            return
+        self._connection = connection
+        connection.write(self._plan.request_bytes())
+
+    def upstream_writable(self, writable: bool) -> None:
+        """The request was read whole before it was sent, so nothing is to be held back."""
+
+    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self._begun = True
+        self._event_stream = any(
+            name == b"content-type" and value.startswith(b"text/event-stream")
+            for name, value in headers
+        )
+        self._client.begin(status, self._plan.response_headers(headers), close=False)
+
+    def upstream_body(self, data: bytes) -> None:
+        self._client.write(data)
+
+    def upstream_done(self) -> None:
+        self._end()
+        self._client.finish()
+
+    def upstream_failed(self, error: UpstreamError) -> None:
+        self._connection = None
+        if self._ended:
+            return
+        if self._begun:
+            self._break_off()
+        elif error.stale and self._upstream is not None:
+            self._upstream.send(self, fresh=True)
+        else:
+            self._plan.released()
+            self.start()
+
+    # ------------------------------------------------------------------------
+
+    def _break_off(self) -> None:
+        """The upstream died within its answer: say so where the format lets us."""
+        self._end()
+        if not self._event_stream:
+            self._client.abort()
+            return
+        message = "The replica stopped before the answer was complete. Please try again."
+        self._client.write(b"data: " + error_body(502, "bad_gateway", message) + b"\n\n")
+        self._client.finish()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._connection = None
+        self._plan.released()

@@ -1,0 +1,316 @@
+"""The reconciler's decisions, as pure functions of what is wanted and what was seen.
+
+`plan` says what to do next, `status` what to tell people. Neither performs
+anything, reads a clock or remembers: the same world always gives the same
+answer, and a world that is as wanted gives no action.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias
+
+from modelry.services.states import LIVE, ReplicaState, ServiceState
+
+GIVE_UP_AFTER = 3
+"""A replica that never became ready is tried this often before its service has failed."""
+STEADY_S = 60.0
+"""A replica that was ready this long clears the crashes before it."""
+_KEPT_FAILURES = 8
+_FIRST_DELAY_S = 0.5
+_LONGEST_DELAY_S = 60.0
+
+
+class Want(StrEnum):
+    RUN = "run"
+    STOP = "stop"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True)
+class Desired:
+    """A service as its owner wants it.
+
+    `since`: when its owner last asked for it to run; failures before that are
+    of no account any more.
+    """
+
+    service_id: str
+    want: Want
+    revision: int
+    replicas: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Why a replica failed, in words. `lasting`: trying again changes nothing."""
+
+    at: datetime
+    message: str
+    lasting: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A replica as it was observed. `ready_at` is None for one that never was ready."""
+
+    id: str
+    service_id: str
+    revision: int
+    state: ReplicaState
+    created_at: datetime
+    ready_at: datetime | None = None
+    crash: Crash | None = None
+
+
+@dataclass(frozen=True)
+class WeightsReady:
+    """Whole and verified on this node."""
+
+
+@dataclass(frozen=True)
+class WeightsAbsent:
+    """Nobody fetches them yet."""
+
+
+@dataclass(frozen=True)
+class WeightsFetching:
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class WeightsFailed:
+    message: str
+
+
+WeightsSeen: TypeAlias = WeightsReady | WeightsAbsent | WeightsFetching | WeightsFailed
+
+
+@dataclass(frozen=True)
+class FetchWeights:
+    service_id: str
+
+
+@dataclass(frozen=True)
+class StartReplica:
+    service_id: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class DrainReplica:
+    replica_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ForgetReplica:
+    """Drop a replica that ended and that nobody needs to read about any more."""
+
+    replica_id: str
+
+
+@dataclass(frozen=True)
+class RemoveService:
+    """Every trace of it may go: nothing of it runs."""
+
+    service_id: str
+
+
+Action: TypeAlias = FetchWeights | StartReplica | DrainReplica | ForgetReplica | RemoveService
+
+
+@dataclass(frozen=True)
+class World:
+    """All that `plan` looks at."""
+
+    now: datetime
+    services: Sequence[Desired]
+    replicas: Sequence[Seen]
+    weights: Mapping[str, WeightsSeen]
+    """By service id, of its current revision."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True)
+class Status:
+    state: ServiceState
+    message: str
+    progress: Progress | None = None
+
+
+def plan(world: World) -> list[Action]:
+    """What to do next. Applying the actions and planning again converges."""
+    actions: list[Action] = []
+    by_service = _by_service(world.replicas)
+    wanted = {service.service_id for service in world.services}
+    for service_id, orphans in by_service.items():
+        if service_id not in wanted:
+            actions += _drain(orphans, "its service is gone")
+    for service in world.services:
+        replicas = by_service.get(service.service_id, [])
+        if service.want is Want.RUN:
+            actions += _plan_running(world, service, replicas)
+        else:
+            reason = "deleted" if service.want is Want.DELETE else "stopped by its owner"
+            actions += _drain(replicas, reason)
+            if service.want is Want.DELETE and not _live(replicas):
+                actions.append(RemoveService(service.service_id))
+        actions += _forget(service, replicas)
+    return actions
+
+
+def status(world: World, service: Desired) -> Status:
+    """What to tell the owner, in a state and a sentence."""
+    replicas = [seen for seen in world.replicas if seen.service_id == service.service_id]
+    live = _live(replicas)
+    if service.want is Want.DELETE:
+        return Status(ServiceState.DELETING, "requests in flight finish, then it is removed")
+    if service.want is Want.STOP:
+        message = "stopped by its owner"
+        if live:
+            message += "; requests in flight finish"
+        return Status(ServiceState.STOPPED, message)
+    ready = [seen for seen in live if seen.state is ReplicaState.READY]
+    if any(seen.revision != service.revision for seen in ready):
+        return Status(ServiceState.UPDATING, f"changing to revision {service.revision}")
+    if ready:
+        return Status(ServiceState.RUNNING, _running(len(ready), service.replicas))
+    weights = world.weights[service.service_id]
+    if isinstance(weights, WeightsFailed):
+        return Status(ServiceState.FAILED, weights.message)
+    if isinstance(weights, WeightsFetching):
+        progress = Progress(weights.done_bytes, weights.total_bytes)
+        return Status(ServiceState.FETCHING, "fetching its weights", progress)
+    if isinstance(weights, WeightsAbsent):
+        return Status(ServiceState.PENDING, "its weights are about to be fetched")
+    crashes = _crashes(service, replicas)
+    if crashes and _hopeless(crashes):
+        return Status(ServiceState.FAILED, _last(crashes).message)
+    if crashes:
+        return Status(ServiceState.STARTING, f"starting again: {_last(crashes).message}")
+    return Status(ServiceState.STARTING, "the engine loads the weights")
+
+
+def next_look(world: World) -> datetime | None:
+    """When `plan` may decide otherwise although nothing happens: the end of a back-off."""
+    by_service = _by_service(world.replicas)
+    times = [
+        _not_before(crashes)
+        for service in world.services
+        if service.want is Want.RUN
+        and (crashes := _crashes(service, by_service.get(service.service_id, [])))
+        and not _hopeless(crashes)
+    ]
+    return min((at for at in times if at > world.now), default=None)
+
+
+def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Iterable[Action]:
+    live = [seen for seen in _live(replicas) if seen.state is not ReplicaState.DRAINING]
+    current = [seen for seen in live if seen.revision == service.revision]
+    outdated = [seen for seen in live if seen.revision != service.revision]
+    ready = [seen for seen in current if seen.state is ReplicaState.READY]
+
+    # Those of an earlier revision serve until enough of this one do.
+    if len(ready) >= service.replicas:
+        yield from _drain(outdated, f"revision {service.revision} has taken over")
+    surplus = len(current) - service.replicas
+    if surplus > 0:
+        # Those that serve nobody yet go first, then the youngest.
+        dispensable = sorted(
+            current, key=lambda seen: (seen.ready_at is None, seen.created_at, seen.id)
+        )
+        yield from _drain(dispensable[-surplus:], "fewer replicas are wanted")
+
+    missing = service.replicas - len(current)
+    if missing <= 0:
+        return
+    weights = world.weights[service.service_id]
+    if isinstance(weights, WeightsAbsent):
+        yield FetchWeights(service.service_id)
+    if not isinstance(weights, WeightsReady):
+        return
+    crashes = _crashes(service, replicas)
+    if crashes and (_hopeless(crashes) or world.now < _not_before(crashes)):
+        return
+    for _ in range(missing):
+        yield StartReplica(service.service_id, service.revision)
+
+
+def _crashes(service: Desired, replicas: Iterable[Seen]) -> list[Seen]:
+    """The replicas that failed one after another and count now, oldest first."""
+    in_a_row: list[Seen] = []
+    for seen in sorted(replicas, key=lambda seen: (seen.created_at, seen.id)):
+        if seen.revision != service.revision or seen.created_at < service.since:
+            continue
+        if seen.crash is None:
+            continue
+        steady = seen.ready_at and (seen.crash.at - seen.ready_at).total_seconds() >= STEADY_S
+        if steady:
+            in_a_row.clear()
+        in_a_row.append(seen)
+    return in_a_row
+
+
+def _last(crashes: list[Seen]) -> Crash:
+    crash = crashes[-1].crash
+    assert crash is not None
+    return crash
+
+
+def _hopeless(crashes: list[Seen]) -> bool:
+    """Whether to give up. One that once was ready is tried again for ever, ever more slowly."""
+    latest = crashes[-GIVE_UP_AFTER:]
+    never_ready = all(seen.ready_at is None for seen in latest)
+    return _last(crashes).lasting or (never_ready and len(latest) == GIVE_UP_AFTER)
+
+
+def _not_before(crashes: list[Seen]) -> datetime:
+    delay_s = min(_FIRST_DELAY_S * 2 ** (len(crashes) - 1), _LONGEST_DELAY_S)
+    return _last(crashes).at + timedelta(seconds=delay_s)
+
+
+def _drain(replicas: Iterable[Seen], reason: str) -> list[Action]:
+    return [
+        DrainReplica(seen.id, reason)
+        for seen in replicas
+        if seen.state in (ReplicaState.STARTING, ReplicaState.READY)
+    ]
+
+
+def _forget(service: Desired, replicas: list[Seen]) -> list[Action]:
+    """Stopped replicas go; of the failed ones those stay whose log explains the present."""
+    ended = [seen for seen in replicas if seen.state not in LIVE]
+    kept = [
+        seen
+        for seen in ended
+        if seen.state is ReplicaState.FAILED
+        and service.want is not Want.DELETE
+        and seen.revision == service.revision
+        and seen.created_at >= service.since
+    ]
+    newest = sorted(kept, key=lambda seen: (seen.created_at, seen.id))[-_KEPT_FAILURES:]
+    return [ForgetReplica(seen.id) for seen in ended if seen not in newest]
+
+
+def _running(ready: int, wanted: int) -> str:
+    return "serving" if ready >= wanted else f"serving with {ready} of {wanted} replicas"
+
+
+def _live(replicas: Iterable[Seen]) -> list[Seen]:
+    return [seen for seen in replicas if seen.state in LIVE]
+
+
+def _by_service(replicas: Iterable[Seen]) -> dict[str, list[Seen]]:
+    found: dict[str, list[Seen]] = {}
+    for seen in replicas:
+        found.setdefault(seen.service_id, []).append(seen)
+    return found

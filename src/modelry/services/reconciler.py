@@ -1,0 +1,372 @@
+"""The reconciler: load what is wanted, look at what is, plan, apply; again and again.
+
+It never relies on an event being delivered: a nudge only makes the next look
+come sooner. Everything it must not forget is in the database before it acts
+on it, so that it may die between any two lines.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from modelry.access.credentials import new_id
+from modelry.catalog.cards import Variant
+from modelry.catalog.catalog import Catalog
+from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching
+from modelry.catalog.weights import Weights
+from modelry.db import Database, Session
+from modelry.engines.base import Engine, ReplicaPlan
+from modelry.errors import ModelryError
+from modelry.executors.base import Executor, Observed, ProcessState
+from modelry.routing.feed import Feed
+from modelry.routing.messages import ReplicaAddress, Route
+from modelry.services import plan as planning
+from modelry.services import store
+from modelry.services.spec import ServiceSpec
+from modelry.services.states import LIVE, ReplicaState
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 2.0
+_FETCHING_TICK_S = 0.25
+_STOPPING_LOOK_S = 0.02
+_TAIL_LINES = 40
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What one look gathered. Rows are detached; only the store writes."""
+
+    world: planning.World
+    services: dict[str, store.ServiceRow]
+    specs: dict[str, ServiceSpec]
+    variants: dict[str, Variant]
+    routes: dict[str, Route]
+
+
+class Reconciler:
+    """`published` returns once every gateway has heard what the feed holds."""
+
+    def __init__(
+        self,
+        db: Database,
+        catalog: Catalog,
+        fetches: Fetches,
+        executor: Executor,
+        engines: Mapping[str, Engine],
+        feed: Feed,
+        published: Callable[[], Awaitable[None]],
+        drain_timeout_s: float,
+    ) -> None:
+        self._db = db
+        self._catalog = catalog
+        self._fetches = fetches
+        self._executor = executor
+        self._engines = engines
+        self._feed = feed
+        self._published = published
+        self._drain_timeout_s = drain_timeout_s
+        self._nudged = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self.progress: dict[str, planning.Progress] = {}
+        """Of the services whose weights are being fetched, by service id."""
+
+    def nudge(self) -> None:
+        """Something changed: look now instead of at the next tick."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Until it is cancelled. An error in one pass is logged, and the next one tries again."""
+        while True:
+            pause_s = _TICK_S
+            try:
+                pause_s = await self.reconcile()
+            except Exception:
+                log.exception("a pass failed; trying again")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._nudged.wait(), pause_s)
+            self._nudged.clear()
+
+    async def reconcile(self) -> float:
+        """One pass. Returns the seconds after which the next one is due at the latest."""
+        async with self._looking:
+            look = await self._look()
+            self._publish(look)
+            actions = planning.plan(look.world)
+            for action in actions:
+                await self._apply(action, look)
+            if actions:
+                self.nudge()
+            pause_s = _FETCHING_TICK_S if self._fetches.running() else _TICK_S
+            due = planning.next_look(look.world)
+            if due is not None:
+                pause_s = min(pause_s, max(0.05, (due - store.now()).total_seconds()))
+            return pause_s
+
+    async def stop_all(self) -> None:
+        """Stop every replica, for a shutdown: the services stay wanted."""
+        running = {
+            replica_id
+            for replica_id, seen in self._executor.observe().items()
+            if seen.state is not ProcessState.EXITED
+        }
+        for replica_id in running:
+            self._executor.stop(replica_id, self._drain_timeout_s)
+        while any(
+            seen.state is not ProcessState.EXITED for seen in self._executor.observe().values()
+        ):
+            await asyncio.sleep(_STOPPING_LOOK_S)
+        async with self._db.begin() as session:
+            for row in await store.all_replicas(session):
+                if row.id in running and row.state in LIVE:
+                    row.ended_at = store.now()
+                    store.set_replica_state(
+                        session, row, ReplicaState.STOPPED, "Modelry was shut down"
+                    )
+        for replica_id in running:
+            self._executor.forget(replica_id)
+
+    # -- look ----------------------------------------------------------------
+
+    async def _look(self) -> _Pass:
+        observed = self._executor.observe()
+        async with self._db.begin() as session:
+            services = {row.id: row for row in await store.all_services(session)}
+            replicas = await store.all_replicas(session)
+            for row in replicas:
+                self._take_note(session, row, observed.get(row.id))
+            all_specs = await store.current_specs(session)
+            specs = {id_: all_specs[id_, row.revision] for id_, row in services.items()}
+            variants, weights = await self._weights(session, specs)
+            world = planning.World(
+                now=store.now(),
+                services=[_desired(row, specs[row.id]) for row in services.values()],
+                replicas=[_seen(row) for row in replicas],
+                weights=weights,
+            )
+            self.progress = {}
+            for desired in world.services:
+                found = planning.status(world, desired)
+                store.set_status(session, services[desired.service_id], found.state, found.message)
+                if found.progress is not None:
+                    self.progress[desired.service_id] = found.progress
+            known = {row.id for row in replicas}
+            routes = {
+                id_: _route(row, specs[id_], replicas, observed) for id_, row in services.items()
+            }
+        for replica_id in observed.keys() - known:
+            # Nobody wants it: its service was deleted, or the database is another.
+            log.warning("stopping %s, which no service has", replica_id)
+            self._executor.stop(replica_id, self._drain_timeout_s)
+            self._executor.forget(replica_id)
+        self._cancel_unwanted(variants, services)
+        return _Pass(world, services, specs, variants, routes)
+
+    def _take_note(self, session: Session, row: store.ReplicaRow, seen: Observed | None) -> None:
+        """Bring a replica's row up to date with what its executor sees."""
+        if row.state not in LIVE:
+            return
+        if seen is None:
+            row.ended_at = store.now()
+            if row.state == ReplicaState.DRAINING:
+                store.set_replica_state(session, row, ReplicaState.STOPPED, "it has ended")
+                return
+            row.failure = "its process was never started or its record is lost"
+            store.set_replica_state(session, row, ReplicaState.FAILED, row.failure)
+        elif seen.state is ProcessState.EXITED:
+            row.ended_at = store.now()
+            if row.state == ReplicaState.DRAINING or seen.failure is None:
+                store.set_replica_state(session, row, ReplicaState.STOPPED, "it has ended")
+                return
+            row.failure, row.lasting = seen.failure.message, seen.failure.lasting
+            tail = self._executor.log_tail(row.id, _TAIL_LINES)
+            store.set_replica_state(session, row, ReplicaState.FAILED, row.failure, tail)
+        elif seen.state is ProcessState.READY and row.state == ReplicaState.STARTING:
+            row.ready_at = store.now()
+            store.set_replica_state(session, row, ReplicaState.READY, "the engine answers")
+        elif seen.state is ProcessState.STARTING and row.state == ReplicaState.READY:
+            # Adopted, but it has not answered yet.
+            store.set_replica_state(session, row, ReplicaState.STARTING, "it was found again")
+
+    async def _weights(
+        self, session: Session, specs: dict[str, ServiceSpec]
+    ) -> tuple[dict[str, Variant], dict[str, planning.WeightsSeen]]:
+        variants: dict[str, Variant] = {}
+        weights: dict[str, planning.WeightsSeen] = {}
+        for id_, spec in specs.items():
+            model = await self._catalog.by_id(session, spec.model)
+            found = [
+                variant
+                for variant in (model.card.variants if model else ())
+                if variant.name == spec.variant
+            ]
+            if not found:
+                weights[id_] = planning.WeightsFailed(
+                    f"its model {spec.model} ({spec.variant}) is no longer in the catalogue"
+                )
+                continue
+            variants[id_] = found[0]
+            weights[id_] = self._weights_seen(found[0])
+        return variants, weights
+
+    def _weights_seen(self, variant: Variant) -> planning.WeightsSeen:
+        state = self._fetches.state(variant)
+        match state:
+            case Weights():
+                return planning.WeightsReady()
+            case Fetching():
+                return planning.WeightsFetching(state.done_bytes, state.total_bytes)
+            case FetchFailed():
+                hint = f" ({state.hint})" if state.hint else ""
+                return planning.WeightsFailed(
+                    f"its weights could not be fetched: {state.message}{hint}"
+                )
+            case Absent():
+                return planning.WeightsAbsent()
+
+    def _cancel_unwanted(
+        self, variants: dict[str, Variant], services: dict[str, store.ServiceRow]
+    ) -> None:
+        wanted = {
+            variant for id_, variant in variants.items() if services[id_].want == planning.Want.RUN
+        }
+        for variant in self._fetches.running():
+            if variant not in wanted:
+                self._fetches.cancel(variant)
+
+    # -- publish -------------------------------------------------------------
+
+    def _publish(self, look: _Pass) -> None:
+        for route in look.routes.values():
+            self._feed.put_route(route)
+        for route in self._feed.snapshot().routes:
+            if route.service_id not in look.routes:
+                self._feed.drop_route(route.service_id)
+
+    # -- apply ---------------------------------------------------------------
+
+    async def _apply(self, action: planning.Action, look: _Pass) -> None:
+        match action:
+            case planning.FetchWeights(service_id):
+                self._fetches.ensure(look.variants[service_id])
+            case planning.StartReplica(service_id, revision):
+                await self._start_replica(service_id, revision, look)
+            case planning.DrainReplica(replica_id, reason):
+                await self._drain_replica(replica_id, reason)
+            case planning.ForgetReplica(replica_id):
+                self._executor.forget(replica_id)
+                async with self._db.begin() as session:
+                    for row in await store.all_replicas(session):
+                        if row.id == replica_id:
+                            await session.delete(row)
+            case planning.RemoveService(service_id):
+                async with self._db.begin() as session:
+                    for row in await store.replicas_of(session, service_id):
+                        self._executor.forget(row.id)
+                    await store.remove_service(session, service_id)
+                self._feed.drop_route(service_id)
+
+    async def _start_replica(self, service_id: str, revision: int, look: _Pass) -> None:
+        service, spec = look.services[service_id], look.specs[service_id]
+        weights = self._fetches.state(look.variants[service_id])
+        if not isinstance(weights, Weights):
+            return
+        row = store.ReplicaRow(
+            id=new_id("rep"),
+            service_id=service_id,
+            revision=revision,
+            state=ReplicaState.STARTING,
+            created_at=store.now(),
+        )
+        async with self._db.begin() as session:
+            session.add(row)
+            store.set_replica_state(session, row, ReplicaState.STARTING, "its process starts")
+        replica = ReplicaPlan(
+            replica_id=row.id,
+            access_path=service.access_path,
+            weights=weights.path,
+            tasks=tuple(service.tasks),
+            slots=spec.slots,
+            context_tokens=spec.context_tokens,
+        )
+        try:
+            await self._executor.start(replica, self._engines[spec.engine])
+        except ModelryError as error:
+            async with self._db.begin() as session:
+                row = await session.merge(row)
+                row.ended_at, row.failure = store.now(), error.message
+                store.set_replica_state(session, row, ReplicaState.FAILED, error.message)
+
+    async def _drain_replica(self, replica_id: str, reason: str) -> None:
+        """Off the routes first; once no gateway sends there any more, it may end."""
+        async with self._db.begin() as session:
+            for row in await store.all_replicas(session):
+                if row.id == replica_id:
+                    store.set_replica_state(session, row, ReplicaState.DRAINING, reason)
+        for route in self._feed.snapshot().routes:
+            kept = tuple(address for address in route.replicas if address.id != replica_id)
+            if kept != route.replicas:
+                self._feed.put_route(msgspec.structs.replace(route, replicas=kept))
+        await self._published()
+        self._executor.stop(replica_id, self._drain_timeout_s)
+
+
+def _desired(row: store.ServiceRow, spec: ServiceSpec) -> planning.Desired:
+    return planning.Desired(
+        service_id=row.id,
+        want=planning.Want(row.want),
+        revision=row.revision,
+        replicas=spec.replicas.min,
+        since=row.since,
+    )
+
+
+def _seen(row: store.ReplicaRow) -> planning.Seen:
+    crash = None
+    if row.state == ReplicaState.FAILED:
+        at: datetime = row.ended_at or row.created_at
+        crash = planning.Crash(at, row.failure or "it failed", row.lasting)
+    return planning.Seen(
+        id=row.id,
+        service_id=row.service_id,
+        revision=row.revision,
+        state=ReplicaState(row.state),
+        created_at=row.created_at,
+        ready_at=row.ready_at,
+        crash=crash,
+    )
+
+
+def _route(
+    row: store.ServiceRow,
+    spec: ServiceSpec,
+    replicas: list[store.ReplicaRow],
+    observed: Mapping[str, Observed],
+) -> Route:
+    addresses = tuple(
+        ReplicaAddress(
+            replica.id,
+            observed[replica.id].endpoint.address,
+            observed[replica.id].endpoint.secret,
+            spec.slots,
+        )
+        for replica in replicas
+        if replica.service_id == row.id
+        and replica.state == ReplicaState.READY
+        and replica.id in observed
+    )
+    return Route(
+        service_id=row.id,
+        access_path=row.access_path,
+        owner_id=row.owner_id,
+        tasks=tuple(row.tasks),
+        state=row.state,
+        message=row.message,
+        created_at=int(row.created_at.timestamp()),
+        replicas=addresses,
+    )

@@ -1,0 +1,48 @@
+"""What an owner wants of a service. Pure data and rules."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
+NAME_RULE = (
+    "must be 2-64 characters of a-z, 0-9 and '-', start with a letter and end with a "
+    "letter or digit"
+)
+
+
+def check_name(name: str) -> str:
+    """The contract's rule for service names. Raises `ValueError` with the rule."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(NAME_RULE)
+    return name
+
+
+ServiceName = Annotated[str, AfterValidator(check_name)]
+
+
+class Replicas(BaseModel):
+    """How many replicas: `min` run; `max` is kept for when load decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min: int = Field(1, ge=1, le=64)
+    max: int = Field(1, ge=1, le=64)
+
+
+class ServiceSpec(BaseModel):
+    """One immutable revision of a service. `context_tokens` is per request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str
+    engine: str
+    variant: str
+    replicas: Replicas = Replicas()
+    slots: int = Field(4, ge=1, le=256)
+    context_tokens: int = Field(4096, ge=64, le=10_000_000)
+
+
+def access_path(owner_id: str, name: str) -> str:
+    return f"{owner_id}/{name}"

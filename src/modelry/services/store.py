@@ -1,0 +1,157 @@
+"""Rows of services, revisions, replicas and events, and the queries on them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from modelry.db import Base, Numbered, Session
+from modelry.services.spec import ServiceSpec, access_path
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ServiceRow(Numbered):
+    """`want`, `since` are what its owner asked; `state`, `message` what was observed."""
+
+    __tablename__ = "services"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    owner_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(64))
+    tasks: Mapped[list[str]] = mapped_column(JSON)
+    want: Mapped[str] = mapped_column(String(16))
+    since: Mapped[datetime]
+    revision: Mapped[int] = mapped_column(default=1)
+    state: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+    @property
+    def access_path(self) -> str:
+        return access_path(self.owner_id, self.name)
+
+
+class RevisionRow(Base):
+    __tablename__ = "revisions"
+
+    service_id: Mapped[str] = mapped_column(
+        ForeignKey("services.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class ReplicaRow(Numbered):
+    """`failure`: why it failed, in words; `lasting`: trying again changes nothing."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(24), unique=True)
+    service_id: Mapped[str] = mapped_column(
+        ForeignKey("services.id", ondelete="CASCADE"), index=True
+    )
+    revision: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    ready_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    failure: Mapped[str | None] = mapped_column(Text)
+    lasting: Mapped[bool] = mapped_column(default=False)
+
+
+class EventRow(Numbered):
+    """One transition of a service or of one of its replicas, with its reason in words."""
+
+    __tablename__ = "events"
+
+    service_id: Mapped[str] = mapped_column(
+        ForeignKey("services.id", ondelete="CASCADE"), index=True
+    )
+    replica_id: Mapped[str | None] = mapped_column(String(24))
+    at: Mapped[datetime] = mapped_column(default=now)
+    state: Mapped[str] = mapped_column(String(16))
+    message: Mapped[str] = mapped_column(Text)
+    log_tail: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+
+
+async def all_services(session: Session) -> list[ServiceRow]:
+    return list(await session.scalars(select(ServiceRow).order_by(ServiceRow.seq)))
+
+
+async def all_replicas(session: Session) -> list[ReplicaRow]:
+    return list(await session.scalars(select(ReplicaRow).order_by(ReplicaRow.seq)))
+
+
+async def replicas_of(session: Session, service_id: str) -> list[ReplicaRow]:
+    statement = select(ReplicaRow).where(ReplicaRow.service_id == service_id)
+    return list(await session.scalars(statement.order_by(ReplicaRow.seq)))
+
+
+async def current_specs(session: Session) -> dict[tuple[str, int], ServiceSpec]:
+    """Every spec by service id and revision."""
+    rows = await session.scalars(select(RevisionRow))
+    return {(row.service_id, row.number): ServiceSpec.model_validate(row.spec) for row in rows}
+
+
+async def spec_of(session: Session, service: ServiceRow) -> ServiceSpec:
+    row = await session.get_one(RevisionRow, (service.id, service.revision))
+    return ServiceSpec.model_validate(row.spec)
+
+
+async def find_service(session: Session, owner_id: str, reference: str) -> ServiceRow | None:
+    """The owner's service of that name, or any service by its id."""
+    statement = select(ServiceRow).where(
+        (ServiceRow.id == reference)
+        | ((ServiceRow.owner_id == owner_id) & (ServiceRow.name == reference))
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def last_log_tail(session: Session, service_id: str) -> list[str] | None:
+    """The log's end of the replica that failed last."""
+    statement = (
+        select(EventRow.log_tail)
+        .where(EventRow.service_id == service_id, EventRow.log_tail.is_not(None))
+        .order_by(EventRow.seq.desc())
+        .limit(1)
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def remove_service(session: Session, service_id: str) -> None:
+    """Deletes the service with its revisions, replicas and events."""
+    await session.execute(delete(ServiceRow).where(ServiceRow.id == service_id))
+
+
+def set_status(session: Session, row: ServiceRow, state: str, message: str) -> bool:
+    """Note what was observed; every transition is an event. Returns whether it is one."""
+    if (row.state, row.message) == (state, message):
+        return False
+    row.state, row.message = state, message
+    session.add(EventRow(service_id=row.id, state=state, message=message))
+    return True
+
+
+def set_replica_state(
+    session: Session,
+    row: ReplicaRow,
+    state: str,
+    message: str,
+    log_tail: list[str] | None = None,
+) -> None:
+    row.state = state
+    session.add(
+        EventRow(
+            service_id=row.service_id,
+            replica_id=row.id,
+            state=state,
+            message=message,
+            log_tail=log_tail,
+        )
+    )

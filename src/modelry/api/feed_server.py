@@ -7,7 +7,6 @@ one the gateway relays strangers to.
 import asyncio
 import contextlib
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -43,11 +42,7 @@ class FeedServer:
 
     async def start(self, socket: Path) -> None:
         socket.unlink(missing_ok=True)
-        previous = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(self._serve, str(socket))
-        finally:
-            os.umask(previous)
+        self._server = await asyncio.start_unix_server(self._serve, str(socket))
 
     async def close(self) -> None:
         if self._server is not None:

@@ -163,11 +163,7 @@ async def _lock(paths: Paths) -> None:
 def _listen(paths: Paths) -> socket.socket:
     paths.control_socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
-    previous = os.umask(0o177)
-    try:
-        listener.bind(str(paths.control_socket))
-    finally:
-        os.umask(previous)
+    listener.bind(str(paths.control_socket))
     listener.listen(1024)
     listener.setblocking(False)
     return listener
@@ -183,6 +179,7 @@ def _boot_of(settings: Settings) -> Boot:
 
 def main() -> int:
     attached = ATTACHED in sys.argv[1:]
+    os.umask(0o077)
     try:
         settings = load_settings()
         boot = read_boot() if attached else _boot_of(settings)

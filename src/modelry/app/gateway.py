@@ -1,6 +1,7 @@
 """A gateway's process: `python -m modelry.app.gateway`."""
 
 import errno
+import os
 import sys
 
 import uvloop
@@ -55,6 +56,7 @@ def _cannot_listen(settings: Settings, error: OSError) -> SettingsError:
 
 def main() -> int:
     attached = ATTACHED in sys.argv[1:]
+    os.umask(0o077)
     try:
         settings = load_settings()
         if attached:

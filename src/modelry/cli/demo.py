@@ -1,5 +1,8 @@
 """`up --demo`: the embedded chat model as service `demo`, a key, and a line to paste."""
 
+import json
+import shlex
+
 from rich.markup import escape
 
 from modelry.cli.output import err, out
@@ -22,7 +25,7 @@ def run_demo(url: str, token: str) -> None:
     out.print(f"  API key      {escape(key)}", soft_wrap=True)
     out.print("\nTry it:\n")
     # Printed plainly: it is there to be pasted.
-    print(curl.replace("$MODELRY_API_KEY", key), flush=True)
+    print(_one_line(curl, key), flush=True)
 
 
 def _ensure_service(client: Client) -> Json:
@@ -50,3 +53,10 @@ def _example(client: Client) -> str:
     found = client.list(f"/services/{NAME}/examples")
     chosen = [each for each in found if each["language"] == "curl" and not each["streaming"]]
     return str(chosen[0]["code"])
+
+
+def _one_line(curl: str, key: str) -> str:
+    """The example on a single line, with the key itself in it."""
+    words = shlex.split(curl.replace("\\\n", " "))
+    words[-1] = json.dumps(json.loads(words[-1]))
+    return shlex.join(words).replace("$MODELRY_API_KEY", key)

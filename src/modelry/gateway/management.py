@@ -29,7 +29,7 @@ class Management:
     def check_head(self, request: Request) -> None:
         """The control plane authenticates its callers itself."""
 
-    def start(self, request: Request, client: ClientConnection) -> Relay | "ReadyCheck":
+    def start(self, request: Request, client: ClientConnection) -> "Relay | ReadyCheck":
         if request.path == b"/readyz":
             check = ReadyCheck(client)
             check.start(self._control)

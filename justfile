@@ -1,0 +1,43 @@
+# The project's verbs. `uv run just` lists them.
+
+set positional-arguments := true
+
+_default:
+    @just --list --unsorted
+
+# Install what the tests need and run them all; arguments go to pytest.
+test *arguments: _test-packages
+    uv run --group test pytest "$@"
+
+# Formatting, lint, types, architecture and pins.
+check:
+    uv run --group lint ruff format --check .
+    uv run --group lint ruff check .
+    uv run --group lint --group test mypy
+    uv run --group lint lint-imports
+    python3 scripts/lock.py --check
+
+# Format and mend what can be mended.
+fmt:
+    uv run --group lint ruff check --fix .
+    uv run --group lint ruff format .
+
+# Start Modelry from this checkout.
+serve *arguments:
+    uv run modelry up "$@"
+
+# Measure: start, memory, relay. Prints ratios; see bench/README.md.
+bench *arguments:
+    uv run --group test python -m bench "$@"
+
+# Resolve every dependency anew and pin it in pyproject.toml.
+lock:
+    python3 scripts/lock.py
+
+# Write the next migration, e.g. `just migration 0002 "add key limits"`.
+migration number message:
+    uv run --group lint python scripts/migration.py "$@"
+    @just fmt
+
+_test-packages:
+    @python3 scripts/system_packages.py

@@ -1,0 +1,1 @@
+"""What tests share: a running Modelry, a loopback package index, a real PostgreSQL."""

@@ -1,5 +1,5 @@
 """Modelry: one command turns a model into a callable service."""
 
-from importlib.metadata import version
-
-__version__ = version("modelry")
+# Also in pyproject.toml; a test keeps them equal. Asking the installed
+# package's metadata would cost every process a tenth of a second.
+__version__ = "0.1.0"

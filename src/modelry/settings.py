@@ -7,12 +7,12 @@ keeps its files under the data directory.
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import msgspec
 
 from modelry.errors import SettingsError
 
@@ -23,19 +23,65 @@ _SOCKET_PATH_MAX = 100
 _LONGEST_SOCKET_NAME = len("/rep_0123456789abcdef.sock")
 
 
+class Secret:
+    """A text that does not show itself in logs, errors or representations."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Every setting, with its default. docs/guides/settings.md explains each."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
+    data_dir: Path = Path("~/.modelry")
+    database_url: str | None = None
+    public_url: str | None = None
+    admin_password: Secret | None = None
+    admin_token: Secret | None = None
+    models_dir: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 64 * 1024 * 1024
+    start_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
+    drain_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    keep_replicas: bool = False
+
+    @property
+    def paths(self) -> "Paths":
+        return Paths(_expanded(self.data_dir))
+
+    def environment(self) -> dict[str, str]:
+        """The variables by which a child process gets these settings; no secret is among them."""
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        return {
+            f"{ENV_PREFIX}{name.upper()}": str(value)
+            for name, value in given.items()
+            if value is not None and not isinstance(value, Secret)
+        }
+
+
 def _expanded(path: Path) -> Path:
     return path.expanduser().absolute()
 
 
-def _access_token(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
+def _access_token(value: Secret) -> Secret:
+    text = value.reveal()
     if not text.startswith("pat-") or len(text) < 32 or not text.isascii() or " " in text:
         raise ValueError("must start with pat- and have at least 32 characters")
     return value
 
 
-def _password(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < 8:
+def _password(value: Secret) -> Secret:
+    if len(value.reveal()) < 8:
         raise ValueError("must have at least 8 characters")
     return value
 
@@ -46,28 +92,25 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
-class Settings(BaseSettings):
-    """Every setting, with its default. docs/guides/settings.md explains each."""
+# What a type alone does not say of a setting.
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "data_dir": _expanded,
+    "models_dir": _expanded,
+    "public_url": _http_url,
+    "admin_password": _password,
+    "admin_token": _access_token,
+}
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
-    host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
-    data_dir: Annotated[Path, AfterValidator(_expanded)] = Path("~/.modelry")
-    database_url: str | None = None
-    public_url: Annotated[str, AfterValidator(_http_url)] | None = None
-    admin_password: Annotated[SecretStr, AfterValidator(_password)] | None = None
-    admin_token: Annotated[SecretStr, AfterValidator(_access_token)] | None = None
-    models_dir: Annotated[Path, AfterValidator(_expanded)] | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
-    start_wait_s: float = Field(20.0, ge=0)
-    drain_timeout_s: float = Field(60.0, ge=0)
-    keep_replicas: bool = False
-
-    @property
-    def paths(self) -> "Paths":
-        return Paths(_expanded(self.data_dir))
+# What a person is told whose value has the wrong type or range.
+_RULES = {
+    "port": "must be a whole number from 0 to 65535",
+    "log_level": "must be debug, info, warning or error",
+    "max_body_bytes": "must be a whole number of at least 1024",
+    "start_wait_s": "must be a number of seconds",
+    "drain_timeout_s": "must be a number of seconds",
+    "keep_replicas": "must be true or false",
+}
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -75,15 +118,31 @@ def load_settings(**overrides: Any) -> Settings:
 
     Raises `SettingsError`, one line that names the setting, if one cannot be parsed.
     """
-    given = {name: value for name, value in overrides.items() if value is not None}
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        shown = f"--{name.replace('_', '-')}" if name in given else f"{ENV_PREFIX}{name.upper()}"
-        reason = first["msg"].removeprefix("Value error, ")
-        raise SettingsError(f"{shown}: {reason}", param=name) from None
+    given: dict[str, Any] = {}
+    for field in msgspec.structs.fields(Settings):
+        variable = f"{ENV_PREFIX}{field.name.upper()}"
+        override = overrides.get(field.name)
+        value = os.environ.get(variable) if override is None else override
+        if value is None or value == "":
+            continue
+        shown = variable if override is None else f"--{field.name.replace('_', '-')}"
+        try:
+            parsed = msgspec.convert(value, field.type, strict=False, dec_hook=_decode)
+            given[field.name] = _CHECKS.get(field.name, _unchanged)(parsed)
+        except ValueError as error:
+            rule = _RULES.get(field.name, str(error))
+            # The value of a secret is not for a terminal.
+            told = rule if field.type == (Secret | None) else f"{rule}, not {value!r}"
+            raise SettingsError(f"{shown}: {told}", param=field.name) from None
+    return Settings(**given)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    return value if isinstance(value, kind) else kind(value)
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 @dataclass(frozen=True)

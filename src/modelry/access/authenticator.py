@@ -1,25 +1,11 @@
 """Who calls the management API: an access token, or the console's session."""
 
-from dataclasses import dataclass
-
 from fastapi import Request
 
 from modelry.access import store
+from modelry.access.principal import Principal, principal_of
 from modelry.db import Database
-from modelry.errors import PermissionDenied, Unauthenticated
-
-
-@dataclass(frozen=True)
-class Principal:
-    """A signed-in user. `owner_id` is the first half of their services' access paths."""
-
-    owner_id: str
-    name: str
-    operator: bool
-
-    def require_operator(self, what: str) -> None:
-        if not self.operator:
-            raise PermissionDenied(f"{what} is for operators")
+from modelry.errors import Unauthenticated
 
 
 class Authenticator:
@@ -47,7 +33,3 @@ class Authenticator:
         if user is None:
             raise Unauthenticated("the access token is not valid", code="invalid_access_token")
         return principal_of(user)
-
-
-def principal_of(user: store.UserRow) -> Principal:
-    return Principal(user.id, user.name, user.operator)

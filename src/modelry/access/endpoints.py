@@ -9,11 +9,13 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
-from modelry.access.authenticator import Authenticator, Principal
+from modelry.access.authenticator import Authenticator
 from modelry.access.credentials import masked
 from modelry.access.keys import Keys
+from modelry.access.principal import Principal
 from modelry.access.store import KeyRow
-from modelry.db import Database, Page, PageParams, page
+from modelry.db import Database
+from modelry.db.pages import Page, PageParams, page
 
 _PATTERN = re.compile(r"^(u-[0-9a-f]{12}|public|\*)/[a-z0-9*?\[\]!-]{1,64}$|^\*$")
 

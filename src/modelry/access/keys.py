@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from modelry.access import store
-from modelry.access.authenticator import Principal
 from modelry.access.credentials import digest, new_api_key, new_id
+from modelry.access.principal import Principal
 from modelry.db import Database, Session
 from modelry.errors import NotFound
 from modelry.routing.feed import Feed

@@ -1,30 +1,30 @@
-"""The control plane's process: `python -m modelry.app.control`."""
+"""The control plane's process: `python -m modelry.app.control`.
+
+What replicas need comes first: the database, the executor and one pass of the
+reconciler. The management API follows while the engines load.
+"""
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import socket
 import sys
 
-import uvicorn
-
-from modelry.access import endpoints as access_endpoints
-from modelry.access.authenticator import Authenticator
-from modelry.access.bootstrap import ensure_operator, renew_local_token
+from modelry.access.bootstrap import MadeCredentials, ensure_operator, renew_local_token
 from modelry.access.keys import Keys, publish_keys
-from modelry.api.application import create_application, public_base
 from modelry.api.feed_server import FeedServer
 from modelry.app.lifeline import (
     ATTACHED,
     Boot,
+    Lifeline,
     Report,
+    boot_of,
     read_boot,
     report,
     report_failure,
     watch_lifeline,
 )
-from modelry.catalog import endpoints as catalog_endpoints
+from modelry.app.parts import Parts
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetches import Fetches
@@ -34,7 +34,6 @@ from modelry.engines.llama_cpp import LlamaCpp
 from modelry.errors import ModelryError, SettingsError
 from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
-from modelry.services import endpoints as services_endpoints
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
 from modelry.settings import Paths, Settings, load_settings
@@ -43,102 +42,93 @@ from modelry.telemetry import configure_logging
 _LOCK_WAIT_S = 10.0
 
 
-class _Server(uvicorn.Server):
-    """Uvicorn without its signal handling: the lifeline decides when this process ends."""
-
-    @contextlib.contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]
-        yield
-
-
 async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
     paths = settings.paths
     await _lock(paths)
-    engines = {engine.name: engine for engine in (LlamaCpp(),)}
+    # Parsed before anything starts: a bad card ends the start.
     cards = load_cards(settings.models_dir)
-    feed = Feed()
     db = Database(settings.database_url, paths.database)
     try:
         await db.migrate()
-        async with db.begin() as session:
-            operator, made = await ensure_operator(session, boot.admin_password, boot.admin_token)
-            local_token = await renew_local_token(session, operator)
-            await publish_keys(session, feed)
-
-        authenticator = Authenticator(db)
-        keys = Keys(db, feed)
-        catalog = Catalog(cards)
-        fetches = Fetches(WeightsStore(paths.weights))
-        executor = LocalExecutor(paths.replicas, paths.sockets)
-        await executor.adopt(engines)
-        feed_server = FeedServer(feed, keys.note_use)
-        reconciler = Reconciler(
-            db,
-            catalog,
-            fetches,
-            executor,
-            engines,
-            feed,
-            feed_server.published,
-            settings.drain_timeout_s,
-        )
-        executor.on_change = fetches.on_change = reconciler.nudge
-        lifecycle = Lifecycle(db, catalog, fetches, engines, reconciler.nudge)
-        base = public_base(settings)
-        app = create_application(
-            [
-                access_endpoints.router(db, authenticator, keys, feed_server.published),
-                catalog_endpoints.router(db, authenticator, catalog, fetches),
-                services_endpoints.router(
-                    db,
-                    authenticator,
-                    lifecycle,
-                    reconciler,
-                    executor,
-                    feed_server.published,
-                    base,
-                ),
-            ],
-            ready=db.ping,
-        )
-
+        parts = _assemble(settings, db, Catalog(cards))
+        made, local_token = await _sign_in(parts, boot)
+        await parts.executor.adopt(parts.engines)
         # One pass before the first gateway asks, so that it hears the whole truth.
-        await reconciler.reconcile()
-        await feed_server.start(paths.feed_socket)
+        await parts.reconciler.reconcile()
+        await parts.feed_server.start(paths.feed_socket)
         lifeline = watch_lifeline(attached)
-        reconciling = asyncio.create_task(reconciler.run())
-        server = _Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=5,
-            )
-        )
-        listener = _listen(paths)
-        serving = asyncio.create_task(server.serve([listener]))
-        report(
-            Report(
-                password=made.password if made else None,
-                token=made.token if made else None,
-                local_token=local_token,
-            )
-        )
-        await lifeline.stop.wait()
+        reconciling = asyncio.create_task(parts.reconciler.run())
 
-        server.should_exit = True
+        # FastAPI takes longer to import than an engine to load: by now the
+        # engines are at it.
+        from modelry.app.management import serving  # noqa: PLC0415
+
+        async with serving(parts, _listen(paths)):
+            report(
+                Report(
+                    password=made.password if made else None,
+                    token=made.token if made else None,
+                    local_token=local_token,
+                )
+            )
+            await lifeline.stop.wait()
         reconciling.cancel()
-        await asyncio.gather(reconciling, serving, return_exceptions=True)
-        await fetches.close()
-        if not (settings.keep_replicas or lifeline.orphaned):
-            await reconciler.stop_all()
-        await executor.close()
-        await feed_server.close()
+        await asyncio.gather(reconciling, return_exceptions=True)
+        await _end(parts, lifeline)
     finally:
         await db.close()
+
+
+def _assemble(settings: Settings, db: Database, catalog: Catalog) -> Parts:
+    feed = Feed()
+    keys = Keys(db, feed)
+    feed_server = FeedServer(feed, keys.note_use)
+    engines = {engine.name: engine for engine in (LlamaCpp(),)}
+    fetches = Fetches(WeightsStore(settings.paths.weights))
+    executor = LocalExecutor(settings.paths.replicas, settings.paths.sockets)
+    reconciler = Reconciler(
+        db,
+        catalog,
+        fetches,
+        executor,
+        engines,
+        feed,
+        feed_server.published,
+        settings.drain_timeout_s,
+    )
+    executor.on_change = fetches.on_change = reconciler.nudge
+    lifecycle = Lifecycle(db, catalog, fetches, engines, reconciler.nudge)
+    return Parts(
+        settings=settings,
+        db=db,
+        feed=feed,
+        feed_server=feed_server,
+        keys=keys,
+        catalog=catalog,
+        fetches=fetches,
+        engines=engines,
+        executor=executor,
+        reconciler=reconciler,
+        lifecycle=lifecycle,
+    )
+
+
+async def _sign_in(parts: Parts, boot: Boot) -> tuple[MadeCredentials | None, str]:
+    """Credentials made just now, and the token of this machine's command line."""
+    async with parts.db.begin() as session:
+        operator, made = await ensure_operator(session, boot.admin_password, boot.admin_token)
+        local_token = await renew_local_token(session, operator)
+        await publish_keys(session, parts.feed)
+    return made, local_token
+
+
+async def _end(parts: Parts, lifeline: Lifeline) -> None:
+    """Replicas stop too, unless they are to stay, or `up` was killed and the next adopts them."""
+    await parts.fetches.close()
+    if not (parts.settings.keep_replicas or lifeline.orphaned):
+        await parts.reconciler.stop_all()
+    await parts.executor.close()
+    await parts.feed_server.close()
 
 
 async def _lock(paths: Paths) -> None:
@@ -169,20 +159,12 @@ def _listen(paths: Paths) -> socket.socket:
     return listener
 
 
-def _boot_of(settings: Settings) -> Boot:
-    password, token = settings.admin_password, settings.admin_token
-    return Boot(
-        admin_password=password.get_secret_value() if password else None,
-        admin_token=token.get_secret_value() if token else None,
-    )
-
-
 def main() -> int:
     attached = ATTACHED in sys.argv[1:]
     os.umask(0o077)
     try:
         settings = load_settings()
-        boot = read_boot() if attached else _boot_of(settings)
+        boot = read_boot() if attached else boot_of(settings)
         settings.paths.prepare()
         configure_logging("control", settings.paths.logs, settings.log_level)
         asyncio.run(run(settings, boot, attached=attached))

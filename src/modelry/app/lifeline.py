@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from modelry.errors import ModelryError, SettingsError
+from modelry.settings import Settings
 
 ATTACHED = "--attached"
 """The argument by which a child knows that `up` holds the other end of its standard input."""
@@ -23,6 +24,14 @@ class Boot(msgspec.Struct):
 
     admin_password: str | None = None
     admin_token: str | None = None
+
+
+def boot_of(settings: Settings) -> Boot:
+    password, token = settings.admin_password, settings.admin_token
+    return Boot(
+        admin_password=password.reveal() if password else None,
+        admin_token=token.reveal() if token else None,
+    )
 
 
 class Report(msgspec.Struct):

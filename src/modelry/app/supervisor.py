@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from modelry.app.lifeline import ATTACHED, Boot, Report
+from modelry.app.lifeline import ATTACHED, Report, boot_of
 from modelry.errors import ModelryError, SettingsError
 from modelry.settings import ENV_PREFIX, Paths, Settings
 
@@ -80,11 +80,11 @@ class Supervisor:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked_to_stop)
         try:
-            # The gateway first: a port that is taken ends the start before
-            # anything was touched.
-            gateway = await self._spawn("gateway")
-            self._port = gateway.port
-            return await self._start_control()
+            # Both load at once, but the control plane touches nothing before
+            # its boot line comes: a port that is taken ends the start first.
+            control = await self._spawn("control")
+            await self._start_gateway()
+            return await self._boot_control(control)
         except ModelryError:
             await self._end_children()
             raise
@@ -140,14 +140,18 @@ class Supervisor:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             try:
                 if name == "gateway":
-                    await self._spawn("gateway")
+                    await self._start_gateway()
                 else:
-                    await self._start_control()
+                    await self._boot_control(await self._spawn("control"))
             except ModelryError as error:
                 log.warning("the %s did not start: %s", name, error.message)
 
-    async def _start_control(self) -> Started:
-        report = await self._spawn("control")
+    async def _start_gateway(self) -> None:
+        report = await self._boot_child(await self._spawn("gateway"))
+        self._port = report.port
+
+    async def _boot_control(self, child: _Child) -> Started:
+        report = await self._boot_child(child)
         host = self._settings.host
         # Where it listens everywhere, this machine reaches it over loopback.
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
@@ -155,7 +159,8 @@ class Supervisor:
         self._on_control(started)
         return started
 
-    async def _spawn(self, name: str) -> Report:
+    async def _spawn(self, name: str) -> _Child:
+        """Start a part's process. It loads, and waits for its boot line."""
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -167,45 +172,34 @@ class Supervisor:
             env=self._environment(),
             start_new_session=True,
         )
-        child = _Child(name, process)
+        child = self._children[name] = _Child(name, process)
+        return child
+
+    async def _boot_child(self, child: _Child) -> Report:
+        """Let it begin, and return its report. Raises where it could not begin."""
+        process = child.process
         assert process.stdin is not None
         assert process.stdout is not None
-        self._children[name] = child
         try:
-            process.stdin.write(msgspec.json.encode(self._boot()) + b"\n")
+            process.stdin.write(msgspec.json.encode(boot_of(self._settings)) + b"\n")
             await process.stdin.drain()
             line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
             report = msgspec.json.decode(line, type=Report)
         except (OSError, TimeoutError, msgspec.DecodeError):
             report = Report(exit_code=1)
-        except asyncio.CancelledError:
-            self._children.setdefault(name, child)
-            raise
         if report.exit_code:
-            del self._children[name]
+            del self._children[child.name]
             await child.end(_END_MARGIN_S)
-            raise _failure(name, report, self._settings.paths)
+            raise _failure(child.name, report, self._settings.paths)
         return report
-
-    def _boot(self) -> Boot:
-        password, token = self._settings.admin_password, self._settings.admin_token
-        return Boot(
-            admin_password=password.get_secret_value() if password else None,
-            admin_token=token.get_secret_value() if token else None,
-        )
 
     def _environment(self) -> dict[str, str]:
         """This environment with the settings as `up` resolved them, and without secrets."""
         environment = {
             name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES
         }
-        resolved = self._settings.model_dump(
-            mode="json", exclude={"admin_password", "admin_token"}, exclude_none=True
-        )
-        resolved["port"] = self._port
-        for name, value in resolved.items():
-            environment[f"{ENV_PREFIX}{name.upper()}"] = str(value)
-        return environment
+        chosen = msgspec.structs.replace(self._settings, port=self._port)
+        return {**environment, **chosen.environment()}
 
 
 def _lock(paths: Paths) -> int:

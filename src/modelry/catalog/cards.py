@@ -13,6 +13,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from modelry.catalog.sources import Source, parse_source
+from modelry.engines.base import Defaults
 from modelry.errors import InvalidRequest, SettingsError
 
 Task = Literal["chat", "completion", "embedding", "rerank", "image", "speech", "transcription"]
@@ -65,6 +66,7 @@ class ModelCard(BaseModel):
     tasks: tuple[Task, ...] = Field(min_length=1)
     parameters: int | None = Field(None, gt=0)
     context_tokens: int | None = Field(None, gt=0)
+    defaults: Defaults = Defaults()
     variants: tuple[Variant, ...] = Field(min_length=1)
 
     @property

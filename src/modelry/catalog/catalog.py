@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import cast
 
-from modelry.access.authenticator import Principal
 from modelry.access.credentials import new_id
+from modelry.access.principal import Principal
 from modelry.catalog import store
 from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.sources import LocalFile, parse_source
 from modelry.db import Session
+from modelry.engines.base import Defaults
 from modelry.errors import Conflict, NotFound
 
 DEFAULT_TASKS: tuple[Task, ...] = ("chat", "completion")
@@ -95,6 +96,7 @@ def _own(row: store.ModelRow) -> Model:
         tasks=tuple(cast(list[Task], row.tasks)),
         parameters=None,
         context_tokens=None,
+        defaults=Defaults(),
         variants=(Variant(name="default", format="gguf", source=row.source),),
     )
     return Model(card, row.user_id)

@@ -5,12 +5,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelry.access.authenticator import Authenticator, Principal
+from modelry.access.authenticator import Authenticator
+from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model
 from modelry.catalog.fetches import Fetches, Fetching
 from modelry.catalog.weights import Weights
-from modelry.db import Database, Page
+from modelry.db import Database
+from modelry.db.pages import Page
 
 
 class NewModel(BaseModel):

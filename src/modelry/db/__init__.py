@@ -3,17 +3,6 @@
 It knows no table: each package declares its own in its `store.py`.
 """
 
-from modelry.db.database import Base, Database, Session, UtcDateTime
-from modelry.db.pages import Numbered, Page, PageParams, PageQuery, page
+from modelry.db.database import Base, Database, Numbered, Session, UtcDateTime
 
-__all__ = [
-    "Base",
-    "Database",
-    "Numbered",
-    "Page",
-    "PageParams",
-    "PageQuery",
-    "Session",
-    "UtcDateTime",
-    "page",
-]
+__all__ = ["Base", "Database", "Numbered", "Session", "UtcDateTime"]

@@ -7,21 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Connection, DateTime, Dialect, MetaData, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from modelry.errors import SettingsError
 
 Session: TypeAlias = AsyncSession
 
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 _ALIASES = {"postgres": "postgresql", "postgresql+asyncpg": "postgresql"}
 
@@ -53,6 +50,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     metadata = MetaData(naming_convention=_NAMES)
     type_annotation_map: ClassVar[dict[type, type]] = {datetime: UtcDateTime}
+
+
+class Numbered(Base):
+    """A table that can be listed: `seq` counts up in the order of creation."""
+
+    __abstract__ = True
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True, sort_order=-1)
 
 
 class Database:
@@ -132,20 +137,30 @@ def _begin_immediately(connection: Connection) -> None:
     connection.exec_driver_sql("begin immediate")
 
 
+def _versions() -> list[str]:
+    """The schema versions this code knows, oldest first: `0001`, `0002`, …"""
+    return sorted(file.name.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("0*.py"))
+
+
 def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    versions = _versions()
+    found = None
     if inspect(connection).has_table("alembic_version"):
         found = connection.execute(text("select version_num from alembic_version")).scalar()
-        if found is not None and found not in known:
-            raise SettingsError(
-                f"the database was made by a newer Modelry (its schema is {found!r})",
-                hint="start that version, or restore a backup from before the upgrade",
-                param="database_url",
-            )
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise SettingsError(f"the database cannot be migrated: {error}") from None
+    if found == versions[-1]:
+        return
+    if found is not None and found not in versions:
+        raise SettingsError(
+            f"the database was made by a newer Modelry (its schema is {found!r})",
+            hint="start that version, or restore a backup from before the upgrade",
+            param="database_url",
+        )
+    # Alembic takes longer to import than everything else a start does, and
+    # hardly any start has something to migrate.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

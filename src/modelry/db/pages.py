@@ -6,20 +6,11 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, Field
 from sqlalchemy import Select
-from sqlalchemy.orm import Mapped, mapped_column
 
-from modelry.db.database import Base, Session
+from modelry.db.database import Numbered, Session
 from modelry.errors import InvalidRequest
 
 Item = TypeVar("Item")
-
-
-class Numbered(Base):
-    """A table that can be listed: `seq` counts up in the order of creation."""
-
-    __abstract__ = True
-
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True, sort_order=-1)
 
 
 NumberedRow = TypeVar("NumberedRow", bound=Numbered)

@@ -10,6 +10,22 @@ from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Defaults(BaseModel):
+    """What a request gets that does not say: None leaves it to the engine.
+
+    `max_tokens` bounds the answer; a small model that has lost its thread
+    would otherwise go on to the end of its context.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    max_tokens: int | None = Field(None, ge=1)
+
 
 @dataclass(frozen=True)
 class ReplicaPlan:
@@ -24,6 +40,7 @@ class ReplicaPlan:
     tasks: tuple[str, ...]
     slots: int
     context_tokens: int
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,9 @@ class LlamaCpp:
             slots=plan.slots,
             context_tokens=plan.context_tokens,
             threads=usable_cores(),
+            temperature=plan.defaults.temperature,
+            top_p=plan.defaults.top_p,
+            max_tokens=plan.defaults.max_tokens,
         )
         argv = (
             sys.executable,

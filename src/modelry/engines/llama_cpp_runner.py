@@ -33,7 +33,10 @@ _IDLE_LOOKS = 3
 
 @dataclass(frozen=True)
 class RunnerConfig:
-    """`address`: `unix:<path>` or `tcp:<host>:<port>`. `context_tokens`: per slot."""
+    """`address`: `unix:<path>` or `tcp:<host>:<port>`. `context_tokens`: per slot.
+
+    The last three are what a request gets that does not say.
+    """
 
     weights: str
     alias: str
@@ -42,6 +45,9 @@ class RunnerConfig:
     slots: int
     context_tokens: int
     threads: int
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -100,6 +106,12 @@ def _serve(config: RunnerConfig) -> None:
     params.n_threads_http = config.slots + _SPARE_HTTP_THREADS
     params.cpuparams.n_threads = config.threads
     params.cpuparams_batch.n_threads = config.threads
+    if config.temperature is not None:
+        params.sampling.temp = config.temperature
+    if config.top_p is not None:
+        params.sampling.top_p = config.top_p
+    if config.max_tokens is not None:
+        params.n_predict = config.max_tokens
     params.cont_batching = True
     params.cache_prompt = True
     params.use_jinja = True

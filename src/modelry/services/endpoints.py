@@ -7,8 +7,10 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy import select
 
-from modelry.access.authenticator import Authenticator, Principal
-from modelry.db import Database, Page, PageParams, Session, page
+from modelry.access.authenticator import Authenticator
+from modelry.access.principal import Principal
+from modelry.db import Database, Session
+from modelry.db.pages import Page, PageParams, page
 from modelry.errors import NotFound
 from modelry.executors.base import Executor
 from modelry.services import store

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 Language = Literal["curl", "python", "node"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 KEY_VARIABLE = "MODELRY_API_KEY"
+_MAX_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def curl_command(base_url: str, access_path: str, key: str, *, streaming: bool =
         "model": access_path,
         "messages": [{"role": "user", "content": "Say this is a test!"}],
         "temperature": 0.7,
+        "max_tokens": _MAX_TOKENS,
     }
     if streaming:
         body["stream"] = True
@@ -74,7 +76,7 @@ def _curl_completion(base_url: str, access_path: str) -> Example:
     body: dict[str, object] = {
         "model": access_path,
         "prompt": "Once upon a time",
-        "max_tokens": 64,
+        "max_tokens": _MAX_TOKENS,
     }
     code = _curl(f"{base_url}/completions", f"${KEY_VARIABLE}", body)
     return Example("curl", "Completion", False, None, code)
@@ -102,6 +104,7 @@ messages = [
 stream = client.chat.completions.create(
     model={json.dumps(access_path)},
     messages=messages,
+    max_tokens={_MAX_TOKENS},
     stream=True,
 )
 for chunk in stream:
@@ -114,6 +117,7 @@ print()
 response = client.chat.completions.create(
     model={json.dumps(access_path)},
     messages=messages,
+    max_tokens={_MAX_TOKENS},
 )
 print(response.choices[0].message.content)
 """
@@ -129,6 +133,7 @@ def _node_chat(base_url: str, access_path: str, streaming: bool) -> Example:
       {{ role: "user", content: "hello!" }},
       {{ role: "user", content: "how are you?" }},
     ],
+    max_tokens: {_MAX_TOKENS},
     stream: true,
   }});
   for await (const chunk of stream) {{
@@ -144,6 +149,7 @@ def _node_chat(base_url: str, access_path: str, streaming: bool) -> Example:
       {{ role: "user", content: "hello!" }},
       {{ role: "user", content: "how are you?" }},
     ],
+    max_tokens: {_MAX_TOKENS},
   }});
   console.log(chatCompletion.choices[0].message.content);
 """

@@ -6,8 +6,8 @@ The wish is stored with its event, and the reconciler is nudged to carry it out.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from modelry.access.authenticator import Principal
 from modelry.access.credentials import new_id
+from modelry.access.principal import Principal
 from modelry.catalog.catalog import Catalog, Model
 from modelry.catalog.fetches import Fetches
 from modelry.db import Database, Session
@@ -139,6 +139,7 @@ class Lifecycle:
             replicas=wish.replicas or Replicas(),
             slots=wish.slots or ServiceSpec.model_fields["slots"].default,
             context_tokens=context,
+            defaults=card.defaults,
         )
 
     def _engine(self, name: str | None, format: str, tasks: tuple[str, ...]) -> Engine:

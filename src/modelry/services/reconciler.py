@@ -293,6 +293,7 @@ class Reconciler:
             tasks=tuple(service.tasks),
             slots=spec.slots,
             context_tokens=spec.context_tokens,
+            defaults=spec.defaults,
         )
         try:
             await self._executor.start(replica, self._engines[spec.engine])

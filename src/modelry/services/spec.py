@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from modelry.engines.base import Defaults
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
 NAME_RULE = (
     "must be 2-64 characters of a-z, 0-9 and '-', start with a letter and end with a "
@@ -41,6 +43,7 @@ class ServiceSpec(BaseModel):
     variant: str
     replicas: Replicas = Replicas()
     slots: int = Field(4, ge=1, le=256)
+    defaults: Defaults = Defaults()
     context_tokens: int = Field(4096, ge=64, le=10_000_000)
 
 

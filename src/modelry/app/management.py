@@ -1,0 +1,69 @@
+"""The management API's server inside the control plane's process."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from modelry.access import endpoints as access_endpoints
+from modelry.access.authenticator import Authenticator
+from modelry.api.application import create_application, public_base
+from modelry.app.parts import Parts
+from modelry.catalog import endpoints as catalog_endpoints
+from modelry.services import endpoints as services_endpoints
+
+_END_TIMEOUT_S = 5
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handling: the lifeline decides when this process ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(parts: Parts, listener: socket.socket) -> AsyncIterator[None]:
+    """Serve the management API on `listener` until the block ends."""
+    config = uvicorn.Config(
+        application(parts),
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_END_TIMEOUT_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve([listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def application(parts: Parts) -> FastAPI:
+    """Every package's endpoints over the parts they work on."""
+    authenticator = Authenticator(parts.db)
+    published = parts.feed_server.published
+    return create_application(
+        [
+            access_endpoints.router(parts.db, authenticator, parts.keys, published),
+            catalog_endpoints.router(parts.db, authenticator, parts.catalog, parts.fetches),
+            services_endpoints.router(
+                parts.db,
+                authenticator,
+                parts.lifecycle,
+                parts.reconciler,
+                parts.executor,
+                published,
+                public_base(parts.settings),
+            ),
+        ],
+        ready=parts.db.ping,
+    )

@@ -1,0 +1,31 @@
+"""The control plane's parts, wired: what `control` makes and `management` serves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from modelry.access.keys import Keys
+from modelry.api.feed_server import FeedServer
+from modelry.catalog.catalog import Catalog
+from modelry.catalog.fetches import Fetches
+from modelry.db import Database
+from modelry.engines.base import Engine
+from modelry.executors.base import Executor
+from modelry.routing.feed import Feed
+from modelry.services.lifecycle import Lifecycle
+from modelry.services.reconciler import Reconciler
+from modelry.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    settings: Settings
+    db: Database
+    feed: Feed
+    feed_server: FeedServer
+    keys: Keys
+    catalog: Catalog
+    fetches: Fetches
+    engines: Mapping[str, Engine]
+    executor: Executor
+    reconciler: Reconciler
+    lifecycle: Lifecycle

@@ -4,16 +4,23 @@ from fastapi import Request
 
 from modelry.access import store
 from modelry.access.principal import Principal, principal_of
+from modelry.access.sessions import COOKIE, Sessions, same_csrf
 from modelry.db import Database
-from modelry.errors import Unauthenticated
+from modelry.errors import PermissionDenied, Unauthenticated
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Authenticator:
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, sessions: Sessions) -> None:
         self._db = db
+        self._sessions = sessions
 
     async def principal(self, request: Request) -> Principal:
         """The caller. Raises `Unauthenticated`. A FastAPI dependency."""
+        cookie = request.cookies.get(COOKIE)
+        if cookie is not None and "authorization" not in request.headers:
+            return await self._by_session(request, cookie)
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
@@ -33,3 +40,14 @@ class Authenticator:
         if user is None:
             raise Unauthenticated("the access token is not valid", code="invalid_access_token")
         return principal_of(user)
+
+    async def _by_session(self, request: Request, cookie: str) -> Principal:
+        principal = await self._sessions.principal(cookie)
+        if principal is None:
+            raise Unauthenticated("the session has ended", hint="sign in again")
+        # A browser sends its cookie along with whatever a foreign page asks for.
+        if request.method not in _SAFE and not same_csrf(
+            cookie, request.headers.get("x-csrf-token", "")
+        ):
+            raise PermissionDenied("this call needs the session's CSRF token", code="csrf")
+        return principal

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, ForeignKey, String, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.access.credentials import digest, new_id, new_owner_id
-from modelry.db import Numbered, Session
+from modelry.db import Base, Numbered, Session
 
 
 def now() -> datetime:
@@ -33,6 +33,16 @@ class AccessTokenRow(Numbered):
     hash: Mapped[str] = mapped_column(String(64), unique=True)
     tail: Mapped[str] = mapped_column(String(4))
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class SessionRow(Base):
+    """A browser that is signed in to the console. `hash` is of its cookie."""
+
+    __tablename__ = "sessions"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    expires_at: Mapped[datetime]
 
 
 class KeyRow(Numbered):
@@ -67,6 +77,22 @@ async def user_by_token(session: Session, token: str) -> UserRow | None:
         .where(AccessTokenRow.hash == digest(token))
     )
     return (await session.scalars(statement)).one_or_none()
+
+
+async def user_by_session(session: Session, hashed: str) -> UserRow | None:
+    statement = (
+        select(UserRow)
+        .join(SessionRow, SessionRow.user_id == UserRow.id)
+        .where(SessionRow.hash == hashed, SessionRow.expires_at > now())
+    )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def remove_sessions(session: Session, hashed: str) -> None:
+    """Sign one browser out, and drop what has expired."""
+    await session.execute(
+        delete(SessionRow).where((SessionRow.hash == hashed) | (SessionRow.expires_at <= now()))
+    )
 
 
 async def add_operator(session: Session, name: str, password_hash: str) -> UserRow:

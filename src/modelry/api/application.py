@@ -30,9 +30,12 @@ def public_base(settings: Settings) -> Callable[[Request], str]:
 
 
 def create_application(
-    routers: Iterable[APIRouter], ready: Callable[[], Awaitable[None]]
+    routers: Iterable[APIRouter], console: APIRouter, ready: Callable[[], Awaitable[None]]
 ) -> FastAPI:
-    """`ready` raises where the control plane cannot do its work."""
+    """The packages' endpoints under `/api/v1`, the console beside them.
+
+    `ready` raises where the control plane cannot do its work.
+    """
     app = FastAPI(
         title="Modelry",
         version=__version__,
@@ -44,6 +47,8 @@ def create_application(
     errors.install(app)
     for router in routers:
         app.include_router(router, prefix=API)
+
+    app.include_router(console)
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> JSONResponse:

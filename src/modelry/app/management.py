@@ -10,9 +10,11 @@ from fastapi import FastAPI
 
 from modelry.access import endpoints as access_endpoints
 from modelry.access.authenticator import Authenticator
+from modelry.access.sessions import Sessions
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
 from modelry.catalog import endpoints as catalog_endpoints
+from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
 
 _END_TIMEOUT_S = 5
@@ -49,7 +51,9 @@ async def serving(parts: Parts, listener: socket.socket) -> AsyncIterator[None]:
 
 def application(parts: Parts) -> FastAPI:
     """Every package's endpoints over the parts they work on."""
-    authenticator = Authenticator(parts.db)
+    sessions = Sessions(parts.db)
+    authenticator = Authenticator(parts.db, sessions)
+    base = public_base(parts.settings)
     published = parts.feed_server.published
     return create_application(
         [
@@ -62,8 +66,9 @@ def application(parts: Parts) -> FastAPI:
                 parts.reconciler,
                 parts.executor,
                 published,
-                public_base(parts.settings),
+                base,
             ),
         ],
+        pages.router(parts.db, sessions, parts.lifecycle, parts.executor, base),
         ready=parts.db.ping,
     )

@@ -113,6 +113,12 @@ async def find_service(session: Session, owner_id: str, reference: str) -> Servi
     return (await session.scalars(statement)).one_or_none()
 
 
+async def latest_events(session: Session, service_id: str, count: int) -> list[EventRow]:
+    """The latest events, newest first."""
+    statement = select(EventRow).where(EventRow.service_id == service_id)
+    return list(await session.scalars(statement.order_by(EventRow.seq.desc()).limit(count)))
+
+
 async def last_log_tail(session: Session, service_id: str) -> list[str] | None:
     """The log's end of the replica that failed last."""
     statement = (

@@ -35,10 +35,7 @@ def upgrade() -> None:
         sa.Column("tail", sa.String(length=4), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_access_tokens_user_id"),
-            ondelete="CASCADE",
+            ["user_id"], ["users.id"], name=op.f("fk_access_tokens_user_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_access_tokens")),
         sa.UniqueConstraint("hash", name=op.f("uq_access_tokens_hash")),
@@ -80,10 +77,7 @@ def upgrade() -> None:
         sa.Column("tasks", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["user_id"],
-            ["users.id"],
-            name=op.f("fk_models_user_id"),
-            ondelete="CASCADE",
+            ["user_id"], ["users.id"], name=op.f("fk_models_user_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_models")),
         sa.UniqueConstraint("id", name=op.f("uq_models_id")),
@@ -103,14 +97,21 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.ForeignKeyConstraint(
-            ["owner_id"],
-            ["users.id"],
-            name=op.f("fk_services_owner_id"),
-            ondelete="CASCADE",
+            ["owner_id"], ["users.id"], name=op.f("fk_services_owner_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_services")),
         sa.UniqueConstraint("id", name=op.f("uq_services_id")),
         sa.UniqueConstraint("owner_id", "name", name=op.f("uq_services_owner_id_name")),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("user_id", sa.String(length=16), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["users.id"], name=op.f("fk_sessions_user_id"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("hash", name=op.f("pk_sessions")),
     )
     op.create_table(
         "events",
@@ -122,10 +123,7 @@ def upgrade() -> None:
         sa.Column("message", sa.Text(), nullable=False),
         sa.Column("log_tail", sa.JSON(none_as_null=True), nullable=True),
         sa.ForeignKeyConstraint(
-            ["service_id"],
-            ["services.id"],
-            name=op.f("fk_events_service_id"),
-            ondelete="CASCADE",
+            ["service_id"], ["services.id"], name=op.f("fk_events_service_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_events")),
     )
@@ -145,10 +143,7 @@ def upgrade() -> None:
         sa.Column("failure", sa.Text(), nullable=True),
         sa.Column("lasting", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
-            ["service_id"],
-            ["services.id"],
-            name=op.f("fk_replicas_service_id"),
-            ondelete="CASCADE",
+            ["service_id"], ["services.id"], name=op.f("fk_replicas_service_id"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_replicas")),
         sa.UniqueConstraint("id", name=op.f("uq_replicas_id")),
@@ -182,6 +177,7 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_events_service_id"))
 
     op.drop_table("events")
+    op.drop_table("sessions")
     op.drop_table("services")
     op.drop_table("models")
     with op.batch_alter_table("keys", schema=None) as batch_op:

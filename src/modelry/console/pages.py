@@ -36,7 +36,11 @@ _HEADERS = {
     "referrer-policy": "same-origin",
     "cache-control": "no-store",
 }
-_STATIC = {"console.css": "text/css", "copy.js": "text/javascript"}
+_STATIC = {
+    "console.css": "text/css",
+    "copy.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 _UNSETTLED = frozenset(
     {ServiceState.PENDING, ServiceState.FETCHING, ServiceState.STARTING, ServiceState.DELETING}
 )

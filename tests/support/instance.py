@@ -20,6 +20,7 @@ from modelry.settings import Paths
 from tests.support.waiting import wait_for
 
 ADMIN_TOKEN = "pat-" + "t" * 40
+ADMIN_PASSWORD = "correct horse battery"
 MODEL = "smollm2-135m-instruct"
 
 
@@ -42,6 +43,7 @@ class Instance:
             "MODELRY_DATA_DIR": str(self.paths.data),
             "MODELRY_PORT": "0",
             "MODELRY_ADMIN_TOKEN": ADMIN_TOKEN,
+            "MODELRY_ADMIN_PASSWORD": ADMIN_PASSWORD,
             **self.environment,
         }
         self.process = subprocess.Popen(

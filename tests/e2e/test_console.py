@@ -1,0 +1,150 @@
+"""The console in a real browser."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.instance import ADMIN_PASSWORD, Instance
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    assert path, "the tests need Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page of a browser without cookies; anything it complains about fails the test."""
+    context = browser.new_context()
+    context.set_default_timeout(15_000)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("console", lambda message: complaints.append(message.text))
+    yield page
+    context.close()
+    expected = "the server responded with a status of 4"
+    assert [each for each in complaints if expected not in each] == []
+
+
+def sign_in(page: Page, instance: Instance, password: str = ADMIN_PASSWORD) -> None:
+    page.goto(instance.url + "/")
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Sign in").click()
+
+
+def test_the_operator_signs_in_and_finds_out_how_to_call_a_service(
+    shared: Instance, page: Page
+) -> None:
+    sign_in(page, shared)
+    page.get_by_role("link", name="demo").click()
+    access_path = shared.service("demo")["access_path"]
+    expect(page.get_by_role("heading", name="demo")).to_be_visible()
+    expect(page.get_by_text("running", exact=True).first).to_be_visible()
+    expect(page.locator("dd code", has_text=access_path).first).to_be_visible()
+    expect(page.get_by_role("heading", name="Authorization")).to_be_visible()
+    with shared.client() as client:
+        wanted = [each["code"] for each in client.list("/services/demo/examples")]
+    shown = [code.strip() for code in page.locator(".copyable code").all_text_contents()]
+    assert shown == [code.strip() for code in wanted]
+
+
+def test_a_copy_button_copies_the_example(shared: Instance, page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    sign_in(page, shared)
+    page.goto(f"{shared.url}/services/demo")
+    page.get_by_role("button", name="Copy").first.click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator(".copyable code").first.text_content()
+
+
+def test_a_service_is_stopped_and_started_from_its_page(shared: Instance, page: Page) -> None:
+    sign_in(page, shared)
+    page.goto(f"{shared.url}/services/demo")
+    page.get_by_role("button", name="Stop").click()
+    shared.await_state("demo", "stopped")
+    page.get_by_role("button", name="Start").click()
+    shared.await_state("demo", "running")
+    # The page looks again by itself while a service is on its way.
+    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15_000)
+
+
+def test_a_wrong_password_is_refused_in_words(shared: Instance, page: Page) -> None:
+    sign_in(page, shared, "not the password")
+    expect(page.get_by_role("alert")).to_contain_text("wrong")
+    page.goto(f"{shared.url}/services/demo")
+    assert page.url.endswith("/login")
+
+
+def test_signing_out_ends_the_session(shared: Instance, page: Page) -> None:
+    sign_in(page, shared)
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+    page.goto(f"{shared.url}/services")
+    assert page.url.endswith("/login")
+
+
+def cookie_of(instance: Instance) -> str:
+    form = {"name": "admin", "password": ADMIN_PASSWORD}
+    answer = httpx2.post(f"{instance.url}/login", data=form)
+    assert answer.status_code == 303
+    header = answer.headers["set-cookie"].lower()
+    assert "httponly" in header
+    assert "samesite=lax" in header
+    return answer.cookies["modelry_session"]
+
+
+def test_a_form_without_the_session_s_token_changes_nothing(shared: Instance) -> None:
+    cookies = {"modelry_session": cookie_of(shared)}
+    for csrf in ("", "0" * 64):
+        answer = httpx2.post(
+            f"{shared.url}/services/demo/stop", data={"csrf": csrf}, cookies=cookies
+        )
+        assert answer.status_code == 403
+    api = f"{shared.url}/api/v1/services/demo/stop"
+    assert httpx2.post(api, cookies=cookies).status_code == 403
+    assert httpx2.get(f"{shared.url}/api/v1/me", cookies=cookies).status_code == 200
+    assert shared.service("demo")["status"]["state"] == "running"
+
+
+def test_a_sign_in_form_from_another_site_is_refused(shared: Instance) -> None:
+    answer = httpx2.post(
+        f"{shared.url}/login",
+        data={"name": "admin", "password": ADMIN_PASSWORD},
+        headers={"sec-fetch-site": "cross-site"},
+    )
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_pages_carry_a_strict_policy(shared: Instance) -> None:
+    answer = httpx2.get(f"{shared.url}/login")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_guessing_passwords_is_slowed_down(make_instance: Callable[..., Instance]) -> None:
+    instance = make_instance().start()
+    form = {"name": "admin", "password": "guess"}
+    answers = [httpx2.post(f"{instance.url}/login", data=form).status_code for _ in range(11)]
+    assert answers == [401] * 10 + [429]

@@ -1,0 +1,36 @@
+"""Fixtures of the end-to-end tests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fixtures import compiled_once as compiled_once
+from tests.support.fixtures import weights_wheel as weights_wheel
+from tests.support.instance import Instance
+from tests.support.node import Node, install_node
+from tests.support.postgres import Postgres, running_postgres
+
+
+@pytest.fixture(scope="session")
+def demo_key(shared: Instance) -> str:
+    """A key for every service of the shared instance."""
+    return shared.key("end to end")
+
+
+@pytest.fixture(scope="session")
+def demo_path(shared: Instance) -> str:
+    """The access path of the shared instance's service."""
+    return str(shared.service("demo")["access_path"])
+
+
+@pytest.fixture(scope="session")
+def node(request: pytest.FixtureRequest) -> Node:
+    assert request.config.cache is not None
+    return install_node(Path(request.config.cache.mkdir("node")))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server

@@ -1,0 +1,178 @@
+"""The command line against a running instance, as people and as scripts use it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.instance import ADMIN_TOKEN, MODEL, Instance
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command that went well printed."""
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def parsed(done: subprocess.CompletedProcess[str]) -> Any:
+    return json.loads(told(done))
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line by which a command that failed said why."""
+    assert done.returncode != 0
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_service_lives_and_ends_by_commands(shared: Instance) -> None:
+    path = told(shared.cli("deploy", MODEL, "--name", "mine")).strip()
+    assert path.endswith("/mine")
+    (listed,) = [line for line in told(shared.cli("list")).splitlines() if path in line]
+    assert listed.split()[:2] == ["mine", "running"]
+    assert "1/1" in listed
+
+    shown = told(shared.cli("show", "mine"))
+    assert path in shown
+    assert "ready" in shown
+    assert "the engine answers" in shown
+    assert "ready on" in told(shared.cli("logs", "mine"))
+
+    assert told(shared.cli("chat", "mine", "Say hi", "--max-tokens", "8")).strip()
+    assert "mine is stopped" in told(shared.cli("stop", "mine"))
+    assert "stopped" in refusal(shared.cli("chat", "mine", "Say hi"))
+    assert "mine runs" in told(shared.cli("start", "mine"))
+    assert "mine is being deleted" in told(shared.cli("delete", "mine", "--yes"))
+    # Its name is free again at once or after a moment: nothing of it serves here.
+    assert "mine" not in [line.split()[0] for line in told(shared.cli("list")).splitlines()[1:]]
+
+
+def test_every_step_prints_json_for_scripts(shared: Instance) -> None:
+    made = parsed(shared.cli("deploy", MODEL, "--name", "scripted", "--slots", "2", "--json"))
+    assert made["status"]["state"] == "running"
+    assert made["spec"]["slots"] == 2
+    id_ = made["id"]
+
+    listed = parsed(shared.cli("list", "--json"))
+    assert id_ in [service["id"] for service in listed]
+    assert parsed(shared.cli("show", id_, "--json"))["name"] == "scripted"
+    assert parsed(shared.cli("stop", "scripted", "--json"))["status"]["state"] == "stopped"
+    assert parsed(shared.cli("start", "scripted", "--json"))["status"]["state"] == "running"
+    assert parsed(shared.cli("delete", "scripted", "--json"))["status"]["state"] == "deleting"
+
+
+def test_models_are_listed(shared: Instance) -> None:
+    (line,) = [line for line in told(shared.cli("models")).splitlines() if MODEL in line]
+    assert "chat" in line
+    assert "98.4 MB" in line
+    assert "yes" in line
+    (model,) = [each for each in parsed(shared.cli("models", "--json")) if each["id"] == MODEL]
+    assert model["variants"][0]["weights"] == "here"
+
+
+def test_a_key_made_by_a_command_calls_the_service(shared: Instance) -> None:
+    made = shared.cli("keys", "create", "printed", "--expires-in-days", "1")
+    key = told(made).strip()
+    assert key.startswith("sk-")
+    assert "not shown again" in made.stderr
+    chat = shared.cli(
+        *("chat", "demo", "Say hi", "--max-tokens", "4"), env={"MODELRY_API_KEY": key}
+    )
+    assert told(chat).strip()
+
+    listed = told(shared.cli("keys", "list"))
+    assert key not in listed
+    assert f"sk-…{key[-4:]}" in listed
+    (row,) = [
+        row for row in parsed(shared.cli("keys", "list", "--json")) if row["name"] == "printed"
+    ]
+    assert "is revoked" in told(shared.cli("keys", "delete", row["id"]))
+    assert "not valid" in refusal(
+        shared.cli("chat", "demo", "Say hi", env={"MODELRY_API_KEY": key})
+    )
+    assert "no key" in refusal(shared.cli("keys", "delete", row["id"]))
+
+
+def test_a_key_for_one_service_is_made_as_json(shared: Instance, demo_path: str) -> None:
+    made = parsed(shared.cli("keys", "create", "narrow", "--service", demo_path, "--json"))
+    assert made["services"] == [demo_path]
+    assert made["key"].startswith("sk-")
+    assert told(shared.cli("keys", "delete", made["id"]))
+
+
+def test_login_reads_the_token_and_the_commands_after_it_need_none(
+    shared: Instance, tmp_path: Path
+) -> None:
+    own = {
+        "MODELRY_URL": "",
+        "MODELRY_TOKEN": "",
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "MODELRY_DATA_DIR": str(tmp_path / "none"),
+    }
+    assert "modelry login" in refusal(shared.cli("list", env=own))
+
+    signed = shared.cli("login", shared.url, input=ADMIN_TOKEN + "\n", env=own)
+    assert "as admin" in told(signed)
+    assert ADMIN_TOKEN not in signed.stdout + signed.stderr
+    stored = tmp_path / "modelry" / "login.json"
+    assert stored.stat().st_mode & 0o077 == 0
+    assert "demo" in told(shared.cli("list", env=own))
+
+    me = parsed(shared.cli("login", shared.url, "--json", input=ADMIN_TOKEN + "\n", env=own))
+    assert me["operator"] is True
+    assert me["url"] == shared.url
+
+    assert "access token" in told(shared.cli("logout", env=own))
+    assert refusal(shared.cli("list", env=own))
+
+
+def test_login_refuses_what_does_not_work(shared: Instance, tmp_path: Path) -> None:
+    own = {"XDG_CONFIG_HOME": str(tmp_path)}
+    wrong = shared.cli("login", shared.url, input="pat-" + "0" * 40 + "\n", env=own)
+    assert "0000" not in refusal(wrong)
+    assert "no access token" in refusal(shared.cli("login", shared.url, input="", env=own))
+    nowhere = shared.cli("login", "127.0.0.1:1", input=ADMIN_TOKEN + "\n", env=own)
+    assert "nothing answers at http://127.0.0.1:1" in refusal(nowhere)
+    assert not (tmp_path / "modelry").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["deploy", "no-such-model", "--name", "x1"], ["no-such-model", "modelry models"]),
+        (["deploy", MODEL, "--name", "Bad_Name"], ["name", "2-64 characters"]),
+        (["deploy", MODEL, "--name", "demo"], ["'demo' already", "another name"]),
+        (["show", "nothing"], ["'nothing'", "modelry list"]),
+    ],
+)
+def test_a_refusal_is_one_line_with_the_next_step(
+    shared: Instance, arguments: list[str], words: list[str]
+) -> None:
+    line = refusal(shared.cli(*arguments))
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "logs", "delete", "chat"])
+def test_a_command_on_no_service_says_so(shared: Instance, command: str) -> None:
+    rest = ["hi"] if command == "chat" else []
+    assert "there is no service 'nothing'" in refusal(shared.cli(command, "nothing", *rest))
+
+
+def test_a_reader_that_goes_away_is_no_error(shared: Instance) -> None:
+    environment = {**os.environ, "MODELRY_URL": shared.url, "MODELRY_TOKEN": ADMIN_TOKEN}
+    # `true` is gone long before the first line is written.
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", '"$0" -m modelry logs demo | true', sys.executable],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,63 @@
+"""Gateways with their surroundings, and a whole instance that has no model to run."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.data_plane import Plane
+from tests.support.instance import ADMIN_TOKEN, Instance, running
+
+
+class KeptConnection(Instance):
+    """An instance whose calls share one client: making one costs more than a call."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        super().__init__(data_dir, **environment)
+        self.http = httpx2.Client(timeout=60, trust_env=False)
+
+    def api(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        token = options.pop("token", ADMIN_TOKEN)
+        headers = options.pop("headers", {})
+        if token is not None:
+            headers["authorization"] = f"Bearer {token}"
+        return self.http.request(method, f"{self.url}/api/v1{path}", headers=headers, **options)
+
+
+@pytest.fixture(scope="session")
+def one_gateway() -> Iterator[Plane]:
+    plane = Plane(max_body_bytes="2000000", start_wait_s="20")
+    yield plane
+    plane.close()
+
+
+@pytest.fixture
+def plane(one_gateway: Plane) -> Iterator[Plane]:
+    """The shared gateway; make services, keys and replicas of your own on it."""
+    yield one_gateway
+    one_gateway.end_replicas()
+
+
+@pytest.fixture
+def make_plane() -> Iterator[Callable[..., Plane]]:
+    """Makes gateways with settings of their own."""
+    made: list[Plane] = []
+
+    def make(**settings: str) -> Plane:
+        made.append(Plane(**settings))
+        return made[-1]
+
+    yield make
+    for plane in made:
+        plane.close()
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
+    """A running instance for calls of the management API; it has no weights."""
+    data_dir = tmp_path_factory.mktemp("api") / "data"
+    instance = KeptConnection(data_dir, MODELRY_ADMIN_PASSWORD="preset-password")
+    with instance.http, running(instance):
+        yield instance

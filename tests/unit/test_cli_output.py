@@ -1,0 +1,83 @@
+"""How the command line writes."""
+
+import json
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelry.cli import output
+from modelry.errors import NotFound, SettingsError
+
+UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (None, "-"),
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1234, "1.2 kB"),
+        (98_362_432, "98.4 MB"),
+        (999_949, "999.9 kB"),
+        (999_999, "1.0 MB"),
+        (5_000_000_000, "5.0 GB"),
+        (7 * 10**12, "7.0 TB"),
+        (10**16, "10000.0 TB"),
+    ],
+)
+def test_a_size_is_in_a_unit_that_people_read(number: int | None, text: str) -> None:
+    assert output.size(number) == text
+
+
+@given(st.integers(0, 10**15))
+def test_a_size_is_right_to_its_last_digit_and_never_a_thousand_of_a_unit(number: int) -> None:
+    shown, unit = output.size(number).split()
+    assert float(shown) * UNITS[unit] == pytest.approx(number, abs=0.051 * UNITS[unit])
+    assert unit == "TB" or float(shown) < 1000
+
+
+def test_a_time_is_shown_in_this_machines_zone() -> None:
+    assert output.when(None) == "-"
+    shown = output.when("2026-01-02T03:04:05Z")
+    assert len(shown) == len("2026-01-02 03:04:05")
+    assert shown == output.when("2026-01-02T05:04:05+02:00")
+
+
+def test_a_state_is_shown_as_it_is() -> None:
+    assert "running" in output.state_text("running")
+    assert "unheard-of" in output.state_text("unheard-of")
+    # Square brackets would be markup.
+    assert output.state_text("[red]") != output.state_text("red")
+
+
+def test_json_is_printed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_json({"name": "é", "value": None})
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == {"name": "é", "value": None}
+    assert "é" in printed
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(SettingsError("MODELRY_PORT: no"), 2), (NotFound("no service"), 1)]
+)
+def test_an_error_ends_a_command_with_its_status(
+    error: NotFound | SettingsError, status: int
+) -> None:
+    with pytest.raises(typer.Exit) as caught, output.shown_errors():
+        raise error
+    assert caught.value.exit_code == status
+
+
+def test_an_interrupted_command_ends_as_shells_expect() -> None:
+    with pytest.raises(typer.Exit) as caught, output.shown_errors():
+        raise KeyboardInterrupt
+    assert caught.value.exit_code == 130
+
+
+def test_an_error_of_the_program_itself_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError), output.shown_errors():
+        raise ZeroDivisionError

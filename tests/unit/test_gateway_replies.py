@@ -11,7 +11,8 @@ from modelry.gateway.replies import bad_request, error, error_body, head, json_r
     ("status", "kind"),
     [
         (400, "invalid_request_error"),
-        (403, "permission_error"),
+        (401, "invalid_request_error"),
+        (403, "invalid_request_error"),
         (404, "invalid_request_error"),
         (413, "invalid_request_error"),
         (429, "rate_limit_error"),

@@ -17,11 +17,11 @@ from modelry.access.store import KeyRow
 from modelry.db import Database
 from modelry.db.pages import Page, PageParams, page
 
-_PATTERN = re.compile(r"^(u-[0-9a-f]{12}|public|\*)/[a-z0-9*?\[\]!-]{1,64}$|^\*$")
+_PATTERN = re.compile(r"(u-[0-9a-f]{12}|public|\*)/[a-z0-9*?\[\]!-]{1,64}|\*")
 
 
 def _service_pattern(text: str) -> str:
-    if not _PATTERN.match(text):
+    if not _PATTERN.fullmatch(text):
         raise ValueError("must be an access path such as u-8105f7322477/test, or a glob of them")
     return text
 

@@ -185,7 +185,7 @@ class Supervisor:
             await process.stdin.drain()
             line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
             report = msgspec.json.decode(line, type=Report)
-        except (OSError, TimeoutError, msgspec.DecodeError):
+        except (OSError, TimeoutError, ValueError):
             report = Report(exit_code=1)
         if report.exit_code:
             del self._children[child.name]

@@ -19,7 +19,7 @@ from modelry.errors import InvalidRequest, SettingsError
 Task = Literal["chat", "completion", "embedding", "rerank", "image", "speech", "transcription"]
 
 _SHIPPED = Path(__file__).parent / "cards"
-_ID = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+_ID = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?")
 
 
 def _check_source(text: str) -> str:
@@ -31,7 +31,7 @@ def _check_source(text: str) -> str:
 
 
 def _check_id(text: str) -> str:
-    if not _ID.match(text):
+    if not _ID.fullmatch(text):
         raise ValueError("must be a-z, 0-9, '.' and '-', 64 characters at most")
     return text
 

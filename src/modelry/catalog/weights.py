@@ -58,7 +58,7 @@ class WeightsStore:
             data = self._source_file(variant).read_bytes()
             resolved = msgspec.json.decode(data, type=_Resolved)
             stat = Path(resolved.path).stat()
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             return None
         if (stat.st_size, stat.st_mtime_ns) != (
             resolved.size_bytes,
@@ -79,14 +79,16 @@ class WeightsStore:
         _sync_folder(self._blobs)
         return blob
 
-    def remember(self, variant: Variant, weights: Weights) -> None:
-        """Note what a source turned out to be, for `find`."""
-        stat = weights.path.stat()
+    def remember(self, variant: Variant, weights: Weights, *, modified_ns: int) -> None:
+        """Note what a source turned out to be, for `find`.
+
+        `modified_ns`: the file's time of change when its digest was taken.
+        """
         resolved = _Resolved(
             source=variant.source,
             path=str(weights.path),
-            size_bytes=stat.st_size,
-            modified_ns=stat.st_mtime_ns,
+            size_bytes=weights.size_bytes,
+            modified_ns=modified_ns,
             sha256=weights.sha256,
         )
         file = self._source_file(variant)

@@ -98,9 +98,12 @@ def size(number: int | None) -> str:
     """Bytes in a unit that people read."""
     if number is None:
         return "-"
+    if number < 1000:
+        return f"{number} B"
     value = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+    for unit in ("kB", "MB", "GB"):
         value /= 1000
-    return f"{value:.1f} TB"
+        # What rounds up to 1000.0 is the next unit's 1.0.
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"

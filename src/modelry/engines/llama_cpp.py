@@ -22,6 +22,8 @@ _PROBE_TIMEOUT_S = 5.0
 
 # The engine's own words for why weights do not load, newest first in its log.
 _LOAD_ERROR = re.compile(r"error loading model[^:]*: (?P<reason>.+)$")
+_NOT_GGUF = re.compile(r"(?P<reason>invalid magic characters.*)$")
+_NOT_BOUND = "couldn't bind HTTP server socket"
 _OTHER_ERROR = re.compile(r"^\S+ E (?:\S+\s+\S+: )?(?P<reason>.+)$")
 
 
@@ -90,6 +92,8 @@ class LlamaCpp:
         return Probe.READY if slots.status_code == 200 else Probe.FOREIGN
 
     def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
+        if exit_code == EXIT_UNLOADABLE and any(_NOT_BOUND in line for line in log_tail):
+            return Failure(f"llama.cpp {_NOT_BOUND}")
         if exit_code == EXIT_UNLOADABLE:
             reason = _reason(log_tail) or "the engine gave no reason"
             return Failure(f"llama.cpp could not load the weights: {reason}", lasting=True)
@@ -115,7 +119,7 @@ def _signal_name(number: int) -> str:
 
 
 def _reason(log_tail: list[str]) -> str | None:
-    for pattern in (_LOAD_ERROR, _OTHER_ERROR):
+    for pattern in (_NOT_GGUF, _LOAD_ERROR, _OTHER_ERROR):
         for line in reversed(log_tail):
             match = pattern.search(line)
             if match:

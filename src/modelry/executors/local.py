@@ -100,7 +100,7 @@ class LocalExecutor:
         for folder in sorted(self._folder.iterdir()):
             try:
                 record = msgspec.json.decode((folder / "record.json").read_bytes(), type=Record)
-            except (OSError, msgspec.DecodeError):
+            except (OSError, ValueError):
                 log.warning("%s holds no readable record; removed", folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
                 continue

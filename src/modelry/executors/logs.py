@@ -39,18 +39,22 @@ class LogFile:
         except FileNotFoundError:
             return
 
-    def tail(self, lines: int) -> list[str]:
-        """The last `lines` lines, those of the file before the last rotation included."""
-        found = _last_lines(self.path, lines)
+    def tail(self, lines: int, *, end: int | None = None) -> list[str]:
+        """The last `lines` lines, those of the file before the last rotation included.
+
+        `end`: leave out what stands behind this position, in bytes.
+        """
+        found = _last_lines(self.path, lines, end)
         if len(found) < lines:
             found = _last_lines(self._numbered(1), lines - len(found)) + found
         return found
 
     async def follow(self, lines: int) -> AsyncIterator[str]:
         """The tail, then each new line; ends when the file is gone."""
-        for line in self.tail(lines):
-            yield line
+        # What is written from here on is read below, so the tail ends here.
         position = self.path.stat().st_size if self.path.exists() else 0
+        for line in self.tail(lines, end=position):
+            yield line
         rest = b""
         while self.path.exists():
             size = self.path.stat().st_size
@@ -71,12 +75,14 @@ class LogFile:
         return self.path.with_name(f"{self.path.name}.{number}")
 
 
-def _last_lines(path: Path, lines: int) -> list[str]:
+def _last_lines(path: Path, lines: int, end: int | None = None) -> list[str]:
     if lines <= 0:
         return []
     try:
         with path.open("rb") as file:
             position = file.seek(0, os.SEEK_END)
+            if end is not None:
+                position = min(position, end)
             data = b""
             while position > 0 and data.count(b"\n") <= lines:
                 step = min(_BLOCK, position)

@@ -25,11 +25,7 @@ REASONS = {
     504: "Gateway Timeout",
 }
 
-_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-}
+_TYPES = {429: "rate_limit_error"}
 
 
 class Reply(Exception):

@@ -150,17 +150,20 @@ class Table:
         if service is None:
             service = self._services[route.service_id] = Service(route)
         else:
-            self._by_path.pop(service.route.access_path, None)
+            self._unlist(service)
             service.update(route)
         self._by_path[route.access_path] = service
 
     def _drop_route(self, service_id: str) -> None:
         service = self._services.pop(service_id, None)
         if service is not None:
-            if self._by_path.get(service.route.access_path) is service:
-                del self._by_path[service.route.access_path]
+            self._unlist(service)
             service.replicas = {}
             service.wake()
+
+    def _unlist(self, service: Service) -> None:
+        if self._by_path.get(service.route.access_path) is service:
+            del self._by_path[service.route.access_path]
 
     def _put_key(self, key: KeyGrant) -> None:
         self._drop_key(key.id)

@@ -5,7 +5,7 @@ disk and share them without a lock. On the wire each is one line of JSON with
 its `type`; `encode` and `Decoder` are the only codec.
 """
 
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -96,6 +96,8 @@ class KeysUsed(msgspec.Struct, frozen=True, tag="keys_used"):
 
 FromGateway: TypeAlias = Ack | KeysUsed
 
+Message = TypeVar("Message")
+
 _encoder = msgspec.json.Encoder()
 _from_control = msgspec.json.Decoder(FromControl)
 _from_gateway = msgspec.json.Decoder(FromGateway)
@@ -108,11 +110,18 @@ def encode(message: FromControl | FromGateway) -> bytes:
 
 def decode_from_control(line: bytes) -> FromControl:
     """Raises `msgspec.DecodeError` on a line that is no such message."""
-    message: FromControl = _from_control.decode(line)
+    message: FromControl = _decode(_from_control, line)
     return message
 
 
 def decode_from_gateway(line: bytes) -> FromGateway:
     """Raises `msgspec.DecodeError` on a line that is no such message."""
-    message: FromGateway = _from_gateway.decode(line)
+    message: FromGateway = _decode(_from_gateway, line)
     return message
+
+
+def _decode(decoder: "msgspec.json.Decoder[Message]", line: bytes) -> Message:
+    try:
+        return decoder.decode(line)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(f"a text is no UTF-8: {error.reason}") from None

@@ -180,8 +180,10 @@ def status(world: World, service: Desired) -> Status:
             message += "; requests in flight finish"
         return Status(ServiceState.STOPPED, message)
     ready = [seen for seen in live if seen.state is ReplicaState.READY]
+    crashes = _crashes(service, replicas)
     if any(seen.revision != service.revision for seen in ready):
-        return Status(ServiceState.UPDATING, f"changing to revision {service.revision}")
+        trouble = f"; it does not start: {_last(crashes).message}" if crashes else ""
+        return Status(ServiceState.UPDATING, f"changing to revision {service.revision}{trouble}")
     if ready:
         return Status(ServiceState.RUNNING, _running(len(ready), service.replicas))
     weights = world.weights[service.service_id]
@@ -192,7 +194,6 @@ def status(world: World, service: Desired) -> Status:
         return Status(ServiceState.FETCHING, "fetching its weights", progress)
     if isinstance(weights, WeightsAbsent):
         return Status(ServiceState.PENDING, "its weights are about to be fetched")
-    crashes = _crashes(service, replicas)
     if crashes and _hopeless(crashes):
         return Status(ServiceState.FAILED, _last(crashes).message)
     if crashes:
@@ -224,9 +225,10 @@ def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Itera
         yield from _drain(outdated, f"revision {service.revision} has taken over")
     surplus = len(current) - service.replicas
     if surplus > 0:
-        # Those that serve nobody yet go first, then the youngest.
+        # Those that do not serve go first, then the youngest.
         dispensable = sorted(
-            current, key=lambda seen: (seen.ready_at is None, seen.created_at, seen.id)
+            current,
+            key=lambda seen: (seen.state is not ReplicaState.READY, seen.created_at, seen.id),
         )
         yield from _drain(dispensable[-surplus:], "fewer replicas are wanted")
 
@@ -246,17 +248,27 @@ def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Itera
 
 
 def _crashes(service: Desired, replicas: Iterable[Seen]) -> list[Seen]:
-    """The replicas that failed one after another and count now, oldest first."""
+    """The replicas that failed one after another and count now, oldest first.
+
+    Several that were tried side by side and never became ready count once: one
+    reason brought them all down.
+    """
+    counting = [
+        (seen.crash.at, seen.id, seen)
+        for seen in replicas
+        if seen.crash is not None
+        and seen.revision == service.revision
+        and seen.created_at >= service.since
+    ]
     in_a_row: list[Seen] = []
-    for seen in sorted(replicas, key=lambda seen: (seen.created_at, seen.id)):
-        if seen.revision != service.revision or seen.created_at < service.since:
-            continue
-        if seen.crash is None:
-            continue
-        steady = seen.ready_at and (seen.crash.at - seen.ready_at).total_seconds() >= STEADY_S
-        if steady:
+    last_at: datetime | None = None
+    for at, _, seen in sorted(counting):
+        if seen.ready_at and (at - seen.ready_at).total_seconds() >= STEADY_S:
             in_a_row.clear()
+        elif seen.ready_at is None and last_at is not None and seen.created_at < last_at:
+            in_a_row.pop()
         in_a_row.append(seen)
+        last_at = at
     return in_a_row
 
 
@@ -276,6 +288,10 @@ def _hopeless(crashes: list[Seen]) -> bool:
 def _not_before(crashes: list[Seen]) -> datetime:
     delay_s = min(_FIRST_DELAY_S * 2 ** (len(crashes) - 1), _LONGEST_DELAY_S)
     return _last(crashes).at + timedelta(seconds=delay_s)
+
+
+def _dispensability(seen: Seen) -> tuple[bool, datetime, str]:
+    return (seen.state is not ReplicaState.READY, seen.created_at, seen.id)
 
 
 def _drain(replicas: Iterable[Seen], reason: str) -> list[Action]:

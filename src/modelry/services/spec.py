@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from modelry.engines.base import Defaults
 
@@ -25,12 +25,18 @@ ServiceName = Annotated[str, AfterValidator(check_name)]
 
 
 class Replicas(BaseModel):
-    """How many replicas: `min` run; `max` is kept for when load decides."""
+    """How many replicas: `min` run; `max`, `min` by default, is for when load decides."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min: int = Field(1, ge=1, le=64)
-    max: int = Field(1, ge=1, le=64)
+    max: int = Field(default_factory=lambda data: data.get("min", 1), ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Replicas":
+        if self.min > self.max:
+            raise ValueError("min must not be more than max")
+        return self
 
 
 class ServiceSpec(BaseModel):

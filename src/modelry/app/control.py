@@ -165,6 +165,8 @@ def main() -> int:
     try:
         settings = load_settings()
         boot = read_boot() if attached else boot_of(settings)
+        if boot is None:
+            return 0
         settings.paths.prepare()
         configure_logging("control", settings.paths.logs, settings.log_level)
         asyncio.run(run(settings, boot, attached=attached))

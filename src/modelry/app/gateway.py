@@ -59,8 +59,8 @@ def main() -> int:
     os.umask(0o077)
     try:
         settings = load_settings()
-        if attached:
-            read_boot()
+        if attached and read_boot() is None:
+            return 0
         settings.paths.prepare()
         configure_logging("gateway", settings.paths.logs, settings.log_level)
         uvloop.run(run(settings, attached=attached))

@@ -57,13 +57,13 @@ class Lifeline:
     orphaned: bool = False
 
 
-def read_boot() -> Boot:
-    """The boot line of an attached child."""
+def read_boot() -> Boot | None:
+    """The boot line of an attached child, or None where `up` was gone before it sent one."""
     # One byte at a time: what follows the line belongs to the lifeline.
     line = bytearray()
     while (byte := os.read(0, 1)) not in (b"", b"\n"):
         line += byte
-    return msgspec.json.decode(bytes(line), type=Boot) if line else Boot()
+    return msgspec.json.decode(bytes(line), type=Boot) if line else None
 
 
 def report(message: Report) -> None:

@@ -1,8 +1,10 @@
 """The fetches under way: one a variant, whoever asks for it."""
 
 import asyncio
+import contextlib
 import logging
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,8 @@ from modelry.catalog.weights import Weights, WeightsStore
 from modelry.errors import FetchError
 
 log = logging.getLogger(__name__)
+
+_CLOSE_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,48 @@ class Fetches:
         return list(self._running)
 
     async def close(self) -> None:
+        """Stop every fetch. One that waits for the network is left to die with the process."""
         for progress, _ in self._running.values():
             progress.cancel.set()
         tasks = [task for _, task in self._running.values()]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CLOSE_TIMEOUT_S)
+        for task in tasks:
+            task.cancel()
+
+    def _in_thread(self, variant: Variant, progress: Progress) -> "asyncio.Future[Weights]":
+        """Fetch in a thread that does not keep the process from ending.
+
+        asyncio's own worker threads do, and a read from a silent server takes
+        a minute to time out. Ending in the middle is safe: nothing is under a
+        final name before it is whole.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Weights] = loop.create_future()
+
+        def settle(outcome: Weights | BaseException) -> None:
+            if done.done():
+                return
+            if isinstance(outcome, BaseException):
+                done.set_exception(outcome)
+            else:
+                done.set_result(outcome)
+
+        def work() -> None:
+            outcome: Weights | BaseException
+            try:
+                outcome = fetch(variant, self._store, progress, self._read_settings)
+            except BaseException as error:
+                outcome = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(settle, outcome)
+
+        threading.Thread(target=work, name=f"fetch {variant.name}", daemon=True).start()
+        return done
 
     async def _run(self, variant: Variant, progress: Progress) -> None:
         try:
-            await asyncio.to_thread(fetch, variant, self._store, progress, self._read_settings)
+            await self._in_thread(variant, progress)
         except FetchError as error:
             self._failed[variant] = FetchFailed(error.message, error.hint)
         except Cancelled:

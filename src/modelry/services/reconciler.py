@@ -98,9 +98,15 @@ class Reconciler:
             look = await self._look()
             self._publish(look)
             actions = planning.plan(look.world)
+            done = 0
             for action in actions:
-                await self._apply(action, look)
-            if actions:
+                try:
+                    await self._apply(action, look)
+                    done += 1
+                except Exception:
+                    # One service's trouble must not hold up the others.
+                    log.exception("%s failed; it will be planned again", action)
+            if done:
                 self.nudge()
             pause_s = _FETCHING_TICK_S if self._fetches.running() else _TICK_S
             due = planning.next_look(look.world)
@@ -261,9 +267,9 @@ class Reconciler:
             case planning.ForgetReplica(replica_id):
                 self._executor.forget(replica_id)
                 async with self._db.begin() as session:
-                    for row in await store.all_replicas(session):
-                        if row.id == replica_id:
-                            await session.delete(row)
+                    forgotten = await store.replica_by_id(session, replica_id)
+                    if forgotten is not None:
+                        await session.delete(forgotten)
             case planning.RemoveService(service_id):
                 async with self._db.begin() as session:
                     for row in await store.replicas_of(session, service_id):
@@ -306,9 +312,9 @@ class Reconciler:
     async def _drain_replica(self, replica_id: str, reason: str) -> None:
         """Off the routes first; once no gateway sends there any more, it may end."""
         async with self._db.begin() as session:
-            for row in await store.all_replicas(session):
-                if row.id == replica_id:
-                    store.set_replica_state(session, row, ReplicaState.DRAINING, reason)
+            row = await store.replica_by_id(session, replica_id)
+            if row is not None:
+                store.set_replica_state(session, row, ReplicaState.DRAINING, reason)
         for route in self._feed.snapshot().routes:
             kept = tuple(address for address in route.replicas if address.id != replica_id)
             if kept != route.replicas:

@@ -88,6 +88,11 @@ async def all_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).order_by(ReplicaRow.seq)))
 
 
+async def replica_by_id(session: Session, replica_id: str) -> ReplicaRow | None:
+    statement = select(ReplicaRow).where(ReplicaRow.id == replica_id)
+    return (await session.scalars(statement)).one_or_none()
+
+
 async def replicas_of(session: Session, service_id: str) -> list[ReplicaRow]:
     statement = select(ReplicaRow).where(ReplicaRow.service_id == service_id)
     return list(await session.scalars(statement.order_by(ReplicaRow.seq)))

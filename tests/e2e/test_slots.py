@@ -15,6 +15,13 @@ from tests.support.waiting import wait_for
 TOKENS = 24
 
 
+def idle_replica(shared: Instance) -> str:
+    """The service's replica, once it works for nobody."""
+    replica = only_replica(shared, "demo")
+    wait_for(lambda: busy_slots(shared, replica) == 0, "the engine to be idle", 60)
+    return replica
+
+
 def test_more_streams_than_slots_all_finish(
     shared: Instance, demo_key: str, demo_path: str
 ) -> None:
@@ -52,7 +59,7 @@ def test_a_prompt_sent_again_comes_from_the_cache(
 def test_a_stream_that_nobody_reads_any_more_stops_the_engine(
     shared: Instance, demo_key: str, demo_path: str
 ) -> None:
-    replica = only_replica(shared, "demo")
+    replica = idle_replica(shared)
     with streaming(shared, demo_key, demo_path, 1000) as stream:
         begun(stream)
         assert busy_slots(shared, replica) == 1
@@ -63,7 +70,7 @@ def test_a_stream_that_nobody_reads_any_more_stops_the_engine(
 def test_a_caller_that_hangs_up_stops_the_engine(
     shared: Instance, demo_key: str, demo_path: str, stream: bool
 ) -> None:
-    replica = only_replica(shared, "demo")
+    replica = idle_replica(shared)
     body = json.dumps(
         {
             "model": demo_path,

@@ -8,7 +8,7 @@ from tests.support.instance import Instance
 from tests.support.starts import processes_on
 from tests.support.waiting import wait_for
 
-TOKENS = 150
+TOKENS = 100
 
 
 def test_a_stream_finishes_before_everything_ends(make_instance: Callable[..., Instance]) -> None:

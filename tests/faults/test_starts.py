@@ -51,7 +51,7 @@ def test_a_taken_port_is_named(data_dir: Path) -> None:
     ],
 )
 def test_a_bad_setting_is_named(data_dir: Path, variable: str, value: str) -> None:
-    refusal = refused_start(data_dir, **{variable: value})
+    refusal = refused_start(data_dir, environment={variable: value})
     assert_refused(refusal, variable)
     assert "pat-short" not in refusal.output
 
@@ -134,7 +134,7 @@ def test_a_database_server_that_does_not_answer_is_named_without_its_password(
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"postgresql://modelry:hidden@127.0.0.1:{taken.getsockname()[1]}/modelry"
-        refusal = refused_start(data_dir, MODELRY_DATABASE_URL=url)
+        refusal = refused_start(data_dir, environment={"MODELRY_DATABASE_URL": url})
     assert_refused(refusal, "127.0.0.1", "MODELRY_DATABASE_URL")
     assert "hidden" not in refusal.output
 
@@ -144,5 +144,6 @@ def test_a_model_card_that_cannot_be_read_is_named(data_dir: Path, tmp_path: Pat
     cards.mkdir()
     (cards / "broken.yaml").write_text("id: [unclosed")
     assert_refused(
-        refused_start(data_dir, MODELRY_MODELS_DIR=str(cards)), str(cards / "broken.yaml")
+        refused_start(data_dir, environment={"MODELRY_MODELS_DIR": str(cards)}),
+        str(cards / "broken.yaml"),
     )

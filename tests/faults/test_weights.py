@@ -106,9 +106,11 @@ def test_a_damaged_file_fails_with_the_engines_reason_and_runs_once_mended(
     assert "\n" not in status["message"]
     assert status["log_tail"]
     assert any("model.gguf" in line for line in status["log_tail"])
-    with shared.openai(shared.key("damaged")) as client:
-        with pytest.raises(InternalServerError) as raised:
-            client.chat.completions.create(model="damaged", messages=[])
+    with (
+        shared.openai(shared.key("damaged")) as client,
+        pytest.raises(InternalServerError) as raised,
+    ):
+        client.chat.completions.create(model="damaged", messages=[])
     assert raised.value.status_code == 503
     assert raised.value.code == "service_unavailable"
     assert "could not load" in raised.value.message

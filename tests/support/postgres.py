@@ -56,11 +56,12 @@ def running_postgres() -> Iterator[Postgres]:
         if account:
             shutil.chown(folder, "postgres", "postgres")
             shutil.chown(password_file, "postgres", "postgres")
+        initdb = str(binaries / "initdb")
+        options = ["-A", "scram-sha-256", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
+        make_cluster = [initdb, "-D", str(cluster), "-U", _USER, *options]
+        make_cluster += ["--pwfile", str(password_file)]
         subprocess.run(
-            [
-                *(binaries / "initdb", "-D", cluster, "-U", _USER, "-A", "scram-sha-256"),
-                *("--pwfile", password_file, "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"),
-            ],
+            make_cluster,
             check=True,
             capture_output=True,
             timeout=60,
@@ -86,7 +87,7 @@ def running_postgres() -> Iterator[Postgres]:
                 **account,
             )
         try:
-            check = [binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+            check = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
 
             def ready() -> bool:
                 assert server.poll() is None, (folder / "log").read_text()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,10 @@ class Refusal:
 
 
 def refused_start(
-    data_dir: Path, *options: str, ordinary_user: bool = False, **environment: str
+    data_dir: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    ordinary_user: bool = False,
 ) -> Refusal:
     """Run an `up` that is to end by itself. `ordinary_user`: file permissions bind it."""
     kept = {name: value for name, value in os.environ.items() if "MODELRY" not in name}
@@ -43,7 +47,7 @@ def refused_start(
             "MODELRY_DATA_DIR": str(data_dir),
             "MODELRY_PORT": "0",
             "COLUMNS": "80",
-            **environment,
+            **(environment or {}),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -22,5 +22,6 @@ def configure_logging(process: str, folder: Path, level: str) -> None:
     terminal.setLevel(logging.WARNING)
     terminal.setFormatter(logging.Formatter(f"{process}: %(levelname)s %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[file, terminal], force=True)
-    # It logs every URL, and an index's URL can hold a password.
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    # They log every URL, and an index's URL can hold a password.
+    for name in ("httpx2", "httpcore2", "unearth"):
+        logging.getLogger(name).setLevel(logging.WARNING)

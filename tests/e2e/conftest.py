@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fixtures import compiled_once as compiled_once
 from tests.support.fixtures import weights_wheel as weights_wheel
 from tests.support.instance import Instance
 from tests.support.node import Node, install_node

@@ -1,4 +1,3 @@
 """Fixtures of the fault tests."""
 
-from tests.support.fixtures import compiled_once as compiled_once
 from tests.support.fixtures import weights_wheel as weights_wheel

@@ -261,6 +261,7 @@ class Plane:
         message: str = "",
         tasks: tuple[str, ...] = ("chat", "completion"),
         path: str | None = None,
+        collect: bool = False,
     ) -> str:
         """Publish a service, or publish it anew under the same name; returns its access path."""
         name = name or f"service-{next(_numbers)}"
@@ -274,6 +275,7 @@ class Plane:
             message=message,
             created_at=int(time.time()),
             replicas=tuple(replica.address for replica in replicas),
+            collect=collect,
         )
         self.control.put_route(route)
         return path

@@ -37,7 +37,12 @@ class Instance:
 
     def spawn(self, *options: str) -> subprocess.Popen[str]:
         """Start `modelry up` and return at once; its output is piped together."""
-        kept = {name: value for name, value in os.environ.items() if "MODELRY" not in name}
+        # Modules are compiled once for all starts, whatever the environment says.
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if "MODELRY" not in name and name != "PYTHONDONTWRITEBYTECODE"
+        }
         environment = {
             **kept,
             "MODELRY_DATA_DIR": str(self.paths.data),
@@ -76,7 +81,7 @@ class Instance:
         wait_for(ready, "up to be ready")
         return self
 
-    def stop(self, timeout_s: float = 60.0) -> int:
+    def stop(self, timeout_s: float = 90.0) -> int:
         """Ask it to end as a person's ^C does; returns its exit status."""
         assert self.process is not None
         if self.process.poll() is None:
@@ -188,7 +193,9 @@ def running(instance: Instance, *options: str) -> Iterator[Instance]:
 
 
 def end(instance: Instance) -> None:
-    if instance.process is not None:
-        instance.stop()
-    for pid in instance.engine_pids():
-        psutil.Process(pid).kill()
+    try:
+        if instance.process is not None:
+            instance.stop()
+    finally:
+        for pid in instance.engine_pids():
+            psutil.Process(pid).kill()

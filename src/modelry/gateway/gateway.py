@@ -8,7 +8,9 @@ import secrets
 from modelry.gateway.feed import FeedClient
 from modelry.gateway.inference import Inference
 from modelry.gateway.management import Management
-from modelry.gateway.server import ClientConnection, Job, Request, Server
+from modelry.gateway.replies import error
+from modelry.gateway.request import Request
+from modelry.gateway.server import ClientConnection, Job, Server
 from modelry.gateway.table import Table
 from modelry.gateway.upstream import Upstream
 from modelry.settings import Settings
@@ -31,6 +33,8 @@ class Front:
 
     def start(self, request: Request, client: ClientConnection) -> Job | None:
         path = request.path
+        if request.method == b"CONNECT":
+            raise error(501, "not_implemented", "This is no proxy.")
         if _is_inference(path):
             return self._inference.start(request, client)
         if path == b"/healthz":

@@ -6,15 +6,18 @@ of the rest. docs/guides/errors.md lists every refusal; a test keeps it true.
 
 import asyncio
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
+from modelry.gateway.collect import CollectingRelay, as_stream, asks_for_whole
 from modelry.gateway.relay import Relay
 from modelry.gateway.replies import Reply, bad_request, error, json_reply
-from modelry.gateway.server import ClientConnection, Request
+from modelry.gateway.request import Request
+from modelry.gateway.server import ClientConnection
 from modelry.gateway.table import Replica, Service, Table, allows
 from modelry.gateway.upstream import Upstream
 from modelry.routing.messages import KeyGrant, ReplicaAddress, Route
@@ -39,6 +42,10 @@ class _Head(msgspec.Struct):
     model: str | msgspec.UnsetType = msgspec.UNSET
 
 
+# Deep nesting ends in a RecursionError.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_KEY = re.compile(r"sk-[A-Za-z0-9_-]+")
 _decode_head = msgspec.json.Decoder(_Head).decode
 _decode_any = msgspec.json.Decoder(Any).decode
 
@@ -65,7 +72,7 @@ class Inference:
             return None
         task = ENDPOINTS.get(path)
         if task is None:
-            shown = path.decode("ascii", "replace")
+            shown = _shown(path.decode("ascii", "replace"))
             method = request.method.decode()
             raise error(404, "unknown_url", f"There is no {method} {shown} here.")
         _require_method(request, b"POST")
@@ -74,7 +81,8 @@ class Inference:
             does = ", ".join(service.route.tasks)
             message = f"{service.route.access_path} does not do {task}; it does {does}."
             raise error(400, "unsupported_task", message, param="model")
-        relay = Relay(client, _Call(self, service, request))
+        call = _Call(self, service, request)
+        relay = CollectingRelay(client, call) if call.collects else Relay(client, call)
         relay.start()
         return relay
 
@@ -103,6 +111,10 @@ class Inference:
                 "missing_api_key",
                 "No API key was sent. Send it as 'Authorization: Bearer sk-…'.",
             )
+        if self._table.seq < 0:
+            # Neither the feed nor a snapshot has told of any key yet.
+            message = "Modelry is starting. Please try again in a moment."
+            raise error(503, "service_starting", message, retry_after_s=_RETRY_AFTER_S)
         key = self._table.key(secret)
         if key is None:
             raise error(
@@ -141,6 +153,8 @@ class _Call:
         self._deadline: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._resume: Callable[[], None] | None = None
+        self.collects = service.route.collect and asks_for_whole(request.body)
+        self._body = as_stream(request.body) if self.collects else request.body
 
     def next_upstream(self, resume: Callable[[], None]) -> Upstream | None:
         replica = self._service.least_loaded(without=self._tried)
@@ -168,7 +182,7 @@ class _Call:
             b"authorization: Bearer " + self._replica.address.secret.encode() + b"\r\n"
             b"content-type: application/json\r\n"
             b"x-request-id: " + request.id.encode() + b"\r\n"
-            b"content-length: " + str(len(request.body)).encode() + b"\r\n\r\n" + request.body
+            b"content-length: " + str(len(self._body)).encode() + b"\r\n\r\n" + self._body
         )
 
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -187,6 +201,8 @@ class _Call:
     def _wait(self, resume: Callable[[], None]) -> None:
         """Come back when the route changes or the deadline passes. Raises where it is hopeless."""
         route = self._service.route
+        if self._service.gone:
+            raise _model_not_found(route.access_path)
         if route.state not in _COMING and route.state != "running":
             reason = route.message or f"it is {route.state}"
             message = f"{route.access_path} does not serve now: {reason}"
@@ -227,7 +243,7 @@ def _model(body: bytearray) -> str:
     """The body's `model`. Raises a 400 that says what is wrong with the body."""
     try:
         head = _decode_head(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         raise _explained(body) from None
     if isinstance(head.model, msgspec.UnsetType) or not head.model:
         raise bad_request("The body lacks 'model': name a service, like 'u-…/name'.", "model")
@@ -237,7 +253,7 @@ def _model(body: bytearray) -> str:
 def _explained(body: bytearray) -> Reply:
     try:
         value = _decode_any(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+    except _UNREADABLE as problem:
         return bad_request(f"The body is not valid JSON: {problem}.")
     if not isinstance(value, dict):
         return bad_request("The body must be a JSON object.")
@@ -245,10 +261,14 @@ def _explained(body: bytearray) -> Reply:
 
 
 def _model_not_found(model: str) -> Reply:
-    # The caller's own words come back, so they are kept short.
-    shown = model if len(model) <= 100 else model[:100] + "…"
-    message = f"The model '{shown}' does not exist, or you do not have access to it."
+    message = f"The model '{_shown(model)}' does not exist, or you do not have access to it."
     return error(404, "model_not_found", message, param="model")
+
+
+def _shown(text: str) -> str:
+    """The caller's own words, short and without a key that got into them."""
+    masked = _KEY.sub("sk-…", text)
+    return masked if len(masked) <= 100 else masked[:100] + "…"
 
 
 def _model_object(route: Route) -> dict[str, object]:

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
-from modelry.gateway.relay import HOP_BY_HOP, Relay
+from modelry.gateway.relay import Relay, end_to_end
 from modelry.gateway.replies import Reply, json_reply
-from modelry.gateway.server import ClientConnection, Request
+from modelry.gateway.request import Request
+from modelry.gateway.server import ClientConnection
 from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
 _REPLACED = frozenset(
@@ -19,6 +20,7 @@ _REPLACED = frozenset(
         b"x-request-id",
     }
 )
+_OURS = frozenset({b"x-request-id"})
 _READY_TIMEOUT_S = 2.0
 
 
@@ -62,11 +64,7 @@ class _Forward:
         # with GET; the connection to the caller leaves the body out.
         method = b"GET" if request.method == b"HEAD" else request.method
         lines = [method + b" " + request.target + b" HTTP/1.1"]
-        lines += [
-            name + b": " + value
-            for name, value in request.headers
-            if name not in HOP_BY_HOP and name not in _REPLACED
-        ]
+        lines += [name + b": " + value for name, value in end_to_end(request.headers, _REPLACED)]
         lines += [
             b"host: " + (request.header(b"host") or b"localhost"),
             b"x-forwarded-for: " + request.peer.encode(),
@@ -76,11 +74,7 @@ class _Forward:
         return b"\r\n".join(lines) + b"\r\n\r\n" + request.body
 
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        return [
-            (name, value)
-            for name, value in headers
-            if name not in HOP_BY_HOP and name != b"x-request-id"
-        ]
+        return end_to_end(headers, _OURS)
 
     def released(self) -> None:
         """Nothing is held."""

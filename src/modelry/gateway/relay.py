@@ -13,7 +13,7 @@ from modelry.gateway.replies import Reply, error_body
 from modelry.gateway.server import ClientConnection
 from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
-HOP_BY_HOP = frozenset(
+_HOP_BY_HOP = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -26,6 +26,24 @@ HOP_BY_HOP = frozenset(
         b"expect",
     }
 )
+
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def end_to_end(headers: Headers, without: frozenset[bytes]) -> Headers:
+    """The headers that go on: none that belongs to one hop (RFC 9110, 7.6.1) or is in `without`."""
+    named = {
+        name.strip().lower()
+        for key, value in headers
+        if key == b"connection"
+        for name in value.split(b",")
+    }
+    return [
+        (name, value)
+        for name, value in headers
+        if name not in _HOP_BY_HOP and name not in named and name not in without
+    ]
 
 
 class Plan(Protocol):
@@ -51,6 +69,7 @@ class Relay:
         self._begun = False
         self._ended = False
         self._event_stream = False
+        self._last_bytes = b""
 
     def start(self) -> None:
         """Ask the plan's next upstream. Answers the client itself where there is none."""
@@ -100,6 +119,8 @@ class Relay:
         self._client.begin(status, self._plan.response_headers(headers), close=False)
 
     def upstream_body(self, data: bytes) -> None:
+        if self._event_stream:
+            self._last_bytes = (self._last_bytes + data[-2:])[-2:]
         self._client.write(data)
 
     def upstream_done(self) -> None:
@@ -127,6 +148,9 @@ class Relay:
             self._client.abort()
             return
         message = "The replica stopped before the answer was complete. Please try again."
+        # A blank line ends an event that was cut off.
+        if self._last_bytes not in (b"", b"\n\n"):
+            self._client.write(b"\n\n")
         self._client.write(b"data: " + error_body(502, "bad_gateway", message) + b"\n\n")
         self._client.finish()
 

@@ -7,6 +7,7 @@ job at once, so that nobody works for nobody.
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from typing import Protocol, cast
 import httptools
 
 from modelry.gateway.replies import Reply, error, head
+from modelry.gateway.request import Request, origin_form
+
+log = logging.getLogger(__name__)
 
 _HEAD_MAX = 64 * 1024
 _BACKLOG_MAX = 64 * 1024
@@ -22,41 +26,6 @@ _HEAD_TIMEOUT_S = 30.0
 _BODY_STALL_S = 60.0
 _KEEP_ALIVE_S = 75.0
 _SWEEP_S = 5.0
-
-
-class Request:
-    """One request. `headers` names are in lower case; `path` excludes the query."""
-
-    __slots__ = (
-        "arrived_at",
-        "body",
-        "headers",
-        "id",
-        "keep_alive",
-        "method",
-        "peer",
-        "target",
-    )
-
-    def __init__(self, peer: str) -> None:
-        self.id = ""
-        self.method = b""
-        self.target = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.body = bytearray()
-        self.keep_alive = True
-        self.peer = peer
-        self.arrived_at = time.monotonic()
-
-    @property
-    def path(self) -> bytes:
-        return self.target.partition(b"?")[0]
-
-    def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
 
 
 class Job(Protocol):
@@ -81,6 +50,8 @@ class ClientConnection(asyncio.Protocol):
         self._peer = ""
         self._parsing: Request | None = None
         self._head_bytes = 0
+        self._refusal: Reply | None = None
+        self._writable = True
         self._ready: deque[Request] = deque()
         self._backlog = bytearray()
         self._current: Request | None = None
@@ -114,9 +85,12 @@ class ClientConnection(asyncio.Protocol):
             self._closing = True
         self._bodiless = request.method == b"HEAD" or status in (204, 304)
         names = {name for name, _ in headers}
-        self._chunked = b"content-length" not in names and status not in (204, 304)
+        delimited = b"content-length" in names or status in (204, 304)
+        self._chunked = not delimited and request.chunks
         if self._chunked:
             headers = [*headers, (b"transfer-encoding", b"chunked")]
+        elif not delimited:
+            self._closing = True
         if self._closing:
             headers = [*headers, (b"connection", b"close")]
         headers = [*headers, (b"x-request-id", request.id.encode())]
@@ -177,7 +151,9 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._active_at = time.monotonic()
-        if self._current is not None:
+        if self._refusal is not None:
+            return
+        if self._current is not None or not self._writable:
             # Keep reading while a job runs: only so is a hang-up noticed.
             self._backlog += data
             if len(self._backlog) > _BACKLOG_MAX:
@@ -186,12 +162,16 @@ class ClientConnection(asyncio.Protocol):
         self._feed(data)
 
     def pause_writing(self) -> None:
+        self._writable = False
         if self._job is not None:
             self._job.client_writable(False)
 
     def resume_writing(self) -> None:
+        self._writable = True
         if self._job is not None:
             self._job.client_writable(True)
+        else:
+            self._next()
 
     # -- httptools -----------------------------------------------------------
 
@@ -202,12 +182,12 @@ class ClientConnection(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         assert self._parsing is not None
         self._parsing.target += url
-        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         assert self._parsing is not None
-        self._parsing.headers.append((name.lower(), value))
-        self._count_head(len(name) + len(value))
+        # Trailers come after the head: they must not pass for headers.
+        if not self._parsing.id:
+            self._parsing.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         assert self._parser is not None
@@ -215,12 +195,17 @@ class ClientConnection(asyncio.Protocol):
         request = self._parsing
         request.method = self._parser.get_method()
         request.keep_alive = self._parser.should_keep_alive()
+        request.chunks = self._parser.get_http_version() != "1.0"
+        request.target = origin_form(request.target)
         request.id = self._server.request_id()
+        if request.head_size > _HEAD_MAX:
+            raise _head_too_large()
         self._server.handler.check_head(request)
         length = request.header(b"content-length")
         if length is not None and int(length) > self._server.max_body_bytes:
             raise self._too_large()
-        if request.header(b"expect") == b"100-continue" and self._current is None:
+        expects = (request.header(b"expect") or b"").lower()
+        if expects == b"100-continue" and self._current is None:
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
@@ -238,11 +223,9 @@ class ClientConnection(asyncio.Protocol):
     # ------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
-        assert self._parser is not None
+        arriving = self._parsing
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(error(501, "not_implemented", "Protocol upgrades are not supported."))
+            self._parse(data)
         except httptools.HttpParserCallbackError as wrapped:
             cause = wrapped.__context__
             if not isinstance(cause, Reply):
@@ -251,39 +234,72 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(error(400, "invalid_request_error", "The request is not valid HTTP/1.1."))
         else:
-            self._next()
+            if self._parsing is arriving:
+                self._bound_head(len(data))
+        self._next()
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            assert self._parser is not None
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                # An offer that we decline by answering as if it had not been
+                # made; what follows is HTTP/1.1 still.
+                data = data[offer.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+                if data:
+                    continue
+            return
+
+    def _bound_head(self, size: int) -> None:
+        """Bound the head: the parser hands over a header only once its line is complete."""
+        request = self._parsing
+        if request is None or request.id:
+            return
+        self._head_bytes += size
+        if self._head_bytes > _HEAD_MAX:
+            self._refuse(_head_too_large())
 
     def _next(self) -> None:
         """Start the next complete request; parse what came while the last one ran."""
-        if self._transport is None or self._current is not None:
+        if self._transport is None or self._current is not None or not self._writable:
             return
-        if not self._ready and self._backlog:
+        if self._ready:
+            self._start(self._ready.popleft())
+        elif self._refusal is not None:
+            self._respond_refusal(self._refusal)
+        elif self._backlog:
             data, self._backlog = bytes(self._backlog), bytearray()
             self._transport.resume_reading()
             self._feed(data)
-            return
-        if not self._ready:
-            if self._server.draining and self._parsing is None:
-                self._close()
-            return
-        request = self._current = self._ready.popleft()
+        elif self._server.draining and self._parsing is None:
+            self._close()
+
+    def _start(self, request: Request) -> None:
+        self._current = request
         try:
             # None: answered already, and `_current` may be the next request by now.
             job = self._server.handler.start(request, self)
         except Reply as reply:
             self.respond(reply)
             return
+        except Exception:
+            log.exception("%s failed", request.id)
+            self.respond(error(500, "internal_error", "Something went wrong in the gateway."))
+            return
         if job is not None and self._current is request:
             self._job = job
 
     def _refuse(self, reply: Reply) -> None:
-        """Answer a request that was not read to its end, and close."""
-        if self._current is not None or self._ready:
-            self._close()
-            return
-        self._current = self._parsing or Request(self._peer)
-        self._current.id = self._current.id or self._server.request_id()
-        self._current.keep_alive = False
+        """Refuse the request that is arriving, once those before it are answered, and close."""
+        if self._refusal is None:
+            self._refusal = reply
+
+    def _respond_refusal(self, reply: Reply) -> None:
+        request = self._current = self._parsing or Request(self._peer)
+        request.id = request.id or self._server.request_id()
+        request.keep_alive = False
         self._parsing = None
         self.respond(reply)
 
@@ -294,11 +310,6 @@ class ClientConnection(asyncio.Protocol):
             "request_too_large",
             f"The request's body is larger than this server takes ({limit} bytes).",
         )
-
-    def _count_head(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > _HEAD_MAX:
-            raise error(431, "request_header_too_large", "The request's headers are too large.")
 
     def _send(self, data: bytes) -> None:
         if self._transport is not None:
@@ -322,11 +333,16 @@ class ClientConnection(asyncio.Protocol):
             now - self._active_at > _BODY_STALL_S
         ):
             self._refuse(error(408, "request_timeout", "The request took too long to arrive."))
+            self._next()
 
     def drain(self) -> None:
         """Take no further request; close now if none is under way."""
         if self._current is None and not self._ready and self._parsing is None:
             self._close()
+
+
+def _head_too_large() -> Reply:
+    return error(431, "request_header_too_large", "The request's headers are too large.")
 
 
 class Server:

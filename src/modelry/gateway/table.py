@@ -37,10 +37,11 @@ class Replica:
 class Service:
     """A route with its live replicas. Survives changes of its route."""
 
-    __slots__ = ("replicas", "route", "waiters")
+    __slots__ = ("gone", "replicas", "route", "waiters")
 
     def __init__(self, route: Route) -> None:
         self.route = route
+        self.gone = False
         self.replicas: dict[str, Replica] = {}
         self.waiters: set[Waiter] = set()
         self.update(route)
@@ -158,6 +159,7 @@ class Table:
         service = self._services.pop(service_id, None)
         if service is not None:
             self._unlist(service)
+            service.gone = True
             service.replicas = {}
             service.wake()
 

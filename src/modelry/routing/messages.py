@@ -24,7 +24,11 @@ class ReplicaAddress(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What the gateway knows of a service. `state` is a service state of the glossary."""
+    """What the gateway knows of a service. `state` is a service state of the glossary.
+
+    `collect`: its engine notices a caller's hang-up only while it streams, so
+    the gateway asks it for a stream and puts whole answers together itself.
+    """
 
     service_id: str
     access_path: str
@@ -34,6 +38,7 @@ class Route(msgspec.Struct, frozen=True):
     message: str
     created_at: int
     replicas: tuple[ReplicaAddress, ...] = ()
+    collect: bool = False
 
 
 class KeyGrant(msgspec.Struct, frozen=True):

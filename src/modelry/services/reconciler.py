@@ -163,7 +163,8 @@ class Reconciler:
                     self.progress[desired.service_id] = found.progress
             known = {row.id for row in replicas}
             routes = {
-                id_: _route(row, specs[id_], replicas, observed) for id_, row in services.items()
+                id_: self._route(row, specs[id_], replicas, observed)
+                for id_, row in services.items()
             }
         for replica_id in observed.keys() - known:
             # Nobody wants it: its service was deleted, or the database is another.
@@ -253,6 +254,38 @@ class Reconciler:
         for route in self._feed.snapshot().routes:
             if route.service_id not in look.routes:
                 self._feed.drop_route(route.service_id)
+
+    def _route(
+        self,
+        row: store.ServiceRow,
+        spec: ServiceSpec,
+        replicas: list[store.ReplicaRow],
+        observed: Mapping[str, Observed],
+    ) -> Route:
+        engine = self._engines.get(spec.engine)
+        addresses = tuple(
+            ReplicaAddress(
+                replica.id,
+                observed[replica.id].endpoint.address,
+                observed[replica.id].endpoint.secret,
+                spec.slots,
+            )
+            for replica in replicas
+            if replica.service_id == row.id
+            and replica.state == ReplicaState.READY
+            and replica.id in observed
+        )
+        return Route(
+            service_id=row.id,
+            access_path=row.access_path,
+            owner_id=row.owner_id,
+            tasks=tuple(row.tasks),
+            state=row.state,
+            message=row.message,
+            created_at=int(row.created_at.timestamp()),
+            replicas=addresses,
+            collect=engine is not None and not engine.stops_whole_answers,
+        )
 
     # -- apply ---------------------------------------------------------------
 
@@ -346,34 +379,4 @@ def _seen(row: store.ReplicaRow) -> planning.Seen:
         created_at=row.created_at,
         ready_at=row.ready_at,
         crash=crash,
-    )
-
-
-def _route(
-    row: store.ServiceRow,
-    spec: ServiceSpec,
-    replicas: list[store.ReplicaRow],
-    observed: Mapping[str, Observed],
-) -> Route:
-    addresses = tuple(
-        ReplicaAddress(
-            replica.id,
-            observed[replica.id].endpoint.address,
-            observed[replica.id].endpoint.secret,
-            spec.slots,
-        )
-        for replica in replicas
-        if replica.service_id == row.id
-        and replica.state == ReplicaState.READY
-        and replica.id in observed
-    )
-    return Route(
-        service_id=row.id,
-        access_path=row.access_path,
-        owner_id=row.owner_id,
-        tasks=tuple(row.tasks),
-        state=row.state,
-        message=row.message,
-        created_at=int(row.created_at.timestamp()),
-        replicas=addresses,
     )

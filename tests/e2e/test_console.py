@@ -2,11 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import httpx2
 import pytest
+from fastapi.routing import APIRoute
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from modelry.console import pages
 from tests.support.instance import ADMIN_PASSWORD, Instance
 
 FLAGS = [
@@ -148,3 +151,27 @@ def test_guessing_passwords_is_slowed_down(make_instance: Callable[..., Instance
     form = {"name": "admin", "password": "guess"}
     answers = [httpx2.post(f"{instance.url}/login", data=form).status_code for _ in range(11)]
     assert answers == [401] * 10 + [429]
+
+
+def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
+    shared: Instance,
+) -> None:
+    """Public: the sign-in page, what it is drawn with, and the probes."""
+    public = {"/login", "/static/{name}"}
+    nothing = cast(Any, None)
+    routes = pages.router(nothing, nothing, nothing, nothing, nothing).routes
+    checked = 0
+    for route in routes:
+        assert isinstance(route, APIRoute)
+        if route.path in public:
+            continue
+        for method in route.methods or ():
+            url = shared.url + route.path.replace("{name}", "demo")
+            answer = httpx2.request(method, url, follow_redirects=False)
+            target = answer.headers.get("location")
+            assert (answer.status_code, target) in ((303, "/login"), (303, "/services"))
+            if target == "/services":
+                assert route.path == "/"
+            checked += 1
+    assert checked >= 6
+    assert shared.service("demo")["status"]["state"] == "running"

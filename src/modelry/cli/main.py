@@ -1,10 +1,13 @@
 """`modelry`: every command, in the order a newcomer meets them."""
 
+import sys
+
 import typer
+from typer.exceptions import TyperException
 
 from modelry import __version__
 from modelry.cli import keys, models, services, session, up
-from modelry.cli.output import shown_errors
+from modelry.cli.output import print_usage_error, shown_errors
 
 app = typer.Typer(
     name="modelry",
@@ -39,8 +42,17 @@ app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:
-    with shown_errors():
-        app()
+    try:
+        with shown_errors():
+            code = app(standalone_mode=False)
+    except typer.Exit as end:
+        code = end.exit_code
+    except typer.Abort:
+        code = 1
+    except TyperException as error:
+        # A usage that is wrong: one line, like every other error.
+        code = print_usage_error(error)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

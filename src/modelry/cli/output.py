@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from modelry.errors import ModelryError, SettingsError
 
@@ -53,6 +54,16 @@ def print_error(error: ModelryError) -> None:
     """One line: what went wrong, and the next step."""
     hint = f" ({error.hint})" if error.hint else ""
     err.print(f"[red]error:[/] {escape(error.message + hint)}", soft_wrap=True)
+
+
+def print_usage_error(error: TyperException) -> int:
+    """One line, with where to read on. Returns the exit status."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    path = context.command_path if context is not None else "modelry"
+    problem = message[:1].lower() + message[1:].rstrip(".")
+    print_error(ModelryError(problem, hint=f"`{path} --help` explains it"))
+    return 2
 
 
 def print_json(value: Any) -> None:

@@ -1,5 +1,6 @@
 """Commands on services: deploy, list, show, logs, start, stop, delete, chat."""
 
+import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from modelry.cli.output import (
 )
 from modelry.cli.progress import await_running
 from modelry.client import Client, Json
+from modelry.errors import ModelryError
 
 Name = Annotated[str, typer.Argument(help="The service's name, or its id.", show_default=False)]
 _CHAT_KEY_LIFE = timedelta(hours=12)
@@ -132,13 +134,14 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     replica: Annotated[str | None, typer.Option(help="One replica's; else the newest's.")] = None,
     tail: Annotated[int, typer.Option(min=0, max=10_000, help="How many lines back.")] = 200,
+    json_flag: AsJson = False,
 ) -> None:
     """Print a service's log."""
     with shown_errors(), open_client() as client:
         path = f"/services/{name}/logs"
         for line in client.lines(path, follow=follow, replica=replica, tail=tail):
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            text = json.dumps({"line": line}, ensure_ascii=False) if json_flag else line
+            print(text, flush=True)
 
 
 def start(
@@ -180,9 +183,12 @@ def chat(
     system: Annotated[str | None, typer.Option(help="A system prompt.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2)] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
+    json_flag: AsJson = False,
 ) -> None:
     """Chat with a service; its answer streams into the terminal."""
     with shown_errors(), open_client() as client:
+        if json_flag and message is None:
+            raise ModelryError("--json needs a message", hint="modelry chat NAME MESSAGE --json")
         service = client.get(f"/services/{name}")
         options: Json = {"model": service["access_path"]}
         if temperature is not None:
@@ -193,7 +199,9 @@ def chat(
         key_id, key = _chat_key(client, service)
         try:
             if message is not None:
-                _turn(client, key, options, messages, message)
+                answer = _turn(client, key, options, messages, message, quiet=json_flag)
+                if json_flag:
+                    print_json(answer)
                 return
             err.print(f"[dim]{escape(service['access_path'])} - an empty line or ^D ends.[/]")
             while question := _ask():
@@ -209,17 +217,30 @@ def _ask() -> str:
     return sys.stdin.readline().strip()
 
 
-def _turn(client: Client, key: str, options: Json, messages: list[Json], question: str) -> None:
+def _turn(
+    client: Client,
+    key: str,
+    options: Json,
+    messages: list[Json],
+    question: str,
+    *,
+    quiet: bool = False,
+) -> Json:
+    """Ask, write the answer as it comes unless `quiet`, and return it."""
     messages.append({"role": "user", "content": question})
-    answer = ""
+    answer: Json = {"model": options["model"], "content": "", "finish_reason": None}
     for chunk in client.chat(key, {**options, "messages": messages}):
         for choice in chunk.get("choices", ()):
             text = choice["delta"].get("content") or ""
-            answer += text
-            sys.stdout.write(text)
-            sys.stdout.flush()
-    sys.stdout.write("\n")
-    messages.append({"role": "assistant", "content": answer})
+            answer["content"] += text
+            answer["finish_reason"] = choice.get("finish_reason") or answer["finish_reason"]
+            if not quiet:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+    if not quiet:
+        sys.stdout.write("\n")
+    messages.append({"role": "assistant", "content": answer["content"]})
+    return answer
 
 
 def _chat_key(client: Client, service: Json) -> tuple[str | None, str]:

@@ -69,7 +69,7 @@ class LlamaCpp:
             "modelry.engines.llama_cpp_runner",
             plan.replica_id,
         )
-        return Command(argv=argv, stdin=msgspec.json.encode(config))
+        return Command(argv=argv, stdin=msgspec.json.encode(config), env=_environment())
 
     async def probe(self, endpoint: Endpoint) -> Probe:
         kind, _, rest = endpoint.address.partition(":")
@@ -112,6 +112,17 @@ class LlamaCpp:
         told = _reason(log_tail)
         end = f"llama.cpp exited with status {exit_code}"
         return Failure(f"{end}: {told}" if told else end)
+
+
+def _environment() -> dict[str, str]:
+    """Threads of the engine sleep while they wait for each other, unless told otherwise.
+
+    By default they spin. Measured on two cores: 64 tokens of the embedded model
+    take 0.9 s either way on an idle machine, but 9 s against 2 s with three
+    replicas at work, since a thread that spins keeps the one it waits for from
+    running.
+    """
+    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
 
 
 def _signal_name(number: int) -> str:

@@ -223,3 +223,15 @@ def test_replicas_that_come_and_go_under_load_cost_no_call(plane: Plane) -> None
         statuses = [status for found in calls for status in found.result()]
     assert len(statuses) > 20
     assert set(statuses) == {200}
+
+
+def test_a_replica_that_refuses_the_gateway_s_secret_is_no_answer_for_the_caller(
+    plane: Plane,
+) -> None:
+    stranger = plane.replica(status=401, text='{"error": "wrong secret"}')
+    path = plane.service(stranger)
+    with plane.wire() as wire:
+        answer = wire.ask(post(CHAT, plane.owner_key, chat(path)))
+        assert (answer.status, answer.code) == (502, "bad_gateway")
+        plane.service(stranger, plane.replica(text='"well"'), name=path.partition("/")[2])
+        assert wire.ask(post(CHAT, plane.owner_key, chat(path))).body == b'"well"'

@@ -12,7 +12,7 @@ from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model
 from modelry.catalog.fetches import Fetches, Fetching
 from modelry.catalog.weights import Weights
 from modelry.db import Database
-from modelry.db.pages import Page
+from modelry.db.pages import Page, PageParams, page_of
 
 
 class NewModel(BaseModel):
@@ -83,10 +83,10 @@ def router(
     Caller = Annotated[Principal, Depends(authenticator.principal)]
 
     @routes.get("/models")
-    async def list_models(caller: Caller) -> Page[ModelView]:
+    async def list_models(caller: Caller, query: PageParams) -> Page[ModelView]:
         async with db.begin() as session:
             models = await catalog.list(session, caller)
-        return Page(data=[model_view(model, fetches) for model in models])
+        return page_of([model_view(model, fetches) for model in models], query)
 
     @routes.post("/models", status_code=201)
     async def create_model(caller: Caller, body: NewModel) -> ModelView:

@@ -31,6 +31,21 @@ class PageQuery(BaseModel):
 PageParams = Annotated[PageQuery, Query()]
 
 
+def page_of(items: Sequence[Item], query: PageQuery) -> Page[Item]:
+    """A page of a list that is in memory; its cursor is a position."""
+    start = _position(query)
+    end = start + query.limit
+    return Page(data=list(items[start:end]), next=str(end) if end < len(items) else None)
+
+
+def _position(query: PageQuery) -> int:
+    if query.cursor is None:
+        return 0
+    if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 19):
+        raise InvalidRequest("cursor is not one that a list gave", param="cursor")
+    return int(query.cursor)
+
+
 async def page(
     session: Session,
     statement: Select[NumberedRow],
@@ -43,9 +58,7 @@ async def page(
     """
     statement = statement.order_by(table.seq).limit(query.limit + 1)
     if query.cursor is not None:
-        if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 19):
-            raise InvalidRequest("cursor is not one that a list gave", param="cursor")
-        statement = statement.where(table.seq > int(query.cursor))
+        statement = statement.where(table.seq > _position(query))
     rows = (await session.scalars(statement)).all()
     if len(rows) <= query.limit:
         return rows, None

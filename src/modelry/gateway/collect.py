@@ -137,10 +137,7 @@ class CollectingRelay(Relay):
         try:
             self._collector.feed(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
-            connection = self._connection
-            self.upstream_failed(UpstreamError("an event of its stream is no JSON"))
-            if connection is not None:
-                connection.abandon()
+            self._give_up("an event of its stream is no JSON")
 
     def upstream_done(self) -> None:
         collector = self._collector

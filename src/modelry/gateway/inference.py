@@ -188,6 +188,10 @@ class _Call:
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         return [pair for pair in headers if pair[0] in _PASSED_BACK]
 
+    def accepts(self, status: int) -> bool:
+        # It concerns the gateway's secret; the caller's key has been checked.
+        return status != 401
+
     def released(self) -> None:
         if self._replica is not None:
             self._replica.inflight -= 1

@@ -79,6 +79,9 @@ class _Forward:
     def released(self) -> None:
         """Nothing is held."""
 
+    def accepts(self, status: int) -> bool:
+        return True
+
 
 class ReadyCheck:
     """Asks the control plane whether it answers, for `/readyz`."""

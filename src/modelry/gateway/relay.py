@@ -58,6 +58,9 @@ class Plan(Protocol):
     def request_bytes(self) -> bytes: ...
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
     def released(self) -> None: ...
+    def accepts(self, status: int) -> bool:
+        """Whether an answer with this status is one for the caller."""
+        ...
 
 
 class Relay:
@@ -110,7 +113,10 @@ class Relay:
     def upstream_writable(self, writable: bool) -> None:
         """The request was read whole before it was sent, so nothing is to be held back."""
 
-    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def upstream_head(self, status: int, headers: Headers) -> None:
+        if not self._plan.accepts(status):
+            self._give_up("its answer is not for the caller")
+            return
         self._begun = True
         self._event_stream = any(
             name == b"content-type" and value.startswith(b"text/event-stream")
@@ -140,6 +146,13 @@ class Relay:
             self.start()
 
     # ------------------------------------------------------------------------
+
+    def _give_up(self, why: str) -> None:
+        """Hang up on an upstream whose answer cannot be used, as if it had died."""
+        connection = self._connection
+        self.upstream_failed(UpstreamError(why))
+        if connection is not None:
+            connection.abandon()
 
     def _break_off(self) -> None:
         """The upstream died within its answer: say so where the format lets us."""

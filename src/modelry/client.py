@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import httpx2
 
@@ -32,6 +33,10 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise Unreachable(
+                f"{url} is no address of a Modelry", hint="it looks like http://localhost:8080"
+            )
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT)
 
@@ -56,6 +61,8 @@ class Client:
         cursor: str | None = None
         while True:
             page = self.get(path, cursor=cursor)
+            if not isinstance(page.get("data"), list):
+                raise self._foreign()
             rows += page["data"]
             cursor = page.get("next")
             if cursor is None:
@@ -100,7 +107,15 @@ class Client:
             raise self._unreachable(error) from None
         if response.is_error:
             raise _refusal(response.status_code, _parsed(response))
-        return _parsed(response) if response.content else {}
+        parsed = _parsed(response)
+        if response.content and not parsed:
+            raise self._foreign()
+        return parsed
+
+    def _foreign(self) -> Unreachable:
+        return Unreachable(
+            f"{self.url} does not answer as a Modelry does", hint="check the address"
+        )
 
     def _unreachable(self, error: httpx2.HTTPError) -> Unreachable:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
@@ -114,6 +129,11 @@ class Client:
 
 def _full(path: str) -> str:
     return path if path.startswith("/v1/") else f"/api/v1{path}"
+
+
+def part(text: str) -> str:
+    """A name as one part of a path, whatever is in it."""
+    return quote(text, safe="") or "%20"
 
 
 def _given(values: Mapping[str, Any]) -> Json:

@@ -46,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8080
     data_dir: Path = Path("~/.modelry")
-    database_url: str | None = None
+    database_url: Secret | None = None
     public_url: str | None = None
     admin_password: Secret | None = None
     admin_token: Secret | None = None
@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     start_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     drain_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     keep_replicas: bool = False
+    demo: bool = False
 
     @property
     def paths(self) -> "Paths":
@@ -113,6 +114,7 @@ _RULES = {
     "start_wait_s": "must be a number of seconds",
     "drain_timeout_s": "must be a number of seconds",
     "keep_replicas": "must be true or false",
+    "demo": "must be true or false",
 }
 
 
@@ -169,6 +171,10 @@ class Paths:
     @property
     def logs(self) -> Path:
         return self.data / "logs"
+
+    @property
+    def bytecode(self) -> Path:
+        return self.data / "bytecode"
 
     @property
     def lock(self) -> Path:

@@ -24,4 +24,4 @@ def configure_logging(process: str, folder: Path, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[file, terminal], force=True)
     # They log every URL, and an index's URL can hold a password.
     for name in ("httpx2", "httpcore2", "unearth"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -66,10 +66,21 @@ def test_a_source_that_is_none_is_refused(api: Instance, source: str) -> None:
     assert error["hint"]
 
 
+def test_a_model_from_a_file_that_is_not_there_is_refused(api: Instance, tmp_path: Path) -> None:
+    for place in (tmp_path / "never.gguf", tmp_path):
+        body = {"name": "never", "source": place.as_uri()}
+        response = api.api("POST", "/models", json=body)
+        assert response.status_code == 422
+        assert str(place) in error_of(response)["message"]
+    assert api.api("GET", "/models/never").status_code == 404
+
+
 def test_a_model_whose_file_is_missing_fails_with_the_reason(api: Instance, tmp_path: Path) -> None:
     missing = tmp_path / "gone.gguf"
+    missing.touch()
     body = {"name": "gone", "source": missing.as_uri(), "tasks": ["chat"]}
     assert api.api("POST", "/models", json=body).status_code == 201
+    missing.unlink()
     response = api.api("POST", "/services", json={"name": "gone", "model": "gone"})
     assert response.status_code == 201
     service = api.await_state("gone", "failed")

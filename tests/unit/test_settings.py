@@ -50,6 +50,7 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "ADMIN_TOKEN": TOKEN,
         "MODELS_DIR": "/srv/models",
         "LOG_LEVEL": "debug",
+        "DEMO": "true",
         "MAX_BODY_BYTES": "1024",
         "START_WAIT_S": "0.5",
         "DRAIN_TIMEOUT_S": "1",
@@ -61,7 +62,8 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
     assert (found.host, found.port, found.log_level) == ("0.0.0.0", 0, "debug")
     assert found.data_dir == Path("/srv/modelry")
     assert found.models_dir == Path("/srv/models")
-    assert found.database_url == "postgresql://db/modelry"
+    assert found.database_url is not None
+    assert found.database_url.reveal() == "postgresql://db/modelry"
     assert found.public_url == "https://models.example"
     assert found.admin_password is not None
     assert found.admin_password.reveal() == "long enough"

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 
 from modelry.access import store
-from modelry.access.credentials import hash_password, new_access_token, new_password
+from modelry.access.credentials import (
+    hash_password,
+    new_access_token,
+    new_password,
+    password_matches,
+)
 from modelry.access.store import UserRow
 from modelry.db import Session
 
@@ -25,8 +30,7 @@ async def ensure_operator(
 ) -> tuple[UserRow, MadeCredentials | None]:
     """The operator `admin`, made at the first start.
 
-    A preset `token` is made valid at every start, so that automation can set
-    it anew; a preset `password` counts at the first start only.
+    What is preset counts at every start, so that automation can set it anew.
     """
     user = await store.user_by_name(session, ADMIN)
     made = None
@@ -39,8 +43,11 @@ async def ensure_operator(
             password=None if password else made_password,
             token=None if token else made_token,
         )
-    elif token is not None:
+        return user, made
+    if token is not None:
         await store.replace_token(session, user.id, _ADMIN_TOKEN_NAME, token)
+    if password is not None and not password_matches(password, user.password_hash or ""):
+        user.password_hash = hash_password(password)
     return user, made
 
 

@@ -39,7 +39,7 @@ class NewKey(BaseModel):
     services: (
         Annotated[
             list[Annotated[str, AfterValidator(_service_pattern)]],
-            Field(max_length=1000),
+            Field(min_length=1, max_length=1000),
         ]
         | None
     ) = Field(None, description="Access paths or globs; without it, every service of yours.")

@@ -16,8 +16,8 @@ from modelry.errors import ModelryError, Unauthenticated
 COOKIE = "modelry_session"
 LIFE = timedelta(days=14)
 
-_FAILURES_MAX = 10
-_FAILURES_WINDOW_S = 60.0
+_ATTEMPTS_MAX = 10
+_WINDOW_S = 60.0
 
 
 class TooManyAttempts(ModelryError):
@@ -30,28 +30,29 @@ def csrf_token(cookie: str) -> str:
 
 
 def same_csrf(cookie: str, token: str) -> bool:
-    return hmac.compare_digest(csrf_token(cookie), token)
+    return hmac.compare_digest(csrf_token(cookie).encode(), token.encode())
 
 
 class Sessions:
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._failures: deque[float] = deque(maxlen=_FAILURES_MAX)
+        self._attempts: dict[str, deque[float]] = {}
         # Compared against for unknown names, so that they take as long.
         self._nobody = hash_password(secrets.token_hex(8))
 
-    async def sign_in(self, name: str, password: str) -> str:
-        """The cookie of a new session. Raises `Unauthenticated` or `TooManyAttempts`."""
-        now = time.monotonic()
-        if len(self._failures) == _FAILURES_MAX and now - self._failures[0] < _FAILURES_WINDOW_S:
-            raise TooManyAttempts("too many failed attempts; wait a minute and try again")
+    async def sign_in(self, name: str, password: str, peer: str) -> str:
+        """The cookie of a new session. Raises `Unauthenticated` or `TooManyAttempts`.
+
+        `peer`: where the attempt comes from; each place has attempts of its own.
+        """
+        self._count(peer)
         async with self._db.begin() as session:
             user = await store.user_by_name(session, name)
         hashed = (user.password_hash if user else None) or self._nobody
         matches = await asyncio.to_thread(password_matches, password, hashed)
         if user is None or user.password_hash is None or not matches:
-            self._failures.append(now)
             raise Unauthenticated("the name or the password is wrong")
+        self._attempts.pop(peer, None)
         cookie = secrets.token_urlsafe(32)
         async with self._db.begin() as session:
             session.add(
@@ -60,6 +61,16 @@ class Sessions:
                 )
             )
         return cookie
+
+    def _count(self, peer: str) -> None:
+        """Note an attempt before its password is looked at, so that a burst counts too."""
+        now = time.monotonic()
+        for known in [each for each, at in self._attempts.items() if now - at[-1] > _WINDOW_S]:
+            del self._attempts[known]
+        attempts = self._attempts.setdefault(peer, deque(maxlen=_ATTEMPTS_MAX))
+        if len(attempts) == _ATTEMPTS_MAX and now - attempts[0] < _WINDOW_S:
+            raise TooManyAttempts("too many failed attempts; wait a minute and try again")
+        attempts.append(now)
 
     async def principal(self, cookie: str) -> Principal | None:
         async with self._db.begin() as session:

@@ -66,10 +66,6 @@ async def user_by_name(session: Session, name: str) -> UserRow | None:
     return (await session.scalars(select(UserRow).where(UserRow.name == name))).one_or_none()
 
 
-async def user_by_id(session: Session, id_: str) -> UserRow | None:
-    return (await session.scalars(select(UserRow).where(UserRow.id == id_))).one_or_none()
-
-
 async def user_by_token(session: Session, token: str) -> UserRow | None:
     statement = (
         select(UserRow)

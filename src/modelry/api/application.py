@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelry import __version__
 from modelry.api import errors
@@ -23,10 +24,40 @@ def public_base(settings: Settings) -> Callable[[Request], str]:
         host = request.headers.get("host", "")
         # It ends up in commands that people paste into a shell.
         if not _HOST.match(host):
-            host = f"{settings.host}:{settings.port}"
+            name = f"[{settings.host}]" if ":" in settings.host else settings.host
+            host = f"{name}:{settings.port}"
         return f"http://{host}"
 
     return base
+
+
+class _Doorkeeper:
+    """Turns an anonymous caller of the API away before their body is read.
+
+    Whether the credentials are good is the endpoints' question.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _needs_credentials(scope["path"]):
+            names = {name for name, _ in scope["headers"]}
+            if not names & {b"authorization", b"cookie"}:
+                answer = errors.error_response(
+                    401,
+                    "missing_access_token",
+                    "this call needs an access token",
+                    "send it as 'Authorization: Bearer pat-…'",
+                    headers={"www-authenticate": "Bearer"},
+                )
+                await answer(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _needs_credentials(path: str) -> bool:
+    return path.startswith(f"{API}/") and path != f"{API}/openapi.json"
 
 
 def create_application(
@@ -49,6 +80,7 @@ def create_application(
         app.include_router(router, prefix=API)
 
     app.include_router(console)
+    app.add_middleware(_Doorkeeper)
 
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> JSONResponse:

@@ -25,6 +25,7 @@ from modelry.routing.messages import (
 log = logging.getLogger(__name__)
 
 _ACK_TIMEOUT_S = 1.0
+_LINE_MAX = 1024 * 1024
 # A gateway that does not read is cut off; it comes back for a fresh snapshot.
 _UNREAD_MAX = 64 * 1024 * 1024
 
@@ -42,7 +43,7 @@ class FeedServer:
 
     async def start(self, socket: Path) -> None:
         socket.unlink(missing_ok=True)
-        self._server = await asyncio.start_unix_server(self._serve, str(socket))
+        self._server = await asyncio.start_unix_server(self._serve, str(socket), limit=_LINE_MAX)
 
     async def close(self) -> None:
         if self._server is not None:

@@ -44,10 +44,12 @@ _LOCK_WAIT_S = 10.0
 
 async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
     paths = settings.paths
+    # From here on the end of this process is orderly: replicas are not left behind.
+    lifeline = watch_lifeline(attached)
     await _lock(paths)
     # Parsed before anything starts: a bad card ends the start.
     cards = load_cards(settings.models_dir)
-    db = Database(settings.database_url, paths.database)
+    db = Database(boot.database_url, paths.database)
     try:
         await db.migrate()
         parts = _assemble(settings, db, Catalog(cards))
@@ -56,7 +58,6 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         # One pass before the first gateway asks, so that it hears the whole truth.
         await parts.reconciler.reconcile()
         await parts.feed_server.start(paths.feed_socket)
-        lifeline = watch_lifeline(attached)
         reconciling = asyncio.create_task(parts.reconciler.run())
 
         # FastAPI takes longer to import than an engine to load: by now the
@@ -72,8 +73,8 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
                 )
             )
             await lifeline.stop.wait()
-        reconciling.cancel()
-        await asyncio.gather(reconciling, return_exceptions=True)
+        await parts.reconciler.end()
+        await reconciling
         await _end(parts, lifeline)
     finally:
         await db.close()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from modelry.errors import ModelryError, SettingsError
-from modelry.settings import Settings
+from modelry.settings import Secret, Settings
 
 ATTACHED = "--attached"
 """The argument by which a child knows that `up` holds the other end of its standard input."""
@@ -24,13 +24,17 @@ class Boot(msgspec.Struct):
 
     admin_password: str | None = None
     admin_token: str | None = None
+    database_url: str | None = None
 
 
 def boot_of(settings: Settings) -> Boot:
-    password, token = settings.admin_password, settings.admin_token
+    def revealed(secret: Secret | None) -> str | None:
+        return None if secret is None else secret.reveal()
+
     return Boot(
-        admin_password=password.reveal() if password else None,
-        admin_token=token.reveal() if token else None,
+        admin_password=revealed(settings.admin_password),
+        admin_token=revealed(settings.admin_token),
+        database_url=revealed(settings.database_url),
     )
 
 

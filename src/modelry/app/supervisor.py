@@ -26,8 +26,12 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 _START_TIMEOUT_S = 120.0
-_END_MARGIN_S = 10.0
-_SECRET_VARIABLES = (f"{ENV_PREFIX}ADMIN_PASSWORD", f"{ENV_PREFIX}ADMIN_TOKEN")
+# Beyond the drain itself: the API ends (5 s), fetches stop (1 s), and an engine
+# that does not heed SIGTERM is killed (5 s).
+_END_MARGIN_S = 20.0
+_SECRET_VARIABLES = tuple(
+    f"{ENV_PREFIX}{name}" for name in ("ADMIN_PASSWORD", "ADMIN_TOKEN", "DATABASE_URL")
+)
 
 
 class StartFailed(ModelryError):
@@ -46,9 +50,12 @@ class Started:
 
 
 class _Child:
+    """A part's process. `booted`: it has reported that it is ready."""
+
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self.process = process
+        self.booted = False
 
     async def end(self, timeout_s: float) -> None:
         if self.process.returncode is None:
@@ -61,9 +68,15 @@ class _Child:
 
 
 class Supervisor:
-    """`on_control` is called with each report of a control plane that has started."""
+    """`on_control` is called with each control plane that has started, `on_stopping` once."""
 
-    def __init__(self, settings: Settings, on_control: Callable[[Started], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_control: Callable[[Started], None],
+        on_stopping: Callable[[], None],
+    ) -> None:
+        self._on_stopping = on_stopping
         self._settings = settings
         self._on_control = on_control
         self._port = settings.port
@@ -72,13 +85,28 @@ class Supervisor:
         self._forced = asyncio.Event()
         self._children: dict[str, _Child] = {}
 
-    async def start(self) -> Started:
-        """Start both parts. Raises `SettingsError` or `StartFailed`, with nothing left running."""
+    async def start(self) -> Started | None:
+        """Start both parts; None where it was told to stop before they were up.
+
+        Raises `SettingsError` or `StartFailed`, with nothing left running.
+        """
         self._settings.paths.prepare()
         self._lock = _lock(self._settings.paths)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked_to_stop)
+        starting = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if starting.done():
+            return starting.result()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await self._kill_children()
+        return None
+
+    async def _start(self) -> Started:
         try:
             # Both load at once, but the control plane touches nothing before
             # its boot line comes: a port that is taken ends the start first.
@@ -86,19 +114,23 @@ class Supervisor:
             await self._start_gateway()
             return await self._boot_control(control)
         except ModelryError:
-            await self._end_children()
+            await self._kill_children()
             raise
 
-    async def run(self) -> None:
-        """Keep both parts running until asked to stop, then end them in order."""
+    async def run(self) -> int:
+        """Keep both parts running until asked to stop, then end them in order.
+
+        Returns the exit status: 1 where replicas may have been left running.
+        """
         keepers = [asyncio.create_task(self._keep(name)) for name in ("gateway", "control")]
         await self._stopping.wait()
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
-        await self._end_children()
+        in_order = await self._end_children()
         self._settings.paths.local_login.unlink(missing_ok=True)
         os.close(self._lock)
+        return 0 if in_order else 1
 
     @property
     def stopping(self) -> bool:
@@ -107,22 +139,47 @@ class Supervisor:
     def _asked_to_stop(self) -> None:
         if self._stopping.is_set():
             self._forced.set()
+            return
         self._stopping.set()
+        self._on_stopping()
 
-    async def _end_children(self) -> None:
-        """The gateway drains first; the control plane then stops the replicas."""
+    async def _end_children(self) -> bool:
+        """The gateway drains first; the control plane then stops the replicas.
+
+        A control plane that is down just now is started once more for that.
+        Returns whether it could do its work.
+        """
         patience_s = self._settings.drain_timeout_s + _END_MARGIN_S
-        for name in ("gateway", "control"):
-            child = self._children.pop(name, None)
-            if child is None:
-                continue
-            ending = asyncio.create_task(child.end(patience_s))
+        gateway = self._children.pop("gateway", None)
+        if gateway is not None:
+            ending = asyncio.create_task(gateway.end(patience_s))
             forced = asyncio.create_task(self._forced.wait())
             await asyncio.wait((ending, forced), return_when=asyncio.FIRST_COMPLETED)
             forced.cancel()
-            if not ending.done() and name == "gateway":
-                child.process.kill()
+            if not ending.done():
+                gateway.process.kill()
             await ending
+        control = self._children.get("control")
+        up = control is not None and control.booted and control.process.returncode is None
+        if not up and not self._settings.keep_replicas:
+            await self._kill_children()
+            try:
+                await self._boot_child(await self._spawn("control"))
+            except (ModelryError, OSError) as error:
+                log.error("replicas may still run: the control plane cannot stop them: %s", error)
+                return False
+        control = self._children.pop("control", None)
+        if control is not None:
+            await control.end(patience_s)
+        return True
+
+    async def _kill_children(self) -> None:
+        """End what has done nothing yet, or cannot do what it should."""
+        while self._children:
+            _, child = self._children.popitem()
+            if child.process.returncode is None:
+                child.process.kill()
+            await child.process.wait()
 
     async def _keep(self, name: str) -> None:
         """Start a part again whenever it ends."""
@@ -135,7 +192,7 @@ class Supervisor:
                 log.warning("the %s ended (%s); starting it again", name, _shown(code))
                 if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
                     pause_s = _FIRST_PAUSE_S
-                del self._children[name]
+                self._children.pop(name, None)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             try:
@@ -143,8 +200,8 @@ class Supervisor:
                     await self._start_gateway()
                 else:
                     await self._boot_control(await self._spawn("control"))
-            except ModelryError as error:
-                log.warning("the %s did not start: %s", name, error.message)
+            except (ModelryError, OSError) as error:
+                log.warning("the %s did not start: %s", name, error)
 
     async def _start_gateway(self) -> None:
         report = await self._boot_child(await self._spawn("gateway"))
@@ -155,6 +212,8 @@ class Supervisor:
         host = self._settings.host
         # Where it listens everywhere, this machine reaches it over loopback.
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
         started = Started(f"http://{host}:{self._port}", self._port, report)
         self._on_control(started)
         return started
@@ -188,9 +247,10 @@ class Supervisor:
         except (OSError, TimeoutError, ValueError):
             report = Report(exit_code=1)
         if report.exit_code:
-            del self._children[child.name]
+            self._children.pop(child.name, None)
             await child.end(_END_MARGIN_S)
             raise _failure(child.name, report, self._settings.paths)
+        child.booted = True
         return report
 
     def _environment(self) -> dict[str, str]:
@@ -198,6 +258,10 @@ class Supervisor:
         environment = {
             name: value for name, value in os.environ.items() if name not in _SECRET_VARIABLES
         }
+        if environment.pop("PYTHONDONTWRITEBYTECODE", None):
+            # What must not be written beside the sources is kept here instead:
+            # compiling every module anew costs each start 2 s.
+            environment["PYTHONPYCACHEPREFIX"] = str(self._settings.paths.bytecode)
         chosen = msgspec.structs.replace(self._settings, port=self._port)
         return {**environment, **chosen.environment()}
 

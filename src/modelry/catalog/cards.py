@@ -30,7 +30,8 @@ def _check_source(text: str) -> str:
     return text
 
 
-def _check_id(text: str) -> str:
+def check_id(text: str) -> str:
+    """The rule for ids of cards and names of own models. Raises `ValueError` with it."""
     if not _ID.fullmatch(text):
         raise ValueError("must be a-z, 0-9, '.' and '-', 64 characters at most")
     return text
@@ -57,7 +58,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Annotated[str, AfterValidator(_check_id)]
+    id: Annotated[str, AfterValidator(check_id)]
     name: str
     provider: str
     licence: str

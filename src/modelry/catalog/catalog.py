@@ -1,7 +1,10 @@
 """Finding models: the catalogue's cards and a user's own models, as one."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
+
+from sqlalchemy.exc import IntegrityError
 
 from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
@@ -10,7 +13,7 @@ from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.sources import LocalFile, parse_source
 from modelry.db import Session
 from modelry.engines.base import Defaults
-from modelry.errors import Conflict, NotFound
+from modelry.errors import Conflict, InvalidRequest, NotFound
 
 DEFAULT_TASKS: tuple[Task, ...] = ("chat", "completion")
 
@@ -63,15 +66,20 @@ class Catalog:
         tasks: tuple[Task, ...],
     ) -> Model:
         """Raises `InvalidRequest`, `PermissionDenied` or `Conflict`."""
-        if isinstance(parse_source(source), LocalFile):
+        place = parse_source(source)
+        if isinstance(place, LocalFile):
             # A path is a look into the control plane's own disk.
             principal.require_operator("a model from a file of this machine")
         taken = await store.own_model(session, principal.owner_id, name)
+        conflict = Conflict(
+            f"there is a model {name!r} already", param="name", code="model_name_taken"
+        )
         if taken is not None or name in self._cards:
-            raise Conflict(
-                f"there is a model {name!r} already",
-                param="name",
-                code="model_name_taken",
+            raise conflict
+        if isinstance(place, LocalFile) and not Path(place.path).is_file():
+            raise InvalidRequest(
+                f"source: there is no file {place.path} on the control plane's machine",
+                param="source",
             )
         row = store.ModelRow(
             id=new_id("mdl"),
@@ -81,7 +89,10 @@ class Catalog:
             tasks=list(tasks),
         )
         session.add(row)
-        await session.flush()
+        try:
+            await session.flush()
+        except IntegrityError:
+            raise conflict from None
         return _own(row)
 
 

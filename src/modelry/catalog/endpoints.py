@@ -3,11 +3,11 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
-from modelry.catalog.cards import ModelCard, Task, Variant
+from modelry.catalog.cards import ModelCard, Task, Variant, check_id
 from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model
 from modelry.catalog.fetches import Fetches, Fetching
 from modelry.catalog.weights import Weights
@@ -18,7 +18,7 @@ from modelry.db.pages import Page, PageParams, page_of
 class NewModel(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?$")
+    name: Annotated[str, AfterValidator(check_id)]
     source: str = Field(max_length=1000)
     tasks: tuple[Task, ...] = Field(DEFAULT_TASKS, min_length=1)
 

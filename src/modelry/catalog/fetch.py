@@ -154,7 +154,7 @@ def _download(
     if target.exists():
         return
     part = target.with_name(target.name + ".part")
-    have = part.stat().st_size if part.exists() else 0
+    have = resumed = part.stat().st_size if part.exists() else 0
     headers = {"accept-encoding": "identity"}
     if have:
         headers["range"] = f"bytes={have}-"
@@ -196,6 +196,8 @@ def _download(
             raise FetchError(
                 f"{wheel.filename} is not the file that the index names (its checksum is wrong); "
                 "it was deleted",
+                # Where it was taken up, the earlier part may be at fault.
+                retryable=resumed > 0,
                 hint="a proxy or mirror on the way may be serving something else",
             )
     part.replace(target)

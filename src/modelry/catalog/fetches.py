@@ -57,12 +57,13 @@ class Fetches:
     ) -> None:
         self._store = store
         self._read_settings = read_settings
-        self._running: dict[Variant, tuple[Progress, asyncio.Task[None]]] = {}
+        # By source: two variants may differ in what they pin and name the same file.
+        self._running: dict[str, tuple[Progress, asyncio.Task[None]]] = {}
         self._failed: dict[Variant, FetchFailed] = {}
         self.on_change: Callable[[], None] = lambda: None
 
     def state(self, variant: Variant) -> WeightsState:
-        running = self._running.get(variant)
+        running = self._running.get(variant.source)
         if running is not None:
             return Fetching(running[0].done_bytes, running[0].total_bytes)
         failed = self._failed.get(variant)
@@ -75,19 +76,20 @@ class Fetches:
         if isinstance(self.state(variant), Absent):
             progress = Progress()
             task = asyncio.create_task(self._run(variant, progress))
-            self._running[variant] = (progress, task)
+            self._running[variant.source] = (progress, task)
 
     def forget_failure(self, variant: Variant) -> None:
         """Let the next `ensure` try again."""
         self._failed.pop(variant, None)
 
-    def cancel(self, variant: Variant) -> None:
+    def cancel(self, source: str) -> None:
         """Stop a fetch that nobody wants any more; what it has so far is kept."""
-        running = self._running.get(variant)
+        running = self._running.get(source)
         if running is not None:
             running[0].cancel.set()
 
-    def running(self) -> list[Variant]:
+    def running(self) -> list[str]:
+        """The sources that are being fetched."""
         return list(self._running)
 
     async def close(self) -> None:
@@ -143,5 +145,5 @@ class Fetches:
                 "the fetch failed for a reason of its own; the control plane's log has it"
             )
         finally:
-            del self._running[variant]
+            del self._running[variant.source]
             self.on_change()

@@ -45,15 +45,17 @@ class WeightsStore:
         self.partial = folder / "partial"
         for place in (self._blobs, self._sources, self.partial):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Drafts of a process that died; a download that can be taken up stays.
+        for draft in self.partial.glob("*.member"):
+            draft.unlink()
 
     def find(self, variant: Variant) -> Weights | None:
         """The weights of a variant if they are here, whole and unchanged."""
         if variant.sha256 is not None:
             blob = self.blob(variant.sha256)
-            try:
-                return Weights(blob, blob.stat().st_size, variant.sha256)
-            except FileNotFoundError:
-                pass
+            size = blob.stat().st_size if blob.exists() else None
+            if size is not None and size == (variant.size_bytes or size):
+                return Weights(blob, size, variant.sha256)
         try:
             data = self._source_file(variant).read_bytes()
             resolved = msgspec.json.decode(data, type=_Resolved)

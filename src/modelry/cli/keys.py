@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from modelry.cli.login import open_client
 from modelry.cli.output import AsJson, err, out, print_json, print_table, shown_errors, when
+from modelry.client import Client, part
 
 app = typer.Typer(help="API keys, which call services.", no_args_is_help=True)
 
@@ -17,9 +18,9 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     service: Annotated[
         list[str] | None,
-        typer.Option(help="An access path or glob the key may call; repeat for more."),
+        typer.Option(help="A service's name, an access path or a glob; repeat for more."),
     ] = None,
-    expires_in_days: Annotated[int | None, typer.Option(min=1)] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=36_500)] = None,
     json_flag: AsJson = False,
 ) -> None:
     """Create an API key. It is shown this once."""
@@ -27,9 +28,8 @@ def create(
     if expires_in_days is not None:
         until = (datetime.now(UTC) + timedelta(days=expires_in_days)).isoformat()
     with shown_errors(), open_client() as client:
-        made = client.post(
-            "/keys", {"name": name, "services": service or None, "expires_at": until}
-        )
+        paths = [_access_path(client, each) for each in service or ()]
+        made = client.post("/keys", {"name": name, "services": paths or None, "expires_at": until})
     if json_flag:
         print_json(made)
     else:
@@ -68,5 +68,12 @@ def delete(
 ) -> None:
     """Revoke an API key, at once."""
     with shown_errors(), open_client() as client:
-        client.delete(f"/keys/{key_id}")
+        client.delete(f"/keys/{part(key_id)}")
         out.print(f"{key_id} is revoked")
+
+
+def _access_path(client: Client, service: str) -> str:
+    """An access path or glob as it is; the path of a service that was given by its name."""
+    if "/" in service or "*" in service:
+        return service
+    return str(client.get(f"/services/{part(service)}")["access_path"])

@@ -54,13 +54,20 @@ def current_login() -> Login:
     url, token = os.environ.get("MODELRY_URL"), os.environ.get("MODELRY_TOKEN")
     if url and token:
         return Login(url, token)
-    found = read_login(stored_login_file()) or read_login(load_settings().paths.local_login)
-    if found is not None:
-        return Login(url or found.url, token or found.token)
-    raise NotSignedIn(
-        "no Modelry runs here, and you are not signed in to one",
-        hint="start one with `modelry up`, or sign in with `modelry login URL`",
-    )
+    data = load_settings().paths
+    found = read_login(stored_login_file()) or read_login(data.local_login)
+    if found is None:
+        raise NotSignedIn(
+            f"you are not signed in, and no Modelry runs on {data.data}",
+            hint="start one with `modelry up`, set MODELRY_DATA_DIR where it runs on another "
+            "data directory, or sign in with `modelry login URL`",
+        )
+    # A token is for the address it was stored with, and for no other.
+    if url and url.rstrip("/") != found.url:
+        raise NotSignedIn(
+            f"MODELRY_URL is {url}, and there is no token for it", hint="set MODELRY_TOKEN"
+        )
+    return Login(found.url, token or found.token)
 
 
 def open_client() -> Client:

@@ -1,5 +1,6 @@
 """`modelry`: every command, in the order a newcomer meets them."""
 
+import os
 import sys
 
 import typer
@@ -7,7 +8,7 @@ from typer.exceptions import TyperException
 
 from modelry import __version__
 from modelry.cli import keys, models, services, session, up
-from modelry.cli.output import print_usage_error, shown_errors
+from modelry.cli.output import print_unexpected, print_usage_error, shown_errors
 
 app = typer.Typer(
     name="modelry",
@@ -52,6 +53,10 @@ def main() -> None:
     except TyperException as error:
         # A usage that is wrong: one line, like every other error.
         code = print_usage_error(error)
+    except Exception as error:
+        if os.environ.get("MODELRY_DEBUG"):
+            raise
+        code = print_unexpected(error)
     sys.exit(code if isinstance(code, int) else 0)
 
 

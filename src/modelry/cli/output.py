@@ -1,5 +1,6 @@
 """How the command line writes: tables for people, JSON for programs, errors in one line."""
 
+import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,15 @@ def print_usage_error(error: TyperException) -> int:
     return 2
 
 
+def print_unexpected(error: Exception) -> int:
+    """A mistake of ours, in one line all the same. Returns the exit status."""
+    kind = type(error).__name__
+    hint = "set MODELRY_DEBUG=1 for the whole story, and please report it"
+    with contextlib.suppress(OSError):
+        print_error(ModelryError(f"something unexpected happened: {kind}: {error}", hint=hint))
+    return 1
+
+
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
@@ -86,8 +96,9 @@ def print_table(
         out.print(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        # The first is what people copy: it stays in one piece.
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
     out.print(table)

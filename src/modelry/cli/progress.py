@@ -26,8 +26,9 @@ class ServiceFailed(ModelryError):
     code = "service_failed"
 
 
-def await_running(client: Client, name: str) -> Json:
+def await_running(client: Client, service: Json) -> Json:
     """The service once it runs. Raises `ServiceFailed` with its reason and log."""
+    name = service["name"]
     last: tuple[str, str] | None = None
     columns = (
         TextColumn("  {task.description}"),
@@ -39,7 +40,7 @@ def await_running(client: Client, name: str) -> Json:
     with Progress(*columns, console=err, transient=True) as bar:
         task = None
         while True:
-            service = client.get(f"/services/{name}")
+            service = client.get(f"/services/{service['id']}")
             status = service["status"]
             now = (status["state"], status["message"])
             if now != last:

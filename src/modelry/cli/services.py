@@ -22,7 +22,7 @@ from modelry.cli.output import (
     when,
 )
 from modelry.cli.progress import await_running
-from modelry.client import Client, Json
+from modelry.client import Client, Json, part
 from modelry.errors import ModelryError
 
 Name = Annotated[str, typer.Argument(help="The service's name, or its id.", show_default=False)]
@@ -63,7 +63,7 @@ def deploy(
             },
         )
         if wait:
-            service = await_running(client, service["id"])
+            service = await_running(client, service)
         if json_flag:
             print_json(service)
         else:
@@ -97,8 +97,8 @@ def list_services(json_flag: AsJson = False) -> None:
 def show(name: Name, json_flag: AsJson = False) -> None:
     """Show a service: its state and why, its replicas and latest events."""
     with shown_errors(), open_client() as client:
-        service = client.get(f"/services/{name}")
-        events = client.list(f"/services/{name}/events")[-10:]
+        service = client.get(f"/services/{part(name)}")
+        events = client.list(f"/services/{part(name)}/events")[-10:]
     if json_flag:
         print_json(service)
         return
@@ -138,7 +138,7 @@ def logs(
 ) -> None:
     """Print a service's log."""
     with shown_errors(), open_client() as client:
-        path = f"/services/{name}/logs"
+        path = f"/services/{part(name)}/logs"
         for line in client.lines(path, follow=follow, replica=replica, tail=tail):
             text = json.dumps({"line": line}, ensure_ascii=False) if json_flag else line
             print(text, flush=True)
@@ -151,16 +151,16 @@ def start(
 ) -> None:
     """Start a stopped or failed service."""
     with shown_errors(), open_client() as client:
-        service = client.post(f"/services/{name}/start")
+        service = client.post(f"/services/{part(name)}/start")
         if wait:
-            service = await_running(client, service["id"])
+            service = await_running(client, service)
         _print_done(service, "runs" if wait else "is starting", json_flag)
 
 
 def stop(name: Name, json_flag: AsJson = False) -> None:
     """Stop a service: its requests finish, its replicas end, its name and keys stay."""
     with shown_errors(), open_client() as client:
-        _print_done(client.post(f"/services/{name}/stop"), "is stopped", json_flag)
+        _print_done(client.post(f"/services/{part(name)}/stop"), "is stopped", json_flag)
 
 
 def delete(
@@ -170,9 +170,11 @@ def delete(
 ) -> None:
     """Delete a service: its requests finish, then it is gone."""
     with shown_errors(), open_client() as client:
-        if not yes and sys.stdin.isatty():
+        if not yes:
+            if not sys.stdin.isatty():
+                raise ModelryError("nobody is there to confirm it", hint="add --yes")
             typer.confirm(f"Delete service {name}?", abort=True, err=True)
-        _print_done(client.delete(f"/services/{name}"), "is being deleted", json_flag)
+        _print_done(client.delete(f"/services/{part(name)}"), "is being deleted", json_flag)
 
 
 def chat(
@@ -185,11 +187,11 @@ def chat(
     max_tokens: Annotated[int | None, typer.Option(min=1)] = None,
     json_flag: AsJson = False,
 ) -> None:
-    """Chat with a service; its answer streams into the terminal."""
+    """Chat with a service; its answer streams into the terminal. Piped text is one message."""
     with shown_errors(), open_client() as client:
         if json_flag and message is None:
             raise ModelryError("--json needs a message", hint="modelry chat NAME MESSAGE --json")
-        service = client.get(f"/services/{name}")
+        service = client.get(f"/services/{part(name)}")
         options: Json = {"model": service["access_path"]}
         if temperature is not None:
             options["temperature"] = temperature
@@ -203,17 +205,23 @@ def chat(
                 if json_flag:
                     print_json(answer)
                 return
+            if not sys.stdin.isatty():
+                _turn(client, key, options, messages, sys.stdin.read().strip())
+                return
             err.print(f"[dim]{escape(service['access_path'])} - an empty line or ^D ends.[/]")
             while question := _ask():
-                _turn(client, key, options, messages, question)
+                try:
+                    _turn(client, key, options, messages, question)
+                except KeyboardInterrupt:
+                    # It stops the answer, not the conversation.
+                    print()
         finally:
             if key_id is not None:
                 client.delete(f"/keys/{key_id}")
 
 
 def _ask() -> str:
-    if sys.stdin.isatty():
-        err.print("[bold]>[/] ", end="")
+    err.print("[bold]>[/] ", end="")
     return sys.stdin.readline().strip()
 
 
@@ -227,6 +235,8 @@ def _turn(
     quiet: bool = False,
 ) -> Json:
     """Ask, write the answer as it comes unless `quiet`, and return it."""
+    # What the terminal could not decode must not break the request.
+    question = question.encode(errors="replace").decode()
     messages.append({"role": "user", "content": question})
     answer: Json = {"model": options["model"], "content": "", "finish_reason": None}
     for chunk in client.chat(key, {**options, "messages": messages}):

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import os
+import shlex
 import sys
 import threading
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,7 +31,7 @@ def up(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [127.0.0.1]")] = None,
     port: Annotated[str | None, typer.Option(help="Port to listen on.  [8080]")] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where everything is kept.  [~/.modelry]")
+        str | None, typer.Option(help="Where everything is kept.  [~/.modelry]")
     ] = None,
     keep_replicas: Annotated[
         bool, typer.Option("--keep-replicas", help="Leave replicas running at the end.")
@@ -40,10 +40,14 @@ def up(
     """Start Modelry on this machine. Every option is also a MODELRY_… variable."""
     with shown_errors():
         settings = load_settings(
-            host=host, port=port, data_dir=data_dir, keep_replicas=keep_replicas or None
+            host=host,
+            port=port,
+            data_dir=data_dir,
+            keep_replicas=keep_replicas or None,
+            demo=demo or None,
         )
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
-        asyncio.run(_up(settings, demo=demo))
+        raise typer.Exit(asyncio.run(_up(settings)))
 
 
 def gateway() -> None:
@@ -56,29 +60,35 @@ def control() -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "modelry.app.control"])  # noqa: S606
 
 
-async def _up(settings: Settings, *, demo: bool) -> None:
+async def _up(settings: Settings) -> int:
     def control_started(started: Started) -> None:
         token = started.control.local_token
         if token is not None:
             write_login(settings.paths.local_login, Login(started.url, token))
 
-    supervisor = Supervisor(settings, control_started)
+    def stopping() -> None:
+        err.print("\n[dim]Stopping: running requests may finish. ^C again cuts them off.[/]")
+
+    supervisor = Supervisor(settings, control_started, stopping)
     started = await supervisor.start()
+    if started is None:
+        return 130
     _greet(settings, started)
-    if demo:
+    if settings.demo:
         # In a thread of its own: it speaks HTTP like any other client, and
         # dies with the process when that is told to stop.
         url, token = started.url, started.control.local_token or ""
-        threading.Thread(target=_demo, args=(url, token), daemon=True).start()
-    await supervisor.run()
+        threading.Thread(target=_demo, args=(supervisor, url, token), daemon=True).start()
+    return await supervisor.run()
 
 
-def _demo(url: str, token: str) -> None:
+def _demo(supervisor: Supervisor, url: str, token: str) -> None:
     try:
         run_demo(url, token)
     except ModelryError as error:
-        # It ends the demonstration, not Modelry.
-        print_error(error)
+        # It ends the demonstration, not Modelry; at the end of both it is no news.
+        if not supervisor.stopping:
+            print_error(error)
 
 
 def _greet(settings: Settings, started: Started) -> None:
@@ -87,6 +97,10 @@ def _greet(settings: Settings, started: Started) -> None:
     out.print(f"  console  {base}/", soft_wrap=True)
     out.print(f"  API      {base}/v1", soft_wrap=True)
     out.print(f"  data     {escape(str(settings.paths.data))}", soft_wrap=True)
+    if settings.paths != load_settings(data_dir="~/.modelry").paths:
+        # The other commands look there for how to reach this one.
+        data = shlex.quote(str(settings.paths.data))
+        out.print(f"\nFor other commands:  export MODELRY_DATA_DIR={data}", soft_wrap=True)
     made = started.control
     if made.password or made.token:
         out.print("\nThe operator's credentials. They are shown this once; keep them now.")

@@ -8,7 +8,7 @@ Content-Security-Policy: nothing inline, nothing from elsewhere.
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
@@ -108,7 +108,9 @@ def router(
     ) -> Response:
         _require_same_origin(request)
         try:
-            cookie = await sessions.sign_in(name, password)
+            cookie = await sessions.sign_in(
+                name, password, request.headers.get("x-forwarded-for", "")
+            )
         except ModelryError as error:
             return render("login.html", error.status, error=error.message, name=name)
         response = _go("/services")
@@ -213,6 +215,12 @@ def _go(path: str) -> RedirectResponse:
 
 def _require_same_origin(request: Request) -> None:
     """Refuse a sign-in form that another site sends: there is no session to bind it to yet."""
-    site = request.headers.get("sec-fetch-site", "same-origin")
-    if site not in ("same-origin", "none"):
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        foreign = site not in ("same-origin", "none")
+    else:
+        # Browsers leave it out over plain HTTP, but for this machine's own names.
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    if foreign:
         raise PermissionDenied("sign in from Modelry's own page")

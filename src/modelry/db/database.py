@@ -68,7 +68,9 @@ class Database:
         arguments: dict[str, Any] = {}
         if self.url.get_backend_name() == "sqlite":
             arguments["connect_args"] = {"timeout": 30}
-        self._engine = create_async_engine(self.url, pool_pre_ping=True, **arguments)
+        self._engine = create_async_engine(
+            self.url, pool_pre_ping=True, hide_parameters=True, **arguments
+        )
         if self.url.get_backend_name() == "sqlite":
             event.listen(self._engine.sync_engine, "connect", _prepare_sqlite)
             event.listen(self._engine.sync_engine, "begin", _begin_immediately)
@@ -88,9 +90,12 @@ class Database:
         except (OSError, SQLAlchemyError) as error:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             shown = self.url.render_as_string(hide_password=True)
+            hint = "check MODELRY_DATABASE_URL and that the server is up"
+            if self.url.get_backend_name() == "sqlite":
+                hint = "restore the file from a backup, or move it away to start anew"
             raise SettingsError(
                 f"database {shown} cannot be opened: {reason}",
-                hint="check MODELRY_DATABASE_URL and that the server is up",
+                hint=hint,
                 param="database_url",
             ) from None
 

@@ -41,7 +41,7 @@ def page_of(items: Sequence[Item], query: PageQuery) -> Page[Item]:
 def _position(query: PageQuery) -> int:
     if query.cursor is None:
         return 0
-    if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 19):
+    if not (query.cursor.isascii() and query.cursor.isdigit() and len(query.cursor) < 10):
         raise InvalidRequest("cursor is not one that a list gave", param="cursor")
     return int(query.cursor)
 

@@ -75,7 +75,8 @@ def _busy(config: RunnerConfig) -> bool:
         text = connection.getresponse().read().decode()
         connection.close()
     except (OSError, http.client.HTTPException):
-        return False
+        # It does not say: better to wait, and be ended by force at the deadline.
+        return True
     wanted = ("llamacpp:requests_processing", "llamacpp:requests_deferred")
     values = [line.split()[1] for line in text.splitlines() if line.startswith(wanted)]
     return any(float(value) > 0 for value in values)

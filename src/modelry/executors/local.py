@@ -97,6 +97,7 @@ class LocalExecutor:
         self._node = socket.gethostname()
 
     async def adopt(self, engines: Mapping[str, Engine]) -> None:
+        found = []
         for folder in sorted(self._folder.iterdir()):
             try:
                 record = msgspec.json.decode((folder / "record.json").read_bytes(), type=Record)
@@ -104,7 +105,9 @@ class LocalExecutor:
                 log.warning("%s holds no readable record; removed", folder.name)
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
-            await self._adopt(_Replica(record, engines.get(record.engine), folder))
+            found.append(_Replica(record, engines.get(record.engine), folder))
+        # At once: one that does not answer takes seconds to say so.
+        await asyncio.gather(*(self._adopt(replica) for replica in found))
 
     async def start(self, plan: ReplicaPlan, engine: Engine) -> None:
         folder = self._folder / plan.replica_id
@@ -259,7 +262,10 @@ class LocalExecutor:
 async def _keep_house(replica: _Replica) -> None:
     while replica.state is not ProcessState.EXITED:
         replica.memory_bytes = await asyncio.to_thread(processes.memory_bytes, replica.record.pid)
-        await asyncio.to_thread(replica.log.rotate_if_large)
+        try:
+            await asyncio.to_thread(replica.log.rotate_if_large)
+        except OSError as error:
+            log.warning("the log of %s cannot be rotated: %s", replica.record.replica_id, error)
         await asyncio.sleep(_HOUSEKEEPING_S)
 
 

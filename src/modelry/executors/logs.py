@@ -34,8 +34,11 @@ class LogFile:
                 older = self._numbered(number - 1)
                 if older.exists():
                     older.replace(self._numbered(number))
-            shutil.copyfile(self.path, self._numbered(1))
-            os.truncate(self.path, 0)
+            try:
+                shutil.copyfile(self.path, self._numbered(1))
+            finally:
+                # Also on a full disk, where a log that grows on would be the worst.
+                os.truncate(self.path, 0)
         except FileNotFoundError:
             return
 

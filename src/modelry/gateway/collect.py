@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 
-from modelry.gateway.relay import Headers, Plan, Relay
+from modelry.gateway.connection import ClientConnection
+from modelry.gateway.relay import Headers, Plan, Relay, is_event_stream
 from modelry.gateway.replies import Reply
-from modelry.gateway.server import ClientConnection
 from modelry.gateway.upstream import UpstreamError
 
 # Parts of a text that one chunk after another adds to.
@@ -43,17 +43,19 @@ def as_stream(body: bytes | bytearray) -> bytes:
 
 
 class Collector:
-    """Takes the bytes of an event stream, gives the whole answer."""
+    """Takes the bytes of an event stream, gives the whole answer.
+
+    `feed` raises whatever a chunk that is none leads to.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._answer: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
-        self.error: dict[str, Any] | None = None
+        self.error: Any = None
         self.complete = False
 
     def feed(self, data: bytes) -> None:
-        """Raises `msgspec.DecodeError` on an event that is no JSON."""
         self._buffer += data
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = bytearray(rest)
@@ -76,6 +78,9 @@ class Collector:
             self.complete = True
             return
         chunk = _decode(data)
+        if not isinstance(chunk, dict):
+            # llama.cpp opens the stream of a list of prompts with `null`.
+            return
         if "error" in chunk:
             self.error = chunk["error"]
             return
@@ -115,6 +120,14 @@ def _merge_calls(calls: list[dict[str, Any]], parts: list[dict[str, Any]]) -> No
         _merge(calls[index], part)
 
 
+def _refusal(problem: Any) -> Reply:
+    """An error event as the answer that it would have been without a stream."""
+    told = problem if isinstance(problem, dict) else {"message": str(problem)}
+    code = told.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 502
+    return Reply(status, msgspec.json.encode({"error": told}))
+
+
 class CollectingRelay(Relay):
     """A relay whose caller gets one JSON object, at the end."""
 
@@ -124,7 +137,7 @@ class CollectingRelay(Relay):
 
     def upstream_head(self, status: int, headers: Headers) -> None:
         self._collector = None
-        if (b"content-type", b"text/event-stream") in headers:
+        if is_event_stream(headers):
             self._collector = Collector()
         else:
             # A refusal: it comes whole as it is.
@@ -136,17 +149,15 @@ class CollectingRelay(Relay):
             return
         try:
             self._collector.feed(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            self._give_up("an event of its stream is no JSON")
+        except (ValueError, TypeError, AttributeError, KeyError):
+            self._give_up("an event of its stream is no chunk of an answer")
 
     def upstream_done(self) -> None:
         collector = self._collector
         if collector is None:
             super().upstream_done()
         elif collector.error is not None:
-            code = collector.error.get("code")
-            status = code if isinstance(code, int) and 400 <= code < 600 else 502
-            self._respond(Reply(status, msgspec.json.encode({"error": collector.error})))
+            self._respond(_refusal(collector.error))
         elif collector.complete:
             self._respond(Reply(200, collector.answer()))
         else:

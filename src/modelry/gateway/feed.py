@@ -8,6 +8,8 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 _RECONNECT_S = 0.2
 _SAVE_AFTER_S = 1.0
 _REPORT_S = 2.0
+_REPORTED_AT_ONCE = 500
 # A snapshot line holds every route and key: 100,000 keys are about 20 MB.
 _LINE_MAX = 256 * 1024 * 1024
 
@@ -64,8 +67,11 @@ class FeedClient:
             reporting = asyncio.create_task(self._report(writer))
             try:
                 await self._follow(reader, writer)
-            except (OSError, msgspec.DecodeError, asyncio.LimitOverrunError) as error:
+            except (OSError, ValueError) as error:
                 log.warning("the feed broke off: %s", error)
+            except Exception:
+                # Whatever it is: a feed that is not followed lets revoked keys in.
+                log.exception("the feed broke off")
             finally:
                 reporting.cancel()
                 writer.close()
@@ -73,6 +79,7 @@ class FeedClient:
 
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
+            self._table.live = True
             self._table.apply(decode_from_control(line))
             _send(writer, Ack(self._table.seq))
             if self._save_at is None:
@@ -84,7 +91,8 @@ class FeedClient:
             await asyncio.sleep(_REPORT_S)
             if self._table.last_used_at:
                 used, self._table.last_used_at = self._table.last_used_at, {}
-                _send(writer, KeysUsed(used))
+                for some in _batches(used):
+                    _send(writer, KeysUsed(some))
 
     def save(self) -> None:
         """Write the table to disk, readable by this account alone, whole or not at all."""
@@ -100,6 +108,13 @@ class FeedClient:
         except OSError as error:
             log.warning("the snapshot could not be written: %s", error)
             draft.unlink(missing_ok=True)
+
+
+def _batches(used: dict[str, float]) -> Iterator[dict[str, float]]:
+    """In lines of a length that the other side takes."""
+    items = iter(used.items())
+    while some := dict(islice(items, _REPORTED_AT_ONCE)):
+        yield some
 
 
 def _send(writer: asyncio.StreamWriter, message: FromGateway) -> None:

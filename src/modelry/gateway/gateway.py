@@ -5,12 +5,13 @@ import errno
 import logging
 import secrets
 
+from modelry.gateway.connection import ClientConnection, Job
 from modelry.gateway.feed import FeedClient
 from modelry.gateway.inference import Inference
 from modelry.gateway.management import Management
 from modelry.gateway.replies import error
 from modelry.gateway.request import Request
-from modelry.gateway.server import ClientConnection, Job, Server
+from modelry.gateway.server import Server
 from modelry.gateway.table import Table
 from modelry.gateway.upstream import Upstream
 from modelry.settings import Settings
@@ -18,33 +19,38 @@ from modelry.settings import Settings
 log = logging.getLogger(__name__)
 
 _PORT_WAIT_S = 1.5
+_MANAGEMENT_BODY_BYTES = 2 * 1024 * 1024
 
 
 class Front:
     """Sends each request where its path belongs."""
 
-    def __init__(self, inference: Inference, management: Management) -> None:
+    def __init__(self, inference: Inference, management: Management, max_body_bytes: int) -> None:
         self._inference = inference
         self._management = management
+        self._max_body_bytes = max_body_bytes
+
+    def body_limit(self, request: Request) -> int:
+        # The control plane authenticates its callers itself, so anybody can
+        # make us hold such a body.
+        if request.is_inference:
+            return self._max_body_bytes
+        return min(self._max_body_bytes, _MANAGEMENT_BODY_BYTES)
 
     def check_head(self, request: Request) -> None:
-        if _is_inference(request.path):
+        if request.is_inference:
             self._inference.check_head(request)
 
     def start(self, request: Request, client: ClientConnection) -> Job | None:
         path = request.path
         if request.method == b"CONNECT":
             raise error(501, "not_implemented", "This is no proxy.")
-        if _is_inference(path):
+        if request.is_inference:
             return self._inference.start(request, client)
         if path == b"/healthz":
             self._management.healthy(client)
             return None
         return self._management.start(request, client)
-
-
-def _is_inference(path: bytes) -> bool:
-    return path.startswith(b"/v1/") or path == b"/v1"
 
 
 class Gateway:
@@ -56,8 +62,7 @@ class Gateway:
         inference = Inference(self._table, start_wait_s=settings.start_wait_s)
         management = Management(Upstream(f"unix:{paths.control_socket}"))
         self._server = Server(
-            Front(inference, management),
-            max_body_bytes=settings.max_body_bytes,
+            Front(inference, management, settings.max_body_bytes),
             request_id=lambda: "req_" + secrets.token_hex(12),
         )
         self._following: asyncio.Task[None] | None = None

@@ -14,10 +14,10 @@ from urllib.parse import unquote
 import msgspec
 
 from modelry.gateway.collect import CollectingRelay, as_stream, asks_for_whole
+from modelry.gateway.connection import ClientConnection
 from modelry.gateway.relay import Relay
 from modelry.gateway.replies import Reply, bad_request, error, json_reply
 from modelry.gateway.request import Request
-from modelry.gateway.server import ClientConnection
 from modelry.gateway.table import Replica, Service, Table, allows
 from modelry.gateway.upstream import Upstream
 from modelry.routing.messages import KeyGrant, ReplicaAddress, Route
@@ -95,6 +95,10 @@ class Inference:
         return found
 
     @property
+    def live(self) -> bool:
+        return self._table.live
+
+    @property
     def start_wait_s(self) -> float:
         return self._start_wait_s
 
@@ -159,6 +163,12 @@ class _Call:
     def next_upstream(self, resume: Callable[[], None]) -> Upstream | None:
         replica = self._service.least_loaded(without=self._tried)
         if replica is None:
+            if self._tried and not self._inference.live:
+                # The snapshot on disk names replicas that are gone: the feed
+                # will say which there are now.
+                self._tried.clear()
+                self._wait(resume)
+                return None
             if self._tried:
                 raise error(
                     502,
@@ -188,6 +198,9 @@ class _Call:
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         return [pair for pair in headers if pair[0] in _PASSED_BACK]
 
+    def can_be_cut(self) -> bool:
+        return False
+
     def accepts(self, status: int) -> bool:
         # It concerns the gateway's secret; the caller's key has been checked.
         return status != 401
@@ -210,7 +223,7 @@ class _Call:
         if route.state not in _COMING and route.state != "running":
             reason = route.message or f"it is {route.state}"
             message = f"{route.access_path} does not serve now: {reason}"
-            raise error(503, "service_unavailable", message, retry_after_s=30)
+            raise error(503, "service_unavailable", message)
         now = asyncio.get_running_loop().time()
         if self._deadline is None:
             self._deadline = now + self._inference.start_wait_s

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+from modelry.gateway.connection import ClientConnection
 from modelry.gateway.relay import Relay, end_to_end
 from modelry.gateway.replies import Reply, json_reply
 from modelry.gateway.request import Request
-from modelry.gateway.server import ClientConnection
 from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
 _REPLACED = frozenset(
@@ -79,6 +79,10 @@ class _Forward:
     def released(self) -> None:
         """Nothing is held."""
 
+    def can_be_cut(self) -> bool:
+        # A log that is followed would never end by itself.
+        return True
+
     def accepts(self, status: int) -> bool:
         return True
 
@@ -100,6 +104,9 @@ class ReadyCheck:
 
     def client_gone(self) -> None:
         self._stop()
+
+    def hurry(self) -> None:
+        """It has a deadline of its own."""
 
     def client_writable(self, writable: bool) -> None:
         """The answer is a few bytes."""

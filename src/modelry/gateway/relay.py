@@ -1,7 +1,7 @@
 """The relay: one request's bytes to an upstream and its answer's bytes back.
 
 A `Relay` is the job of one request. It is driven by callbacks from both
-connections, keeps back-pressure both ways, and never buffers an answer. What
+connections, keeps back-pressure both ways, and passes an answer on as it comes. What
 differs between inference and management is in the `Plan` it follows: which
 upstream to ask next, what to send, and which headers come back.
 """
@@ -9,8 +9,8 @@ upstream to ask next, what to send, and which headers come back.
 from collections.abc import Callable
 from typing import Protocol
 
+from modelry.gateway.connection import ClientConnection
 from modelry.gateway.replies import Reply, error_body
-from modelry.gateway.server import ClientConnection
 from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
 _HOP_BY_HOP = frozenset(
@@ -29,6 +29,13 @@ _HOP_BY_HOP = frozenset(
 
 
 Headers = list[tuple[bytes, bytes]]
+
+
+def is_event_stream(headers: Headers) -> bool:
+    return any(
+        name == b"content-type" and value.startswith(b"text/event-stream")
+        for name, value in headers
+    )
 
 
 def end_to_end(headers: Headers, without: frozenset[bytes]) -> Headers:
@@ -58,6 +65,10 @@ class Plan(Protocol):
     def request_bytes(self) -> bytes: ...
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
     def released(self) -> None: ...
+    def can_be_cut(self) -> bool:
+        """Whether its answer may end early when everything ends."""
+        ...
+
     def accepts(self, status: int) -> bool:
         """Whether an answer with this status is one for the caller."""
         ...
@@ -93,6 +104,19 @@ class Relay:
             self._connection.abandon()
         self._end()
 
+    def hurry(self) -> None:
+        connection = self._connection
+        if self._plan.can_be_cut() and connection is not None:
+            begun = self._begun
+            self._end()
+            connection.abandon()
+            if begun:
+                self._client.finish()
+            else:
+                self._client.respond(
+                    Reply(503, b"", problem=("unavailable", "Modelry is being stopped."))
+                )
+
     def client_writable(self, writable: bool) -> None:
         if self._connection is None:
             return
@@ -118,10 +142,7 @@ class Relay:
             self._give_up("its answer is not for the caller")
             return
         self._begun = True
-        self._event_stream = any(
-            name == b"content-type" and value.startswith(b"text/event-stream")
-            for name, value in headers
-        )
+        self._event_stream = is_event_stream(headers)
         self._client.begin(status, self._plan.response_headers(headers), close=False)
 
     def upstream_body(self, data: bytes) -> None:
@@ -133,13 +154,13 @@ class Relay:
         self._end()
         self._client.finish()
 
-    def upstream_failed(self, error: UpstreamError) -> None:
+    def upstream_failed(self, failure: UpstreamError) -> None:
         self._connection = None
         if self._ended:
             return
         if self._begun:
             self._break_off()
-        elif error.stale and self._upstream is not None:
+        elif failure.stale and self._upstream is not None:
             self._upstream.send(self, fresh=True)
         else:
             self._plan.released()

@@ -1,40 +1,29 @@
 """What the gateway itself answers: responses in OpenAI's shapes, as bytes."""
 
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
-
-REASONS = {
-    100: "Continue",
-    200: "OK",
-    202: "Accepted",
-    400: "Bad Request",
-    401: "Unauthorized",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    408: "Request Timeout",
-    413: "Content Too Large",
-    422: "Unprocessable Content",
-    429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
-    500: "Internal Server Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Gateway Timeout",
-}
 
 _TYPES = {429: "rate_limit_error"}
 
 
 class Reply(Exception):
-    """A complete answer of the gateway's own. Raised where a request cannot go on."""
+    """A complete answer of the gateway's own. Raised where a request cannot go on.
+
+    `problem`: code and message of a refusal.
+    """
 
     def __init__(
-        self, status: int, body: bytes, *, headers: tuple[tuple[bytes, bytes], ...] = ()
+        self,
+        status: int,
+        body: bytes,
+        *,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        problem: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(status)
+        self.problem = problem
         self.status = status
         self.body = body
         self.headers = headers
@@ -67,16 +56,33 @@ def error(
         headers += ((b"allow", allow.encode()),)
     if status == 401:
         headers += ((b"www-authenticate", b"Bearer"),)
-    return Reply(status, error_body(status, code, message, param), headers=headers)
+    body = error_body(status, code, message, param)
+    return Reply(status, body, headers=headers, problem=(code, message))
 
 
 def bad_request(message: str, param: str | None = None) -> Reply:
     return error(400, "invalid_request_error", message, param=param)
 
 
+def _reason(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def management_shape(reply: "Reply") -> "Reply":
+    """The same refusal as the management API words one."""
+    if reply.problem is None:
+        return reply
+    code, message = reply.problem
+    body = {"error": {"code": code, "message": message, "hint": None, "param": None}}
+    return Reply(reply.status, msgspec.json.encode(body), headers=reply.headers)
+
+
 def head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
     """A response's first line and headers."""
-    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n".encode()]
+    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n".encode()]
     for name, value in headers:
         lines.append(name + b": " + value + b"\r\n")
     lines.append(b"\r\n")

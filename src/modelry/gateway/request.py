@@ -44,6 +44,11 @@ class Request:
         return None
 
     @property
+    def is_inference(self) -> bool:
+        """Whether it is for the inference API, and not relayed to the control plane."""
+        return self.path.startswith(b"/v1/") or self.path == b"/v1"
+
+    @property
     def head_size(self) -> int:
         """Bytes of target, names and values."""
         return len(self.target) + sum(len(name) + len(value) for name, value in self.headers)

@@ -77,6 +77,8 @@ class Table:
 
     def __init__(self) -> None:
         self.seq = -1
+        self.live = False
+        """Whether the feed has been heard in this process: until then, all is hearsay."""
         self.last_used_at: dict[str, float] = {}
         self._services: dict[str, Service] = {}
         self._by_path: dict[str, Service] = {}

@@ -5,11 +5,14 @@ tells its exchange what arrives and knows nothing of what is relayed or why.
 """
 
 import asyncio
+import logging
 from typing import Protocol, cast
 
 import httptools
 
 from modelry.errors import ModelryError
+
+log = logging.getLogger(__name__)
 
 # An engine spends a thread on each connection it keeps.
 _IDLE_KEPT = 16
@@ -89,8 +92,15 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes without a request: nothing the other side says can be trusted now.
             self._close()
             return
+        exchange = self._exchange
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            log.exception("an answer of %s could not be relayed", self._upstream.address)
+            # Also where the answer had ended and the connection was kept already.
+            self._upstream.forget(self)
+            self._exchange = exchange
+            self._fail("its answer could not be relayed")
         except httptools.HttpParserError:
             self._fail("the upstream's answer is not valid HTTP")
 

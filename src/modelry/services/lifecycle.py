@@ -6,6 +6,8 @@ The wish is stored with its event, and the reconciler is nudged to carry it out.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from sqlalchemy.exc import IntegrityError
+
 from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog.catalog import Catalog, Model
@@ -68,7 +70,11 @@ class Lifecycle:
                 message="",
             )
             session.add(row)
-            await session.flush()
+            try:
+                await session.flush()
+            except IntegrityError:
+                # Somebody else was quicker by a moment.
+                raise _taken(row) from None
             session.add(
                 store.RevisionRow(service_id=row.id, number=1, spec=spec.model_dump(mode="json"))
             )
@@ -134,6 +140,7 @@ class Lifecycle:
             )
         return ServiceSpec(
             model=card.id,
+            model_name=card.id if model.owner_id is None else card.name,
             variant=variant.name,
             engine=engine.name,
             replicas=wish.replicas or Replicas(),

@@ -290,10 +290,6 @@ def _not_before(crashes: list[Seen]) -> datetime:
     return _last(crashes).at + timedelta(seconds=delay_s)
 
 
-def _dispensability(seen: Seen) -> tuple[bool, datetime, str]:
-    return (seen.state is not ReplicaState.READY, seen.created_at, seen.id)
-
-
 def _drain(replicas: Iterable[Seen], reason: str) -> list[Action]:
     return [
         DrainReplica(seen.id, reason)

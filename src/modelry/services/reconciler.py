@@ -10,23 +10,22 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 import msgspec
 
 from modelry.access.credentials import new_id
 from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Catalog
-from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching
+from modelry.catalog.fetches import Fetches
 from modelry.catalog.weights import Weights
 from modelry.db import Database, Session
 from modelry.engines.base import Engine, ReplicaPlan
 from modelry.errors import ModelryError
 from modelry.executors.base import Executor, Observed, ProcessState
 from modelry.routing.feed import Feed
-from modelry.routing.messages import ReplicaAddress, Route
+from modelry.routing.messages import Route
 from modelry.services import plan as planning
-from modelry.services import store
+from modelry.services import store, world
 from modelry.services.spec import ServiceSpec
 from modelry.services.states import LIVE, ReplicaState
 
@@ -36,6 +35,8 @@ _TICK_S = 2.0
 _FETCHING_TICK_S = 0.25
 _STOPPING_LOOK_S = 0.02
 _TAIL_LINES = 40
+_PRUNE_S = 600.0
+_EVENTS_KEPT = 500
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Reconciler:
         self._published = published
         self._drain_timeout_s = drain_timeout_s
         self._nudged = asyncio.Event()
+        self._ending = False
+        self._prune_at = 0.0
         self._looking = asyncio.Lock()
         self.progress: dict[str, planning.Progress] = {}
         """Of the services whose weights are being fetched, by service id."""
@@ -81,8 +84,8 @@ class Reconciler:
         self._nudged.set()
 
     async def run(self) -> None:
-        """Until it is cancelled. An error in one pass is logged, and the next one tries again."""
-        while True:
+        """Until `end`. An error in one pass is logged, and the next one tries again."""
+        while not self._ending:
             pause_s = _TICK_S
             try:
                 pause_s = await self.reconcile()
@@ -92,9 +95,25 @@ class Reconciler:
                 await asyncio.wait_for(self._nudged.wait(), pause_s)
             self._nudged.clear()
 
-    async def reconcile(self) -> float:
-        """One pass. Returns the seconds after which the next one is due at the latest."""
+    async def end(self) -> None:
+        """Let a pass that is under way finish, and begin no other."""
+        self._ending = True
+        self.nudge()
         async with self._looking:
+            return
+
+    async def reconcile(self) -> float:
+        """One pass. Returns the seconds after which the next one is due at the latest.
+
+        A caller that is cancelled does not cancel the pass: a process that is
+        just being started must not be lost sight of.
+        """
+        return await asyncio.shield(asyncio.ensure_future(self._pass()))
+
+    async def _pass(self) -> float:
+        async with self._looking:
+            if self._ending:
+                return _TICK_S
             look = await self._look()
             self._publish(look)
             actions = planning.plan(look.world)
@@ -108,11 +127,20 @@ class Reconciler:
                     log.exception("%s failed; it will be planned again", action)
             if done:
                 self.nudge()
+            await self._prune()
             pause_s = _FETCHING_TICK_S if self._fetches.running() else _TICK_S
             due = planning.next_look(look.world)
             if due is not None:
                 pause_s = min(pause_s, max(0.05, (due - store.now()).total_seconds()))
             return pause_s
+
+    async def _prune(self) -> None:
+        """Drop old events now and then: a service that flaps makes several a minute."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._prune_at:
+            self._prune_at = now + _PRUNE_S
+            async with self._db.begin() as session:
+                await store.prune_events(session, _EVENTS_KEPT)
 
     async def stop_all(self) -> None:
         """Stop every replica, for a shutdown: the services stay wanted."""
@@ -146,33 +174,38 @@ class Reconciler:
             replicas = await store.all_replicas(session)
             for row in replicas:
                 self._take_note(session, row, observed.get(row.id))
-            all_specs = await store.current_specs(session)
-            specs = {id_: all_specs[id_, row.revision] for id_, row in services.items()}
+            specs = await store.current_specs(session)
             variants, weights = await self._weights(session, specs)
-            world = planning.World(
+            seen_world = planning.World(
                 now=store.now(),
-                services=[_desired(row, specs[row.id]) for row in services.values()],
-                replicas=[_seen(row) for row in replicas],
+                services=[world.desired(row, specs[row.id]) for row in services.values()],
+                replicas=[world.seen(row) for row in replicas],
                 weights=weights,
             )
             self.progress = {}
-            for desired in world.services:
-                found = planning.status(world, desired)
+            for desired in seen_world.services:
+                found = planning.status(seen_world, desired)
                 store.set_status(session, services[desired.service_id], found.state, found.message)
                 if found.progress is not None:
                     self.progress[desired.service_id] = found.progress
             known = {row.id for row in replicas}
+            draining = [row.id for row in replicas if row.state == ReplicaState.DRAINING]
             routes = {
-                id_: self._route(row, specs[id_], replicas, observed)
+                id_: world.route(
+                    row, specs[id_], replicas, observed, self._engines.get(specs[id_].engine)
+                )
                 for id_, row in services.items()
             }
+        for replica_id in draining:
+            # Said again: whoever wrote it may have died before saying it.
+            self._executor.stop(replica_id, self._drain_timeout_s)
         for replica_id in observed.keys() - known:
             # Nobody wants it: its service was deleted, or the database is another.
             log.warning("stopping %s, which no service has", replica_id)
             self._executor.stop(replica_id, self._drain_timeout_s)
             self._executor.forget(replica_id)
         self._cancel_unwanted(variants, services)
-        return _Pass(world, services, specs, variants, routes)
+        return _Pass(seen_world, services, specs, variants, routes)
 
     def _take_note(self, session: Session, row: store.ReplicaRow, seen: Observed | None) -> None:
         """Bring a replica's row up to date with what its executor sees."""
@@ -218,33 +251,20 @@ class Reconciler:
                 )
                 continue
             variants[id_] = found[0]
-            weights[id_] = self._weights_seen(found[0])
+            weights[id_] = world.weights_seen(self._fetches.state(found[0]))
         return variants, weights
-
-    def _weights_seen(self, variant: Variant) -> planning.WeightsSeen:
-        state = self._fetches.state(variant)
-        match state:
-            case Weights():
-                return planning.WeightsReady()
-            case Fetching():
-                return planning.WeightsFetching(state.done_bytes, state.total_bytes)
-            case FetchFailed():
-                hint = f" ({state.hint})" if state.hint else ""
-                return planning.WeightsFailed(
-                    f"its weights could not be fetched: {state.message}{hint}"
-                )
-            case Absent():
-                return planning.WeightsAbsent()
 
     def _cancel_unwanted(
         self, variants: dict[str, Variant], services: dict[str, store.ServiceRow]
     ) -> None:
         wanted = {
-            variant for id_, variant in variants.items() if services[id_].want == planning.Want.RUN
+            variant.source
+            for id_, variant in variants.items()
+            if services[id_].want == planning.Want.RUN
         }
-        for variant in self._fetches.running():
-            if variant not in wanted:
-                self._fetches.cancel(variant)
+        for source in self._fetches.running():
+            if source not in wanted:
+                self._fetches.cancel(source)
 
     # -- publish -------------------------------------------------------------
 
@@ -254,38 +274,6 @@ class Reconciler:
         for route in self._feed.snapshot().routes:
             if route.service_id not in look.routes:
                 self._feed.drop_route(route.service_id)
-
-    def _route(
-        self,
-        row: store.ServiceRow,
-        spec: ServiceSpec,
-        replicas: list[store.ReplicaRow],
-        observed: Mapping[str, Observed],
-    ) -> Route:
-        engine = self._engines.get(spec.engine)
-        addresses = tuple(
-            ReplicaAddress(
-                replica.id,
-                observed[replica.id].endpoint.address,
-                observed[replica.id].endpoint.secret,
-                spec.slots,
-            )
-            for replica in replicas
-            if replica.service_id == row.id
-            and replica.state == ReplicaState.READY
-            and replica.id in observed
-        )
-        return Route(
-            service_id=row.id,
-            access_path=row.access_path,
-            owner_id=row.owner_id,
-            tasks=tuple(row.tasks),
-            state=row.state,
-            message=row.message,
-            created_at=int(row.created_at.timestamp()),
-            replicas=addresses,
-            collect=engine is not None and not engine.stops_whole_answers,
-        )
 
     # -- apply ---------------------------------------------------------------
 
@@ -354,29 +342,3 @@ class Reconciler:
                 self._feed.put_route(msgspec.structs.replace(route, replicas=kept))
         await self._published()
         self._executor.stop(replica_id, self._drain_timeout_s)
-
-
-def _desired(row: store.ServiceRow, spec: ServiceSpec) -> planning.Desired:
-    return planning.Desired(
-        service_id=row.id,
-        want=planning.Want(row.want),
-        revision=row.revision,
-        replicas=spec.replicas.min,
-        since=row.since,
-    )
-
-
-def _seen(row: store.ReplicaRow) -> planning.Seen:
-    crash = None
-    if row.state == ReplicaState.FAILED:
-        at: datetime = row.ended_at or row.created_at
-        crash = planning.Crash(at, row.failure or "it failed", row.lasting)
-    return planning.Seen(
-        id=row.id,
-        service_id=row.service_id,
-        revision=row.revision,
-        state=ReplicaState(row.state),
-        created_at=row.created_at,
-        ready_at=row.ready_at,
-        crash=crash,
-    )

@@ -40,11 +40,16 @@ class Replicas(BaseModel):
 
 
 class ServiceSpec(BaseModel):
-    """One immutable revision of a service. `context_tokens` is per request."""
+    """One immutable revision of a service.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    `model` is the model's id, `model_name` what its owner calls it.
+    `context_tokens` is per request.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model: str
+    model_name: str
     engine: str
     variant: str
     replicas: Replicas = Replicas()

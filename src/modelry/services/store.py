@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete, select
+from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
@@ -98,10 +98,13 @@ async def replicas_of(session: Session, service_id: str) -> list[ReplicaRow]:
     return list(await session.scalars(statement.order_by(ReplicaRow.seq)))
 
 
-async def current_specs(session: Session) -> dict[tuple[str, int], ServiceSpec]:
-    """Every spec by service id and revision."""
-    rows = await session.scalars(select(RevisionRow))
-    return {(row.service_id, row.number): ServiceSpec.model_validate(row.spec) for row in rows}
+async def current_specs(session: Session) -> dict[str, ServiceSpec]:
+    """The spec of every service's current revision, by service id."""
+    current = (RevisionRow.service_id == ServiceRow.id) & (
+        RevisionRow.number == ServiceRow.revision
+    )
+    rows = await session.scalars(select(RevisionRow).join(ServiceRow, current))
+    return {row.service_id: ServiceSpec.model_validate(row.spec) for row in rows}
 
 
 async def spec_of(session: Session, service: ServiceRow) -> ServiceSpec:
@@ -135,18 +138,27 @@ async def last_log_tail(session: Session, service_id: str) -> list[str] | None:
     return (await session.scalars(statement)).one_or_none()
 
 
+async def prune_events(session: Session, kept: int) -> None:
+    """Of every service's events, keep the newest `kept`."""
+    counted = select(EventRow.service_id).group_by(EventRow.service_id)
+    for service_id in await session.scalars(counted.having(func.count() > kept)):
+        of_it = select(EventRow.seq).where(EventRow.service_id == service_id)
+        oldest = await session.scalar(of_it.order_by(EventRow.seq.desc()).offset(kept - 1).limit(1))
+        await session.execute(
+            delete(EventRow).where(EventRow.service_id == service_id, EventRow.seq < oldest)
+        )
+
+
 async def remove_service(session: Session, service_id: str) -> None:
     """Deletes the service with its revisions, replicas and events."""
     await session.execute(delete(ServiceRow).where(ServiceRow.id == service_id))
 
 
-def set_status(session: Session, row: ServiceRow, state: str, message: str) -> bool:
-    """Note what was observed; every transition is an event. Returns whether it is one."""
-    if (row.state, row.message) == (state, message):
-        return False
-    row.state, row.message = state, message
-    session.add(EventRow(service_id=row.id, state=state, message=message))
-    return True
+def set_status(session: Session, row: ServiceRow, state: str, message: str) -> None:
+    """Note what was observed; every transition is an event."""
+    if (row.state, row.message) != (state, message):
+        row.state, row.message = state, message
+        session.add(EventRow(service_id=row.id, state=state, message=message))
 
 
 def set_replica_state(

@@ -102,7 +102,7 @@ def service_view(
         id=row.id,
         name=row.name,
         access_path=row.access_path,
-        model=spec.model,
+        model=spec.model_name,
         tasks=row.tasks,
         spec=spec,
         status=StatusView(

@@ -1,0 +1,399 @@
+"""Connections from callers: HTTP/1.1 parsed by llhttp, one request at a time each.
+
+A connection parses requests, hands each to the `Handler`, and writes what the
+handler's job answers. It knows nothing of keys, routes or replicas. Requests
+that a caller pipelines wait their turn; a caller that hangs up is told to the
+job at once, so that nobody works for nobody.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, cast
+
+import httptools
+
+from modelry.gateway.replies import Reply, error, head, management_shape
+from modelry.gateway.request import Request, origin_form
+
+log = logging.getLogger(__name__)
+
+_HEAD_MAX = 64 * 1024
+_BACKLOG_MAX = 64 * 1024
+_HEAD_TIMEOUT_S = 30.0
+_BODY_STALL_S = 60.0
+_KEEP_ALIVE_S = 75.0
+_LINGER_S = 1.0
+_LINGER_BYTES = 8 * 1024 * 1024
+_UNREAD_S = 120.0
+
+
+class Job(Protocol):
+    """The work on one request, from the handler's `start` until it finished its answer.
+
+    `hurry`: everything ends; what can be cut short, such as a log that is
+    followed, ends now.
+    """
+
+    def hurry(self) -> None: ...
+    def client_gone(self) -> None: ...
+    def client_writable(self, writable: bool) -> None: ...
+
+
+class Handler(Protocol):
+    """Decides over requests. `check_head` raises a `Reply` to refuse before the body is read."""
+
+    def body_limit(self, request: Request) -> int: ...
+    def check_head(self, request: Request) -> None: ...
+    def start(self, request: Request, client: "ClientConnection") -> Job | None: ...
+
+
+class Host(Protocol):
+    """What a connection knows of the server it belongs to."""
+
+    handler: Handler
+    connections: set["ClientConnection"]
+    draining: bool
+    request_id: Callable[[], str]
+
+    def check_drained(self) -> None: ...
+
+
+class ClientConnection(asyncio.Protocol):
+    def __init__(self, server: Host) -> None:
+        self._server = server
+        self._transport: asyncio.Transport | None = None
+        self._parser: httptools.HttpRequestParser | None = None
+        self._peer = ""
+        self._parsing: Request | None = None
+        self._head_bytes = 0
+        self._body_limit = 0
+        self._dropped = 0
+        self._refused = False
+        self._refusal: Reply | None = None
+        self._writable = True
+        self._ready: deque[Request] = deque()
+        self._backlog = bytearray()
+        self._current: Request | None = None
+        self._job: Job | None = None
+        self._chunked = False
+        self._bodiless = False
+        self._closing = False
+        self._active_at = time.monotonic()
+
+    # -- used by jobs --------------------------------------------------------
+
+    def respond(self, reply: Reply) -> None:
+        """Write a whole answer and finish."""
+        if self._current is not None and not self._current.is_inference:
+            reply = management_shape(reply)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(reply.body)).encode()),
+            *reply.headers,
+        ]
+        self.begin(reply.status, headers, close=False)
+        self.write(reply.body)
+        self.finish()
+
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
+        """Write the head. Without a content-length the body is chunked.
+
+        `close` ends the connection after this answer.
+        """
+        request = self._current
+        assert request is not None
+        if close or self._server.draining or not request.keep_alive:
+            self._closing = True
+        self._bodiless = request.method == b"HEAD" or status in (204, 304)
+        names = {name for name, _ in headers}
+        delimited = b"content-length" in names or status in (204, 304)
+        self._chunked = not delimited and request.chunks
+        if self._chunked:
+            headers = [*headers, (b"transfer-encoding", b"chunked")]
+        elif not delimited:
+            self._closing = True
+        if self._closing:
+            headers = [*headers, (b"connection", b"close")]
+        headers = [*headers, (b"x-request-id", request.id.encode())]
+        self._send(head(status, headers))
+
+    def write(self, data: bytes) -> None:
+        if not data or self._bodiless:
+            return
+        if self._chunked:
+            self._send(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._send(data)
+
+    def finish(self) -> None:
+        """The answer is complete; the next request may come."""
+        if self._chunked and not self._bodiless:
+            self._send(b"0\r\n\r\n")
+        self._job = None
+        self._current = None
+        self._active_at = time.monotonic()
+        if self._refused:
+            self._linger()
+        elif self._closing:
+            self._close()
+        else:
+            # Not from within this call: a row of pipelined requests that are
+            # answered at once would nest as deep as the row is long.
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _linger(self) -> None:
+        """Say that no more comes, and let a caller that still sends read why.
+
+        Closing at once would reset the connection, and with it the answer.
+        """
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(_LINGER_S, transport.close)
+
+    def abort(self) -> None:
+        """Break the connection: the answer that was begun cannot be completed."""
+        self._job = None
+        self._current = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def drop(self) -> None:
+        """Break the connection, whatever runs on it; its job is told."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    # -- asyncio -------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
+        self._parser = httptools.HttpRequestParser(self)
+        peer = transport.get_extra_info("peername")
+        self._peer = peer[0] if isinstance(peer, tuple) else ""
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._server.connections.discard(self)
+        self._server.check_drained()
+        self._ready.clear()
+        job, self._job = self._job, None
+        self._current = None
+        if job is not None:
+            job.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        self._active_at = time.monotonic()
+        if self._refusal is not None:
+            # Read and dropped, so that the caller gets to read why.
+            self._dropped += len(data)
+            if self._dropped > _LINGER_BYTES:
+                self.drop()
+            return
+        if self._current or self._ready or self._backlog or not self._writable:
+            # Keep reading while a job runs: only so is a hang-up noticed.
+            self._backlog += data
+            if len(self._backlog) > _BACKLOG_MAX:
+                self.pause_reading()
+            return
+        self._feed(data)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        self._active_at = time.monotonic()
+        if self._job is not None:
+            self._job.client_writable(False)
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self._job is not None:
+            self._job.client_writable(True)
+        else:
+            self._next()
+
+    # -- httptools -----------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._parsing = Request(self._peer)
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        assert self._parsing is not None
+        self._parsing.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        assert self._parsing is not None
+        # Trailers come after the head: they must not pass for headers.
+        if not self._parsing.id:
+            self._parsing.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        assert self._parser is not None
+        assert self._parsing is not None
+        request = self._parsing
+        request.method = self._parser.get_method()
+        request.keep_alive = self._parser.should_keep_alive()
+        request.chunks = self._parser.get_http_version() != "1.0"
+        request.target = origin_form(request.target)
+        request.id = self._server.request_id()
+        if request.head_size > _HEAD_MAX:
+            raise _head_too_large()
+        self._server.handler.check_head(request)
+        self._body_limit = self._server.handler.body_limit(request)
+        length = request.header(b"content-length")
+        if length is not None and int(length) > self._body_limit:
+            raise self._too_large()
+        expects = (request.header(b"expect") or b"").lower()
+        if expects == b"100-continue" and self._current is None:
+            self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        assert self._parsing is not None
+        body = self._parsing.body
+        if len(body) + len(data) > self._body_limit:
+            raise self._too_large()
+        body += data
+
+    def on_message_complete(self) -> None:
+        assert self._parsing is not None
+        self._ready.append(self._parsing)
+        self._parsing = None
+
+    # ------------------------------------------------------------------------
+
+    def _feed(self, data: bytes) -> None:
+        arriving = self._parsing
+        try:
+            self._parse(data)
+        except httptools.HttpParserCallbackError as wrapped:
+            cause = wrapped.__context__
+            if not isinstance(cause, Reply):
+                raise
+            self._refuse(cause)
+        except httptools.HttpParserError:
+            self._refuse(error(400, "invalid_request_error", "The request is not valid HTTP/1.1."))
+        else:
+            if self._parsing is arriving:
+                self._bound_head(len(data))
+        self._next()
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            assert self._parser is not None
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                # An offer that we decline by answering as if it had not been
+                # made; what follows is HTTP/1.1 still.
+                data = data[offer.args[0] :]
+                self._parser = httptools.HttpRequestParser(self)
+                if data:
+                    continue
+            return
+
+    def _bound_head(self, size: int) -> None:
+        """Bound the head: the parser hands over a header only once its line is complete."""
+        request = self._parsing
+        if request is None or request.id:
+            return
+        self._head_bytes += size
+        if self._head_bytes > _HEAD_MAX:
+            self._refuse(_head_too_large())
+
+    def _next(self) -> None:
+        """Start the next complete request; parse what came while the last one ran."""
+        if self._transport is None or self._current is not None or not self._writable:
+            return
+        if self._ready:
+            self._start(self._ready.popleft())
+        elif self._refusal is not None:
+            self._respond_refusal(self._refusal)
+        elif self._backlog:
+            data, self._backlog = bytes(self._backlog), bytearray()
+            self._transport.resume_reading()
+            self._feed(data)
+        elif self._server.draining and self._parsing is None:
+            self._close()
+
+    def _start(self, request: Request) -> None:
+        self._current = request
+        try:
+            # None: answered already, and `_current` may be the next request by now.
+            job = self._server.handler.start(request, self)
+        except Reply as reply:
+            self.respond(reply)
+            return
+        except Exception:
+            log.exception("%s failed", request.id)
+            self.respond(error(500, "internal_error", "Something went wrong in the gateway."))
+            return
+        if job is not None and self._current is request:
+            self._job = job
+
+    def _refuse(self, reply: Reply) -> None:
+        """Refuse the request that is arriving, once those before it are answered, and close."""
+        if self._refusal is None:
+            self._refusal = reply
+
+    def _respond_refusal(self, reply: Reply) -> None:
+        request = self._current = self._parsing or Request(self._peer)
+        request.id = request.id or self._server.request_id()
+        request.keep_alive = False
+        self._parsing = None
+        self._refused = True
+        self.respond(reply)
+
+    def _too_large(self) -> Reply:
+        message = f"The request's body is larger than {self._body_limit} bytes, the limit here."
+        return error(413, "request_too_large", message)
+
+    def _send(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    # -- used by the server --------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """Close a connection that idles too long or sends a request too slowly."""
+        if not self._writable and now - self._active_at > _UNREAD_S:
+            # It takes nothing any more, and holds a slot.
+            self.drop()
+            return
+        if self._current is not None:
+            return
+        request = self._parsing
+        if request is None:
+            if now - self._active_at > _KEEP_ALIVE_S:
+                self._close()
+        elif (not request.id and now - request.arrived_at > _HEAD_TIMEOUT_S) or (
+            now - self._active_at > _BODY_STALL_S
+        ):
+            self._refuse(error(408, "request_timeout", "The request took too long to arrive."))
+            self._next()
+
+    def drain(self) -> None:
+        """Take no further request; close now if none is under way."""
+        if self._current is None and not self._ready:
+            self._close()
+
+    def hurry(self) -> None:
+        if self._job is not None:
+            self._job.hurry()
+
+
+def _head_too_large() -> Reply:
+    return error(431, "request_header_too_large", "The request's headers are too large.")

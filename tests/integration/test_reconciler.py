@@ -1,0 +1,159 @@
+"""A reconciler that dies between two lines: the next one carries on."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from modelry.access.bootstrap import ensure_operator
+from modelry.access.principal import Principal, principal_of
+from modelry.catalog.cards import load_cards
+from modelry.catalog.catalog import Catalog
+from modelry.catalog.fetches import Fetches
+from modelry.catalog.weights import Weights, WeightsStore
+from modelry.db import Database
+from modelry.engines.base import Endpoint, Engine, ReplicaPlan
+from modelry.engines.llama_cpp import LlamaCpp
+from modelry.executors.base import Observed, ProcessState
+from modelry.routing.feed import Feed
+from modelry.services.lifecycle import Lifecycle, Wish
+from modelry.services.reconciler import Reconciler
+
+MODEL = "smollm2-135m-instruct"
+
+
+class Died(Exception):
+    """The process is gone at this line."""
+
+
+class Processes:
+    """An executor whose processes are entries of a dictionary."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, ProcessState] = {}
+        self.stops: list[str] = []
+
+    async def adopt(self, engines: Mapping[str, Engine]) -> None:
+        """They are all known."""
+
+    async def start(self, plan: ReplicaPlan, engine: Engine) -> None:
+        await asyncio.sleep(0.05)
+        self.states[plan.replica_id] = ProcessState.READY
+
+    def stop(self, replica_id: str, grace_s: float) -> None:
+        self.stops.append(replica_id)
+        self.states[replica_id] = ProcessState.EXITED
+
+    def forget(self, replica_id: str) -> None:
+        if self.states.get(replica_id) is ProcessState.EXITED:
+            del self.states[replica_id]
+
+    def observe(self) -> Mapping[str, Observed]:
+        endpoint = Endpoint("unix:/nowhere", "secret")
+        return {
+            id_: Observed(replica_id=id_, state=state, node="here", endpoint=endpoint)
+            for id_, state in self.states.items()
+        }
+
+    def log_tail(self, replica_id: str, lines: int) -> list[str]:
+        return []
+
+    async def follow_log(self, replica_id: str, lines: int) -> AsyncIterator[str]:
+        if lines < 0:
+            yield ""
+
+    async def close(self) -> None:
+        """Nothing is watched."""
+
+
+class World:
+    """A control plane's parts without its processes; `reconciler` can be made anew."""
+
+    def __init__(self, folder: Path, db: Database) -> None:
+        self.db = db
+        self.executor = Processes()
+        self.engines = {"llama.cpp": LlamaCpp()}
+        self.catalog = Catalog(load_cards())
+        store = WeightsStore(folder / "weights")
+        variant = load_cards()[MODEL].default_variant
+        file = folder / "model.gguf"
+        file.write_bytes(b"x")
+        digest = variant.sha256 or ""
+        store.remember(variant, Weights(file, 1, digest), modified_ns=file.stat().st_mtime_ns)
+        self.fetches = Fetches(store)
+        self.dying = False
+
+    def reconciler(self) -> Reconciler:
+        async def published() -> None:
+            if self.dying:
+                raise Died
+
+        return Reconciler(
+            self.db,
+            self.catalog,
+            self.fetches,
+            self.executor,
+            self.engines,
+            Feed(),
+            published,
+            drain_timeout_s=1,
+        )
+
+    def lifecycle(self) -> Lifecycle:
+        return Lifecycle(self.db, self.catalog, self.fetches, self.engines, lambda: None)
+
+
+@asynccontextmanager
+async def world_of(folder: Path) -> AsyncIterator[tuple[World, Principal]]:
+    db = Database(None, folder / "modelry.db")
+    await db.migrate()
+    async with db.begin() as session:
+        user, _ = await ensure_operator(session, None, None)
+    try:
+        yield World(folder, db), principal_of(user)
+    finally:
+        await db.close()
+
+
+async def settle(reconciler: Reconciler) -> None:
+    for _ in range(6):
+        await reconciler.reconcile()
+
+
+@pytest.mark.parametrize("verb", ["delete", "stop"])
+def test_a_drain_that_was_begun_is_carried_on_by_the_next_one(tmp_path: Path, verb: str) -> None:
+    async def story() -> None:
+        async with world_of(tmp_path) as (world, owner):
+            first = world.reconciler()
+            await world.lifecycle().create(owner, Wish("demo", MODEL))
+            await settle(first)
+            (replica,) = world.executor.states
+            assert world.executor.states[replica] is ProcessState.READY
+
+            world.dying = True
+            await getattr(world.lifecycle(), verb)(owner, "demo")
+            await first.reconcile()
+            assert world.executor.stops == []
+
+            world.dying = False
+            await settle(world.reconciler())
+            assert world.executor.stops == [replica]
+            assert world.executor.states == {}
+
+    asyncio.run(story())
+
+
+def test_a_pass_whose_caller_is_gone_is_finished(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world_of(tmp_path) as (world, owner):
+            reconciler = world.reconciler()
+            await world.lifecycle().create(owner, Wish("demo", MODEL))
+            caller = asyncio.create_task(reconciler.reconcile())
+            await asyncio.sleep(0.03)
+            caller.cancel()
+            await reconciler.end()
+            assert list(world.executor.states.values()) == [ProcessState.READY]
+
+    asyncio.run(story())

@@ -1,8 +1,13 @@
 """Ends in good order: streams finish first, then replicas, then the rest."""
 
+import contextlib
+import os
 import signal
+import socket
+import time
 from collections.abc import Callable
 
+from modelry.errors import ModelryError
 from tests.support.calls import ask, begun, finished, streaming
 from tests.support.instance import Instance
 from tests.support.starts import processes_on
@@ -96,3 +101,48 @@ def test_a_stream_of_a_deleted_service_finishes(shared: Instance) -> None:
         lambda: shared.api("GET", "/services/leaving").status_code == 404,
         "the service to be gone",
     )
+
+
+def test_replicas_end_too_where_the_control_plane_is_down_at_the_end(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance().start()
+    instance.deploy("demo")
+    assert len(instance.engine_pids()) == 1
+    assert instance.process is not None
+    os.kill(instance.pid_of("control"), signal.SIGKILL)
+    instance.process.send_signal(signal.SIGTERM)
+    assert instance.stop() == 0
+    assert instance.engine_pids() == []
+    assert processes_on(instance.paths.data) == []
+
+
+def test_a_log_that_is_followed_does_not_hold_up_the_end(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance().start()
+    instance.deploy("demo")
+    with instance.client() as client:
+        lines = client.lines("/services/demo/logs", follow=True)
+        assert next(lines)
+        begun_at = time.monotonic()
+        assert instance.stop() == 0
+        assert time.monotonic() - begun_at < 30
+        with contextlib.suppress(ModelryError):
+            list(lines)
+
+
+def test_a_start_can_be_broken_off(make_instance: Callable[..., Instance]) -> None:
+    """A database that never answers must not keep ^C from being heard."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        instance = make_instance(MODELRY_DATABASE_URL=f"postgresql://u:p@127.0.0.1:{port}/x")
+        process = instance.spawn()
+        silent.settimeout(30)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(10) == 130
+        assert processes_on(instance.paths.data) == []

@@ -125,7 +125,9 @@ def test_a_damaged_file_fails_with_the_engines_reason_and_runs_once_mended(
 
 def test_a_file_that_is_not_there_is_named(shared: Instance, tmp_path: Path) -> None:
     missing = tmp_path / "missing.gguf"
+    missing.touch()
     shared.api("POST", "/models", json={"name": "missing", "source": f"file://{missing}"})
+    missing.unlink()
     create(shared, "missing", "missing")
     status = shared.await_state("missing", "failed")["status"]
     assert f"there is no file {missing}" in status["message"]

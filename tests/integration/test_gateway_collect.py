@@ -36,11 +36,12 @@ def test_a_caller_who_wants_a_stream_gets_it_untouched(plane: Plane) -> None:
     assert json.loads(replica.requests[0]["body"]) == body
 
 
-def test_an_engine_s_refusal_comes_as_it_is(plane: Plane) -> None:
+def test_an_engine_s_refusal_comes_as_one(plane: Plane) -> None:
     path = plane.service(plane.replica(status=400, text='{"error": "no"}'), collect=True)
     with plane.wire() as wire:
         answer = wire.ask(post(CHAT, plane.owner_key, chat(path)))
-    assert (answer.status, answer.body) == (400, b'{"error": "no"}')
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert answer.json()["error"]["message"] == "no"
 
 
 @pytest.mark.parametrize("die", ["exit", "close"])

@@ -2,10 +2,12 @@
 
 import json
 import os
+import signal
 
 import pytest
 
 from tests.support.data_plane import Plane, chat
+from tests.support.waiting import wait_for
 from tests.support.wire import Wire, get, post
 
 CHAT = "/v1/chat/completions"
@@ -290,3 +292,29 @@ def test_many_callers_at_once_each_get_their_own_answer(plane: Plane) -> None:
     finally:
         for wire in wires:
             wire.close()
+
+
+def test_bytes_keep_their_order_where_an_answer_and_more_of_a_request_arrive_at_once(
+    plane: Plane,
+) -> None:
+    """The rest of a pipelined body must not pass for a request of its own."""
+    replica = plane.replica()
+    path = plane.service(replica)
+    first = post(CHAT, plane.owner_key, chat(path, do="stream", chunks=1, gated=True))
+    body = json.dumps(chat(path) | {"note": "\r\n\r\nGET /v1/models HTTP/1.1\r\n\r\n"}).encode()
+    second = post(CHAT, plane.owner_key, body)
+    cut = len(second) - len(body)
+    pid = plane.gateway.process.pid
+    with plane.wire() as wire:
+        wire.send(first + second[:cut])
+        wait_for(lambda: replica.requests, "the first request to arrive")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            replica.go()
+            wait_for(lambda: replica.seen()["sent_bytes"] > 110, "the first answer to be sent")
+            wire.send(second[cut:])
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert b"number" in wire.answer().body
+        assert wire.answer().json()["object"] == "chat.completion"
+    assert [len(each["body"]) for each in replica.requests][1] == len(body)

@@ -4,6 +4,7 @@ import signal
 import socket
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,36 @@ def test_a_gateway_that_started_alone_serves_once_the_control_plane_is_there(own
     assert call(own, path) in (401, 503)
     own.control.start()
     wait_for(lambda: call(own, path) == 200, "the feed to be heard", 5)
+
+
+def test_a_replica_that_only_the_snapshot_knows_is_waited_for(
+    make_plane: Callable[..., Plane],
+) -> None:
+    """After a restart of everything the replicas of before are gone, and new ones on their way."""
+    plane = make_plane(start_wait_s="15")
+    before = plane.replica()
+    path = plane.service(before, name="kept")
+    saved(plane, path)
+    plane.control.stop()
+    plane.gateway.kill()
+    before.kill()
+    plane.restart_gateway()
+    plane.service(plane.replica(text='"new"'), name="kept")
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(call, plane, path)
+        with pytest.raises(TimeoutError):
+            held.result(0.5)
+        plane.control.start()
+        assert held.result(10) == 200
+
+
+def test_a_caller_in_the_middle_of_a_head_does_not_hold_up_the_end(
+    make_plane: Callable[..., Plane],
+) -> None:
+    plane = make_plane(drain_timeout_s="15")
+    with plane.wire() as wire:
+        wire.send(b"GET /heal")
+        with plane.wire() as other:
+            assert other.ask(get("/healthz")).status == 200
+        plane.gateway.terminate()
+        assert plane.gateway.wait(8) == 0

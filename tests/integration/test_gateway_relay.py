@@ -75,12 +75,18 @@ def test_headers_of_the_replica_stay_behind(plane: Plane) -> None:
     assert sorted(answer.headers) == ["content-length", "content-type", "x-request-id"]
 
 
-def test_an_engines_refusal_passes_as_it_is(plane: Plane) -> None:
+def test_an_engines_refusal_comes_in_openais_shape(plane: Plane) -> None:
     refusal = '{"error": {"message": "too long", "type": "exceed_context_size_error"}}'
     path = plane.service(plane.replica(status=400, text=refusal))
     with plane.wire() as wire:
         answer = wire.ask(post("/v1/chat/completions", plane.owner_key, chat(path)))
-    assert (answer.status, answer.body.decode()) == (400, refusal)
+    assert answer.status == 400
+    assert answer.json()["error"] == {
+        "message": "too long",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "context_length_exceeded",
+    }
 
 
 def test_a_stream_arrives_event_by_event(plane: Plane) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modelry.gateway.replies import bad_request, error, error_body, head, json_reply
+from modelry.gateway.replies import bad_request, engine_refusal, error, error_body, head, json_reply
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,24 @@ def test_a_head_is_a_status_line_headers_and_an_empty_line() -> None:
 def test_a_status_nobody_knows_still_has_a_reason() -> None:
     assert head(299, []).startswith(b"HTTP/1.1 299 ")
     assert len(head(299, []).split(b"\r\n")[0].split()) == 3
+
+
+@pytest.mark.parametrize(
+    ("told", "message", "code"),
+    [
+        ({"error": {"code": 400, "message": "m", "type": "some_error"}}, "m", "some_error"),
+        ({"error": {"code": "own_code", "message": "m"}}, "m", "own_code"),
+        ({"error": "in a word"}, "in a word", "invalid_request_error"),
+        ({"message": "bare"}, "bare", "invalid_request_error"),
+        ("<html>no</html>", "<html>no</html>", "invalid_request_error"),
+        (None, "None", "invalid_request_error"),
+    ],
+)
+def test_whatever_an_engine_says_has_the_shape(told: object, message: str, code: str) -> None:
+    error = json.loads(engine_refusal(400, told).body)["error"]
+    assert error == {
+        "message": message,
+        "type": "invalid_request_error",
+        "param": None,
+        "code": code,
+    }

@@ -159,19 +159,25 @@ class Supervisor:
             if not ending.done():
                 gateway.process.kill()
             await ending
-        control = self._children.get("control")
-        up = control is not None and control.booted and control.process.returncode is None
-        if not up and not self._settings.keep_replicas:
-            await self._kill_children()
-            try:
-                await self._boot_child(await self._spawn("control"))
-            except (ModelryError, OSError) as error:
-                log.error("replicas may still run: the control plane cannot stop them: %s", error)
-                return False
         control = self._children.pop("control", None)
-        if control is not None:
+        if control is not None and control.booted:
             await control.end(patience_s)
-        return True
+            if control.process.returncode == 0:
+                return True
+        elif control is not None:
+            self._children["control"] = control
+        await self._kill_children()
+        if self._settings.keep_replicas:
+            return True
+        try:
+            control = await self._spawn("control")
+            await self._boot_child(control)
+        except (ModelryError, OSError) as error:
+            log.error("replicas may still run: the control plane cannot stop them: %s", error)
+            return False
+        self._children.pop("control", None)
+        await control.end(patience_s)
+        return control.process.returncode == 0
 
     async def _kill_children(self) -> None:
         """End what has done nothing yet, or cannot do what it should."""

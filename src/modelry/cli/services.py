@@ -170,9 +170,8 @@ def delete(
 ) -> None:
     """Delete a service: its requests finish, then it is gone."""
     with shown_errors(), open_client() as client:
-        if not yes:
-            if not sys.stdin.isatty():
-                raise ModelryError("nobody is there to confirm it", hint="add --yes")
+        # A script means what it says, as with other tools of this kind.
+        if not yes and sys.stdin.isatty():
             typer.confirm(f"Delete service {name}?", abort=True, err=True)
         _print_done(client.delete(f"/services/{part(name)}"), "is being deleted", json_flag)
 

@@ -18,7 +18,7 @@ import msgspec
 
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.relay import Headers, Plan, Relay, is_event_stream
-from modelry.gateway.replies import Reply
+from modelry.gateway.replies import Reply, engine_refusal
 from modelry.gateway.upstream import UpstreamError
 
 # Parts of a text that one chunk after another adds to.
@@ -122,10 +122,9 @@ def _merge_calls(calls: list[dict[str, Any]], parts: list[dict[str, Any]]) -> No
 
 def _refusal(problem: Any) -> Reply:
     """An error event as the answer that it would have been without a stream."""
-    told = problem if isinstance(problem, dict) else {"message": str(problem)}
-    code = told.get("code")
+    code = problem.get("code") if isinstance(problem, dict) else None
     status = code if isinstance(code, int) and 400 <= code < 600 else 502
-    return Reply(status, msgspec.json.encode({"error": told}))
+    return engine_refusal(status, {"error": problem})
 
 
 class CollectingRelay(Relay):

@@ -16,7 +16,7 @@ import msgspec
 from modelry.gateway.collect import CollectingRelay, as_stream, asks_for_whole
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.relay import Relay
-from modelry.gateway.replies import Reply, bad_request, error, json_reply
+from modelry.gateway.replies import Reply, bad_request, engine_refusal, error, json_reply
 from modelry.gateway.request import Request
 from modelry.gateway.table import Replica, Service, Table, allows
 from modelry.gateway.upstream import Upstream
@@ -197,6 +197,14 @@ class _Call:
 
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         return [pair for pair in headers if pair[0] in _PASSED_BACK]
+
+    def refusal(self, status: int, body: bytes) -> Reply | None:
+        told: Any
+        try:
+            told = _decode_any(body)
+        except _UNREADABLE:
+            told = body.decode("utf-8", "replace")
+        return engine_refusal(status, told)
 
     def can_be_cut(self) -> bool:
         return False

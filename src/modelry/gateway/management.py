@@ -79,6 +79,9 @@ class _Forward:
     def released(self) -> None:
         """Nothing is held."""
 
+    def refusal(self, status: int, body: bytes) -> Reply | None:
+        return None
+
     def can_be_cut(self) -> bool:
         # A log that is followed would never end by itself.
         return True

@@ -28,6 +28,9 @@ _HOP_BY_HOP = frozenset(
 )
 
 
+# An engine's refusal is a sentence; what is longer is cut.
+_REFUSAL_MAX = 64 * 1024
+
 Headers = list[tuple[bytes, bytes]]
 
 
@@ -65,6 +68,10 @@ class Plan(Protocol):
     def request_bytes(self) -> bytes: ...
     def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]: ...
     def released(self) -> None: ...
+    def refusal(self, status: int, body: bytes) -> Reply | None:
+        """What the caller gets for an answer of 400 or more; None for the answer itself."""
+        ...
+
     def can_be_cut(self) -> bool:
         """Whether its answer may end early when everything ends."""
         ...
@@ -84,6 +91,7 @@ class Relay:
         self._ended = False
         self._event_stream = False
         self._last_bytes = b""
+        self._refused: tuple[int, bytearray] | None = None
 
     def start(self) -> None:
         """Ask the plan's next upstream. Answers the client itself where there is none."""
@@ -141,21 +149,33 @@ class Relay:
         if not self._plan.accepts(status):
             self._give_up("its answer is not for the caller")
             return
+        if status >= 400 and self._plan.refusal(status, b"") is not None:
+            self._refused = (status, bytearray())
+            return
         self._begun = True
         self._event_stream = is_event_stream(headers)
         self._client.begin(status, self._plan.response_headers(headers), close=False)
 
     def upstream_body(self, data: bytes) -> None:
+        if self._refused is not None:
+            self._refused[1].extend(data[: _REFUSAL_MAX - len(self._refused[1])])
+            return
         if self._event_stream:
             self._last_bytes = (self._last_bytes + data[-2:])[-2:]
         self._client.write(data)
 
     def upstream_done(self) -> None:
+        refused = self._refused
         self._end()
-        self._client.finish()
+        reply = self._plan.refusal(refused[0], bytes(refused[1])) if refused else None
+        if reply is not None:
+            self._client.respond(reply)
+        else:
+            self._client.finish()
 
     def upstream_failed(self, failure: UpstreamError) -> None:
         self._connection = None
+        self._refused = None
         if self._ended:
             return
         if self._begun:

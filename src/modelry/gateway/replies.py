@@ -60,6 +60,30 @@ def error(
     return Reply(status, body, headers=headers, problem=(code, message))
 
 
+# What engines call a thing → what OpenAI calls it.
+_ENGINE_CODES = {"exceed_context_size_error": "context_length_exceeded"}
+
+
+def engine_refusal(status: int, told: Any) -> Reply:
+    """An engine's refusal in OpenAI's shape.
+
+    `told` is its decoded answer: `{"error": {…}}`, `{"error": "…"}`, or
+    anything at all. What it says beyond the four fields stays.
+    """
+    error = told.get("error", told) if isinstance(told, dict) else told
+    fields = dict(error) if isinstance(error, dict) else {"message": str(error)}
+    code = fields.get("code")
+    if not isinstance(code, str):
+        kind = fields.get("type")
+        fallback = "invalid_request_error" if status < 500 else "server_error"
+        code = _ENGINE_CODES.get(str(kind), str(kind)) if kind else fallback
+    fields["message"] = str(fields.get("message") or "The engine refused without a word.")
+    fields["type"] = "invalid_request_error" if status < 500 else "server_error"
+    fields["param"] = fields.get("param")
+    fields["code"] = code
+    return json_reply({"error": fields}, status)
+
+
 def bad_request(message: str, param: str | None = None) -> Reply:
     return error(400, "invalid_request_error", message, param=param)
 

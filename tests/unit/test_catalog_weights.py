@@ -228,3 +228,11 @@ def test_a_copy_can_be_stopped_on_its_way() -> None:
     with pytest.raises(Stop):
         copy_hashed(source, None, stop)
     assert source.tell() < 3 * 1024 * 1024
+
+
+def test_a_blob_that_lost_its_end_is_not_found(store: WeightsStore) -> None:
+    blob = add(store)
+    whole = variant(sha256=SHA256).model_copy(update={"size_bytes": len(BYTES)})
+    assert store.find(whole) is not None
+    blob.write_bytes(BYTES[:-1])
+    assert store.find(whole) is None

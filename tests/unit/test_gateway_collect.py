@@ -163,3 +163,9 @@ def test_asking_for_a_stream_leaves_every_other_field_as_it_came() -> None:
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+
+
+def test_the_null_that_opens_a_list_of_prompts_says_nothing() -> None:
+    chunk = {"object": "text_completion", "choices": [{"index": 1, "text": "b"}]}
+    answer = collected(b"data: null\n\n" + events(chunk))
+    assert answer["choices"] == [{"index": 1, "text": "b"}]

@@ -146,3 +146,17 @@ def test_a_start_can_be_broken_off(make_instance: Callable[..., Instance]) -> No
             process.send_signal(signal.SIGINT)
             assert process.wait(10) == 130
         assert processes_on(instance.paths.data) == []
+
+
+def test_a_start_that_is_broken_off_leaves_no_engine(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance().start()
+    instance.deploy("demo")
+    assert instance.stop() == 0
+    process = instance.spawn()
+    wait_for(instance.engine_pids, "the engine to be started", pause_s=0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) in (0, 130)
+    assert instance.engine_pids() == []
+    assert processes_on(instance.paths.data) == []

@@ -9,6 +9,7 @@ import fcntl
 import os
 import socket
 import sys
+from collections.abc import Coroutine
 
 from modelry.access.bootstrap import MadeCredentials, ensure_operator, renew_local_token
 from modelry.access.keys import Keys, publish_keys
@@ -46,12 +47,12 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
     paths = settings.paths
     # From here on the end of this process is orderly: replicas are not left behind.
     lifeline = watch_lifeline(attached)
-    await _lock(paths)
     # Parsed before anything starts: a bad card ends the start.
     cards = load_cards(settings.models_dir)
     db = Database(boot.database_url, paths.database)
     try:
-        await db.migrate()
+        if not await _unless_stopped(_open(paths, db), lifeline):
+            return
         parts = _assemble(settings, db, Catalog(cards))
         made, local_token = await _sign_in(parts, boot)
         await parts.executor.adopt(parts.engines)
@@ -130,6 +131,25 @@ async def _end(parts: Parts, lifeline: Lifeline) -> None:
         await parts.reconciler.stop_all()
     await parts.executor.close()
     await parts.feed_server.close()
+
+
+async def _unless_stopped(work: Coroutine[None, None, None], lifeline: Lifeline) -> bool:
+    """Whether the work was done before it was time to end. It may wait for others for long."""
+    working = asyncio.create_task(work)
+    stopping = asyncio.create_task(lifeline.stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        return False
+    working.result()
+    return True
+
+
+async def _open(paths: Paths, db: Database) -> None:
+    await _lock(paths)
+    await db.migrate()
 
 
 async def _lock(paths: Paths) -> None:

@@ -7,6 +7,7 @@ them.
 """
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
@@ -50,15 +51,16 @@ class Started:
 
 
 class _Child:
-    """A part's process. `booted`: it has reported that it is ready."""
+    """A part's process. `begun`: it was let begin, and may have done something."""
 
     def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self.process = process
-        self.booted = False
+        self.begun = False
 
     async def end(self, timeout_s: float) -> None:
-        if self.process.returncode is None:
+        """Ask it to end, and wait; kill it where it does not."""
+        with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.process.wait(), timeout_s)
@@ -103,7 +105,7 @@ class Supervisor:
             return starting.result()
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        await self._kill_children()
+        await self._drop_children()
         return None
 
     async def _start(self) -> Started:
@@ -114,7 +116,7 @@ class Supervisor:
             await self._start_gateway()
             return await self._boot_control(control)
         except ModelryError:
-            await self._kill_children()
+            await self._drop_children()
             raise
 
     async def run(self) -> int:
@@ -160,13 +162,10 @@ class Supervisor:
                 gateway.process.kill()
             await ending
         control = self._children.pop("control", None)
-        if control is not None and control.booted:
+        if control is not None:
             await control.end(patience_s)
-            if control.process.returncode == 0:
+            if control.begun and control.process.returncode == 0:
                 return True
-        elif control is not None:
-            self._children["control"] = control
-        await self._kill_children()
         if self._settings.keep_replicas:
             return True
         try:
@@ -179,13 +178,13 @@ class Supervisor:
         await control.end(patience_s)
         return control.process.returncode == 0
 
-    async def _kill_children(self) -> None:
-        """End what has done nothing yet, or cannot do what it should."""
+    async def _drop_children(self) -> None:
+        """End a start that goes no further. Who has begun gets to clear up behind itself."""
         while self._children:
             _, child = self._children.popitem()
-            if child.process.returncode is None:
+            if not child.begun and child.process.returncode is None:
                 child.process.kill()
-            await child.process.wait()
+            await child.end(_END_MARGIN_S)
 
     async def _keep(self, name: str) -> None:
         """Start a part again whenever it ends."""
@@ -245,6 +244,7 @@ class Supervisor:
         process = child.process
         assert process.stdin is not None
         assert process.stdout is not None
+        child.begun = True
         try:
             process.stdin.write(msgspec.json.encode(boot_of(self._settings)) + b"\n")
             await process.stdin.drain()
@@ -256,7 +256,6 @@ class Supervisor:
             self._children.pop(child.name, None)
             await child.end(_END_MARGIN_S)
             raise _failure(child.name, report, self._settings.paths)
-        child.booted = True
         return report
 
     def _environment(self) -> dict[str, str]:

@@ -80,7 +80,9 @@ def test_a_stream_of_a_stopped_service_finishes(shared: Instance) -> None:
         assert engine in shared.engine_pids()
         assert finished(stream) == ("length", TOKENS)
     wait_for(lambda: engine not in shared.engine_pids(), "the replica to end")
-    assert shared.service("stopping")["status"]["replicas"] == []
+    wait_for(
+        lambda: shared.service("stopping")["status"]["replicas"] == [], "its end to be noticed"
+    )
     shared.api("DELETE", "/services/stopping")
 
 

@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from modelry.catalog.package_index import IndexSettings, read_index_settings
+from modelry.catalog.package_index import (
+    DEFAULT_INDEX,
+    IndexSettings,
+    PackageIndex,
+    read_index_settings,
+)
+from modelry.errors import FetchError
 
-PYPI = ""
 Read = Callable[..., IndexSettings]
 
 
@@ -46,7 +51,7 @@ def read(home: Path, tmp_path: Path) -> Read:
 
 
 def test_with_nothing_set_it_is_pypi(read: Read) -> None:
-    assert read() == IndexSettings(indexes=(PYPI,))
+    assert read() == IndexSettings(indexes=(DEFAULT_INDEX,))
 
 
 # -- pip ---------------------------------------------------------------------
@@ -109,7 +114,7 @@ def test_the_users_file_goes_before_the_machines(read: Read, home: Path, tmp_pat
 
 def test_no_file_of_pips_is_read_where_the_null_device_is_named(read: Read, home: Path) -> None:
     (home / ".config" / "pip" / "pip.conf").write_text("[global]\nindex-url = https://user/\n")
-    assert read(PIP_CONFIG_FILE=os.devnull).indexes == (PYPI,)
+    assert read(PIP_CONFIG_FILE=os.devnull).indexes == (DEFAULT_INDEX,)
 
 
 @pytest.mark.parametrize("text", ["no section", "[global\nindex-url", "[global]\n\x00=\x01\n"])
@@ -129,9 +134,9 @@ def test_without_an_index_pips_further_ones_are_out_as_well(read: Read) -> None:
 
 @pytest.mark.parametrize("no", ["0", "false", "no", "off", ""])
 def test_no_index_can_be_switched_off_again(read: Read, no: str) -> None:
-    assert read(PIP_NO_INDEX=no).indexes == (PYPI,)
+    assert read(PIP_NO_INDEX=no).indexes == (DEFAULT_INDEX,)
     if no:
-        assert read("[global]\nno-index = true\n", PIP_NO_INDEX=no).indexes == (PYPI,)
+        assert read("[global]\nno-index = true\n", PIP_NO_INDEX=no).indexes == (DEFAULT_INDEX,)
 
 
 # -- uv ----------------------------------------------------------------------
@@ -154,8 +159,8 @@ def test_uvs_older_variables_are_read(read: Read) -> None:
 
 def test_a_password_with_an_equals_sign_is_no_name_of_an_index(read: Read) -> None:
     url = "https://user:a=b@host/simple?c=d"
-    assert read(UV_INDEX=url).indexes == (PYPI, url)
-    assert read(UV_INDEX=f"corp={url}").indexes == (PYPI, url)
+    assert read(UV_INDEX=url).indexes == (DEFAULT_INDEX, url)
+    assert read(UV_INDEX=f"corp={url}").indexes == (DEFAULT_INDEX, url)
 
 
 def test_the_default_index_can_have_a_name_too(read: Read) -> None:
@@ -181,7 +186,7 @@ def test_uvs_older_file_options_are_read(read: Read) -> None:
 
 def test_an_index_for_chosen_packages_alone_is_not_asked_for_others(read: Read) -> None:
     toml = '[[index]]\nname = "torch"\nurl = "https://torch/"\nexplicit = true\n'
-    assert read(uv_toml=toml).indexes == (PYPI,)
+    assert read(uv_toml=toml).indexes == (DEFAULT_INDEX,)
 
 
 def test_uvs_users_file_is_found_at_home(read: Read, home: Path, tmp_path: Path) -> None:
@@ -200,7 +205,10 @@ def test_uvs_variables_go_before_its_file(read: Read) -> None:
 
 
 def test_a_broken_file_of_uvs_is_passed_over(read: Read) -> None:
-    assert read(uv_toml="[[index", UV_INDEX="https://one/").indexes == (PYPI, "https://one/")
+    assert read(uv_toml="[[index", UV_INDEX="https://one/").indexes == (
+        DEFAULT_INDEX,
+        "https://one/",
+    )
 
 
 # -- both --------------------------------------------------------------------
@@ -236,3 +244,22 @@ def test_a_folder_is_made_an_address(
         "file:///home/somebody/more",
         "file:///srv/wheels",
     )
+
+
+def test_the_default_index_is_asked_first_and_further_ones_after_it() -> None:
+    settings = IndexSettings((DEFAULT_INDEX, "http://127.0.0.1:1/simple/"), ("file:///wheels",))
+    with PackageIndex(settings) as index:
+        sources = [each["url"] for each in index.finder.sources]
+    with PackageIndex(IndexSettings((DEFAULT_INDEX,))) as index:
+        (default,) = [each["url"] for each in index.finder.sources]
+    assert default.startswith("https://")
+    assert [url.rstrip("/") for url in sources] == [
+        default.rstrip("/"),
+        "http://127.0.0.1:1/simple",
+        "file:///wheels",
+    ]
+
+
+def test_without_any_index_nobody_is_asked() -> None:
+    with pytest.raises(FetchError, match="no package index"):
+        PackageIndex(IndexSettings(()))

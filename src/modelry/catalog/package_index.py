@@ -25,14 +25,18 @@ from unearth.fetchers import Fetcher, PyPIClient
 
 from modelry.errors import FetchError
 
-_PYPI = ""
+DEFAULT_INDEX = ""
+"""Stands for the index that Python's package clients use where none is set."""
 _CONNECT_TIMEOUT_S = 20.0
 _READ_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class IndexSettings:
-    """`indexes`: the default one first. URLs can hold passwords: never show them whole."""
+    """`indexes`: URLs, the default one first, or `DEFAULT_INDEX`.
+
+    URLs can hold passwords: never show them whole.
+    """
 
     indexes: tuple[str, ...]
     find_links: tuple[str, ...] = ()
@@ -46,7 +50,7 @@ def read_index_settings(environ: Mapping[str, str], home: Path) -> IndexSettings
     uv = _uv_settings(environ, home)
     pip = _pip_settings(environ, home)
     extras = [*uv.get("extra", ()), *pip.get("extra-index-url", ())]
-    default = [*uv.get("default", ()), *pip.get("index-url", ()), _PYPI][:1]
+    default = [*uv.get("default", ()), *pip.get("index-url", ()), DEFAULT_INDEX][:1]
     if pip.get("no-index"):
         default, extras = uv["default"][:1], uv["extra"]
     return IndexSettings(
@@ -88,15 +92,28 @@ class PackageIndex:
             event_hooks={"response": [_refuse_failures]},
         )
         self.session.auth = MultiDomainBasicAuth(prompting=False, index_urls=settings.indexes)
-        self._finder = PackageFinder(
+        if not settings.indexes and not settings.find_links:
+            raise FetchError(
+                "no package index is set up on this machine",
+                hint="pip's no-index is on; unset it, or name a folder of wheels with find-links",
+            )
+        urls = [url for url in settings.indexes if url != DEFAULT_INDEX]
+        # A finder without any source takes the default index by itself.
+        by_default = len(urls) < len(settings.indexes)
+        self.finder = PackageFinder(
             cast(Fetcher, self.session),
-            index_urls=settings.indexes,
-            find_links=settings.find_links,
+            index_urls=[] if by_default else urls,
+            find_links=[] if by_default else settings.find_links,
             trusted_hosts=settings.trusted_hosts,
             # Only a file is taken out of it: the platform is of no matter.
             ignore_compatibility=True,
             only_binary=[":all:"],
         )
+        if by_default:
+            for url in urls:
+                self.finder.add_index_url(url)
+            for link in settings.find_links:
+                self.finder.add_find_links(link)
 
     def __enter__(self) -> "PackageIndex":
         return self
@@ -107,7 +124,7 @@ class PackageIndex:
     def find_wheel(self, package: str, version: str) -> Wheel:
         """Raises `FetchError` where the index does not have it or cannot be reached."""
         try:
-            matches = self._finder.find_matches(f"{package}=={version}", allow_prereleases=True)
+            matches = self.finder.find_matches(f"{package}=={version}", allow_prereleases=True)
             links = [match.link for match in matches if match.link.is_wheel]
         except httpx2.HTTPError as error:
             raise unreachable(error) from None

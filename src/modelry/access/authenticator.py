@@ -11,6 +11,17 @@ from modelry.errors import PermissionDenied, Unauthenticated
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+class MissingToken(Unauthenticated):
+    """The call carries neither an access token nor a session."""
+
+    code = "missing_access_token"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this call needs an access token", hint="send it as 'Authorization: Bearer pat-…'"
+        )
+
+
 class Authenticator:
     def __init__(self, db: Database, sessions: Sessions) -> None:
         self._db = db
@@ -24,11 +35,7 @@ class Authenticator:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         token = token.strip()
         if scheme.lower() != "bearer" or not token:
-            raise Unauthenticated(
-                "this call needs an access token",
-                hint="send it as 'Authorization: Bearer pat-…'",
-                code="missing_access_token",
-            )
+            raise MissingToken
         if token.startswith("sk-"):
             raise Unauthenticated(
                 "API keys call services; the management API takes access tokens",

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelry import __version__
+from modelry.access.authenticator import MissingToken
 from modelry.api import errors
 from modelry.settings import Settings
 
@@ -44,14 +45,7 @@ class _Doorkeeper:
         if scope["type"] == "http" and _needs_credentials(scope["path"]):
             names = {name for name, _ in scope["headers"]}
             if not names & {b"authorization", b"cookie"}:
-                answer = errors.error_response(
-                    401,
-                    "missing_access_token",
-                    "this call needs an access token",
-                    "send it as 'Authorization: Bearer pat-…'",
-                    headers={"www-authenticate": "Bearer"},
-                )
-                await answer(scope, receive, send)
+                await errors.expected(MissingToken())(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

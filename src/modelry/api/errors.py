@@ -35,6 +35,11 @@ def install(app: FastAPI) -> None:
 
 async def _expected(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ModelryError)
+    return expected(error)
+
+
+def expected(error: ModelryError) -> JSONResponse:
+    """An error that was meant to be shown."""
     headers = {"www-authenticate": "Bearer"} if error.status == 401 else None
     return error_response(error.status, error.code, error.message, error.hint, error.param, headers)
 

@@ -5,7 +5,7 @@ form carries the session's CSRF token, and the pages run under a strict
 Content-Security-Policy: nothing inline, nothing from elsewhere.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -46,6 +46,8 @@ _UNSETTLED = frozenset(
 )
 _LANGUAGE_NAMES = {"curl": "curl", "python": "Python", "node": "Node.js"}
 _EVENTS_SHOWN = 20
+
+Verb = Callable[[Principal, str], Awaitable[store.ServiceRow]]
 
 
 def router(
@@ -190,21 +192,21 @@ def router(
             refresh=row.state in _UNSETTLED,
         )
 
-    @routes.post("/services/{name}/start")
-    async def start(request: Request, name: str, csrf: Annotated[str, Form()] = "") -> Response:
+    async def change(request: Request, name: str, csrf: str, verb: Verb) -> Response:
+        """Do what a button of a service's page says, and show the page again."""
         principal = await act(request, csrf)
         if principal is None:
             return _go("/login")
-        row = await lifecycle.start(principal, name)
+        row = await verb(principal, name)
         return _go(f"/services/{quote(row.name)}")
+
+    @routes.post("/services/{name}/start")
+    async def start(request: Request, name: str, csrf: Annotated[str, Form()] = "") -> Response:
+        return await change(request, name, csrf, lifecycle.start)
 
     @routes.post("/services/{name}/stop")
     async def stop(request: Request, name: str, csrf: Annotated[str, Form()] = "") -> Response:
-        principal = await act(request, csrf)
-        if principal is None:
-            return _go("/login")
-        row = await lifecycle.stop(principal, name)
-        return _go(f"/services/{quote(row.name)}")
+        return await change(request, name, csrf, lifecycle.stop)
 
     return routes
 

@@ -94,18 +94,15 @@ class ClientConnection(asyncio.Protocol):
             (b"content-length", str(len(reply.body)).encode()),
             *reply.headers,
         ]
-        self.begin(reply.status, headers, close=False)
+        self.begin(reply.status, headers)
         self.write(reply.body)
         self.finish()
 
-    def begin(self, status: int, headers: list[tuple[bytes, bytes]], *, close: bool) -> None:
-        """Write the head. Without a content-length the body is chunked.
-
-        `close` ends the connection after this answer.
-        """
+    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """Write the head. Without a content-length the body is chunked."""
         request = self._current
         assert request is not None
-        if close or self._server.draining or not request.keep_alive:
+        if self._server.draining or not request.keep_alive:
             self._closing = True
         self._bodiless = request.method == b"HEAD" or status in (204, 304)
         names = {name for name, _ in headers}

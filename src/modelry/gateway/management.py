@@ -121,9 +121,6 @@ class ReadyCheck:
         self._connection = connection
         connection.write(b"GET /readyz HTTP/1.1\r\nhost: control\r\n\r\n")
 
-    def upstream_writable(self, writable: bool) -> None:
-        """The request is a few bytes."""
-
     def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self._status = status
 

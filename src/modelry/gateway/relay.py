@@ -142,9 +142,6 @@ class Relay:
         self._connection = connection
         connection.write(self._plan.request_bytes())
 
-    def upstream_writable(self, writable: bool) -> None:
-        """The request was read whole before it was sent, so nothing is to be held back."""
-
     def upstream_head(self, status: int, headers: Headers) -> None:
         if not self._plan.accepts(status):
             self._give_up("its answer is not for the caller")
@@ -154,7 +151,7 @@ class Relay:
             return
         self._begun = True
         self._event_stream = is_event_stream(headers)
-        self._client.begin(status, self._plan.response_headers(headers), close=False)
+        self._client.begin(status, self._plan.response_headers(headers))
 
     def upstream_body(self, data: bytes) -> None:
         if self._refused is not None:

@@ -40,7 +40,6 @@ class Exchange(Protocol):
     def upstream_body(self, data: bytes) -> None: ...
     def upstream_done(self) -> None: ...
     def upstream_failed(self, error: UpstreamError) -> None: ...
-    def upstream_writable(self, writable: bool) -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -117,14 +116,6 @@ class UpstreamConnection(asyncio.Protocol):
         exchange.upstream_failed(
             UpstreamError("the connection ended before the answer was complete", stale=stale)
         )
-
-    def pause_writing(self) -> None:
-        if self._exchange is not None:
-            self._exchange.upstream_writable(False)
-
-    def resume_writing(self) -> None:
-        if self._exchange is not None:
-            self._exchange.upstream_writable(True)
 
     # -- httptools -----------------------------------------------------------
 

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -57,6 +58,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     keep_replicas: bool = False
     demo: bool = False
+    gateway_workers: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    queue_max: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    queue_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    answer_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    access_log: bool = True
+    usage_keep_days: Annotated[int, msgspec.Meta(ge=1)] = 90
+    cors_origins: str | None = None
+    trusted_proxies: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     @property
     def paths(self) -> "Paths":
@@ -96,6 +107,23 @@ def _http_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _origins(value: str) -> str:
+    origins = [origin.strip() for origin in value.split(",")]
+    for origin in origins:
+        split = urlsplit(origin)
+        plain = split.scheme in ("http", "https") and split.netloc and not split.path.strip("/")
+        if origin != "*" and not plain:
+            raise ValueError("must be * or origins like https://app.example.com, comma between")
+    return ",".join(origin.rstrip("/").lower() for origin in origins)
+
+
+def _networks(value: str) -> str:
+    try:
+        return ",".join(str(ip_network(each.strip())) for each in value.split(","))
+    except ValueError:
+        raise ValueError("must be addresses or networks like 10.0.0.0/8, comma between") from None
+
+
 # What a type alone does not say of a setting.
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "data_dir": _expanded,
@@ -103,6 +131,10 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "public_url": _http_url,
     "admin_password": _password,
     "admin_token": _access_token,
+    "cors_origins": _origins,
+    "trusted_proxies": _networks,
+    "tls_cert": _expanded,
+    "tls_key": _expanded,
 }
 
 
@@ -115,6 +147,12 @@ _RULES = {
     "drain_timeout_s": "must be a number of seconds",
     "keep_replicas": "must be true or false",
     "demo": "must be true or false",
+    "gateway_workers": "must be a whole number from 1 to 64",
+    "queue_max": "must be a whole number",
+    "queue_wait_s": "must be a number of seconds",
+    "answer_timeout_s": "must be a number of seconds above 0",
+    "access_log": "must be true or false",
+    "usage_keep_days": "must be a whole number of at least 1",
 }
 
 
@@ -196,6 +234,21 @@ class Paths:
         return self.data / "gateway-snapshot.json"
 
     @property
+    def spools(self) -> Path:
+        """A folder for each gateway process: usage that the control plane has not taken yet."""
+        return self.data / "spools"
+
+    @property
+    def counters(self) -> Path:
+        """What keys have used of their limits, shared by the gateways of this machine."""
+        return self.data / "counters"
+
+    @property
+    def secret_key(self) -> Path:
+        """Encrypts what must be kept in a form that can be read again."""
+        return self.data / "secret.key"
+
+    @property
     def sockets(self) -> Path:
         """Directory of the Unix sockets.
 
@@ -228,6 +281,8 @@ class Paths:
                 self.weights,
                 self.replicas,
                 self.logs,
+                self.spools,
+                self.counters,
                 self.sockets,
             ):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,9 +6,10 @@ one the gateway relays strangers to.
 
 import asyncio
 import contextlib
+import itertools
 import logging
-from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -17,7 +18,14 @@ from modelry.routing.messages import (
     Ack,
     Change,
     FromControl,
+    FromGateway,
     KeysUsed,
+    Load,
+    MetricsReport,
+    SpoolEnded,
+    UsageBatch,
+    UsageTaken,
+    Wake,
     decode_from_gateway,
     encode,
 )
@@ -26,16 +34,32 @@ log = logging.getLogger(__name__)
 
 _ACK_TIMEOUT_S = 1.0
 _LINE_MAX = 1024 * 1024
+_USAGE_MAX = 4 * 1024 * 1024
 # A gateway that does not read is cut off; it comes back for a fresh snapshot.
 _UNREAD_MAX = 64 * 1024 * 1024
 
 
+class Listener(Protocol):
+    """Who hears what gateways report. `gateway` is one connection of one gateway process."""
+
+    async def keys_used(self, message: KeysUsed) -> None: ...
+    async def usage(self, batch: UsageBatch, lines: bytes) -> UsageTaken:
+        """Store what is new in the batch for good, and say up to where all is stored."""
+        ...
+
+    async def spool_ended(self, message: SpoolEnded) -> None: ...
+    def gateway_connected(self, gateway: int) -> None: ...
+    def load(self, gateway: int, message: Load) -> None: ...
+    def wake(self, message: Wake) -> None: ...
+    def metrics(self, gateway: int, message: MetricsReport) -> None: ...
+    def gateway_gone(self, gateway: int) -> None: ...
+
+
 class FeedServer:
-    def __init__(
-        self, feed: Feed, note_key_use: Callable[[dict[str, float]], Awaitable[None]]
-    ) -> None:
+    def __init__(self, feed: Feed, listener: Listener) -> None:
         self._feed = feed
-        self._note_key_use = note_key_use
+        self._listener = listener
+        self._connections = itertools.count()
         self._acked: dict[asyncio.StreamWriter, int] = {}
         self._ack_heard = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -77,6 +101,8 @@ class FeedServer:
 
         unsubscribe = self._feed.subscribe(tell)
         self._acked[writer] = -1
+        gateway = next(self._connections)
+        self._listener.gateway_connected(gateway)
         _write(writer, self._feed.snapshot())
         try:
             while line := await reader.readline():
@@ -84,19 +110,38 @@ class FeedServer:
                 if isinstance(message, Ack):
                     self._acked[writer] = message.seq
                     self._ack_heard.set()
-                elif isinstance(message, KeysUsed):
-                    await self._note_key_use(message.last_used_at)
-        except (OSError, ValueError, msgspec.DecodeError) as error:
+                elif isinstance(message, UsageBatch):
+                    if not 0 <= message.length <= _USAGE_MAX:
+                        raise ValueError(f"a usage batch of {message.length} bytes")
+                    lines = await reader.readexactly(message.length)
+                    _write(writer, await self._listener.usage(message, lines))
+                else:
+                    await self._hear(gateway, message)
+        except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
             log.warning("a gateway's connection broke off: %s", error)
         except asyncio.CancelledError:
             # The server closes; ending here keeps asyncio from reporting it.
             pass
         finally:
             unsubscribe()
+            self._listener.gateway_gone(gateway)
             del self._acked[writer]
             self._ack_heard.set()
             self._tasks.discard(task)
             writer.close()
+
+    async def _hear(self, gateway: int, message: FromGateway) -> None:
+        match message:
+            case KeysUsed():
+                await self._listener.keys_used(message)
+            case Load():
+                self._listener.load(gateway, message)
+            case Wake():
+                self._listener.wake(message)
+            case MetricsReport():
+                self._listener.metrics(gateway, message)
+            case SpoolEnded():
+                await self._listener.spool_ended(message)
 
 
 def _write(writer: asyncio.StreamWriter, message: FromControl) -> None:

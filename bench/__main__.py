@@ -1,20 +1,25 @@
-"""`just bench [start|relay]`: run the measurements and print a table of each."""
+"""`just bench [start|gateway] [options]`: run the measurements and print a table of each."""
 
 import sys
+from collections.abc import Callable
 
-from bench import relay, start
+from bench import start
+from bench.gateway import command
 
-MEASUREMENTS = {"start": start.main, "relay": relay.main}
+MEASUREMENTS: dict[str, Callable[[list[str]], int | None]] = {
+    "start": lambda _: start.main(),
+    "gateway": command.main,
+}
 
 
-def main(names: list[str]) -> int:
-    unknown = [name for name in names if name not in MEASUREMENTS]
-    if unknown:
-        print(f"there is no measurement {unknown[0]!r}; there are: {', '.join(MEASUREMENTS)}")
+def main(arguments: list[str]) -> int:
+    """The options are the named measurement's; without a name all are run, as they come."""
+    if arguments and arguments[0] not in MEASUREMENTS:
+        print(f"there is no measurement {arguments[0]!r}; there are: {', '.join(MEASUREMENTS)}")
         return 2
-    for name in names or MEASUREMENTS:
-        MEASUREMENTS[name]()
-    return 0
+    names, options = arguments[:1] or list(MEASUREMENTS), arguments[1:]
+    statuses = [MEASUREMENTS[name](options) for name in names]
+    return max(status or 0 for status in statuses)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine
 import modelry.access.store
 import modelry.catalog.store
 import modelry.services.store
+import modelry.usage.store
 
 MIGRATIONS = Path(modelry.access.store.__file__).parent.parent / "db" / "migrations"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.instance import MODEL, Instance, end, running, share_weights
+from tests.support.postgres import Postgres, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,9 @@ def shared(weights_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with running(Instance(data_dir)) as instance:
         instance.deploy("demo", MODEL)
         yield instance
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with running_postgres() as server:
+        yield server

@@ -52,15 +52,19 @@ class Client:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Json:
         return self._call("POST", path, json=None if body is None else _given(body))
 
+    def patch(self, path: str, changes: Mapping[str, Any]) -> Json:
+        """What is left out of `changes` stays; None clears."""
+        return self._call("PATCH", path, json=changes)
+
     def delete(self, path: str) -> Json:
         return self._call("DELETE", path)
 
-    def list(self, path: str) -> list[Json]:
+    def list(self, path: str, **params: Any) -> list[Json]:
         """Every row of a list, page after page."""
         rows: list[Json] = []
         cursor: str | None = None
         while True:
-            page = self.get(path, cursor=cursor)
+            page = self.get(path, cursor=cursor, **params)
             if not isinstance(page.get("data"), list):
                 raise self._foreign()
             rows += page["data"]

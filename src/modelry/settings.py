@@ -211,6 +211,10 @@ class Paths:
         return self.data / "logs"
 
     @property
+    def access_log(self) -> Path:
+        return self.logs / "access.log"
+
+    @property
     def bytecode(self) -> Path:
         return self.data / "bytecode"
 

@@ -1,6 +1,5 @@
 """Fixtures of the end-to-end tests."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from tests.support.fixtures import weights_wheel as weights_wheel
 from tests.support.instance import Instance
 from tests.support.node import Node, install_node
-from tests.support.postgres import Postgres, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +25,3 @@ def demo_path(shared: Instance) -> str:
 def node(request: pytest.FixtureRequest) -> Node:
     assert request.config.cache is not None
     return install_node(Path(request.config.cache.mkdir("node")))
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    with running_postgres() as server:
-        yield server

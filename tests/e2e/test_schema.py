@@ -14,10 +14,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 import modelry.access.store
 import modelry.catalog.store
 import modelry.services.store
+import modelry.usage.store
 from modelry.db import Base, Database
 from tests.support.postgres import Postgres
 
-DECLARED = (modelry.access.store, modelry.catalog.store, modelry.services.store)
+DECLARED = (
+    modelry.access.store,
+    modelry.catalog.store,
+    modelry.services.store,
+    modelry.usage.store,
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -61,7 +67,7 @@ def test_a_migrated_database_is_what_the_code_declares(database: Database) -> No
     assert asyncio.run(looked_at(database, differences)) == []
     tables = asyncio.run(looked_at(database, lambda found: inspect(found).get_table_names()))
     assert set(tables) == {*Base.metadata.tables, "alembic_version"}
-    assert {"users", "keys", "services", "replicas"} <= set(tables)
+    assert {"users", "keys", "services", "replicas", "usage_hours"} <= set(tables)
 
 
 def test_a_table_that_no_migration_makes_is_noticed(database: Database) -> None:

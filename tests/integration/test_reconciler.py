@@ -18,6 +18,8 @@ from modelry.engines.base import Endpoint, Engine, ReplicaPlan
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.executors.base import Observed, ProcessState
 from modelry.routing.feed import Feed
+from modelry.sealing import Sealer
+from modelry.services.activity import Activity
 from modelry.services.lifecycle import Lifecycle, Wish
 from modelry.services.reconciler import Reconciler
 
@@ -83,9 +85,14 @@ class World:
         digest = variant.sha256 or ""
         store.remember(variant, Weights(file, 1, digest), modified_ns=file.stat().st_mtime_ns)
         self.fetches = Fetches(store)
+        self.activity = Activity()
+        self.feed = Feed()
+        self.sealer = Sealer(folder / "secret.key")
         self.dying = False
 
     def reconciler(self) -> Reconciler:
+        self.feed = Feed()
+
         async def published() -> None:
             if self.dying:
                 raise Died
@@ -96,13 +103,16 @@ class World:
             self.fetches,
             self.executor,
             self.engines,
-            Feed(),
+            self.activity,
+            self.feed,
             published,
             drain_timeout_s=1,
         )
 
     def lifecycle(self) -> Lifecycle:
-        return Lifecycle(self.db, self.catalog, self.fetches, self.engines, lambda: None)
+        return Lifecycle(
+            self.db, self.catalog, self.fetches, self.engines, self.sealer, lambda: None
+        )
 
 
 @asynccontextmanager

@@ -28,7 +28,23 @@ from openai import OpenAI
 
 from modelry.api.feed_server import FeedServer
 from modelry.routing.feed import Feed
-from modelry.routing.messages import KeyGrant, ReplicaAddress, Route
+from modelry.routing.messages import (
+    EndpointAddress,
+    KeyGrant,
+    KeysUsed,
+    Load,
+    MetricsReport,
+    ReplicaAddress,
+    Route,
+    ServiceLoad,
+    ServiceMetrics,
+    SpoolEnded,
+    UsageBatch,
+    UsageEvent,
+    UsageTaken,
+    Wake,
+    decode_usage_event,
+)
 from modelry.settings import Paths
 from tests.support.waiting import wait_for
 from tests.support.wire import Wire, get
@@ -47,6 +63,13 @@ class ControlPlane:
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
         self.used: dict[str, float] = {}
+        self.events: list[UsageEvent] = []
+        self.ended_spools: list[str] = []
+        self.gateways: set[int] = set()
+        self.loads: dict[tuple[int, str], ServiceLoad] = {}
+        self.woken: list[str] = []
+        self.reported: dict[str, ServiceMetrics] = {}
+        self._taken: dict[str, tuple[int, int]] = {}
         self._feed = Feed()
         self._server: FeedServer | None = None
         self._loop = asyncio.new_event_loop()
@@ -54,7 +77,7 @@ class ControlPlane:
         self._thread.start()
 
     def start(self) -> None:
-        self._server = FeedServer(self._feed, self._note_use)
+        self._server = FeedServer(self._feed, self)
         self._run(self._server.start(self.paths.feed_socket))
 
     def stop(self) -> None:
@@ -89,8 +112,42 @@ class ControlPlane:
 
         self._run(do())
 
-    async def _note_use(self, used: dict[str, float]) -> None:
-        self.used.update(used)
+    # -- what gateways report ------------------------------------------------
+
+    async def keys_used(self, message: KeysUsed) -> None:
+        self.used.update(message.last_used_at)
+
+    async def usage(self, batch: UsageBatch, lines: bytes) -> UsageTaken:
+        """Takes what lies beyond what was taken, as the real one does."""
+        offset = batch.start
+        for line in lines.splitlines(keepends=True):
+            offset += len(line)
+            if (batch.segment, offset) > self._taken.get(batch.source, (0, 0)):
+                self._taken[batch.source] = (batch.segment, offset)
+                self.events.append(decode_usage_event(line))
+        segment, offset = self._taken[batch.source]
+        return UsageTaken(batch.source, segment, offset)
+
+    async def spool_ended(self, message: SpoolEnded) -> None:
+        self.ended_spools.append(message.source)
+
+    def gateway_connected(self, gateway: int) -> None:
+        self.gateways.add(gateway)
+
+    def gateway_gone(self, gateway: int) -> None:
+        self.gateways.discard(gateway)
+
+    def load(self, gateway: int, message: Load) -> None:
+        for service_id, load in message.services.items():
+            self.loads[gateway, service_id] = load
+
+    def wake(self, message: Wake) -> None:
+        self.woken.append(message.service_id)
+
+    def metrics(self, gateway: int, message: MetricsReport) -> None:
+        self.reported.update(message.services)
+
+    # ------------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, Value]) -> Value:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -141,7 +198,9 @@ class GatewayProcess:
 class Replica:
     """A fake engine's process, and what it saw."""
 
-    def __init__(self, folder: Path, *, tcp: bool = False, default: Any = None) -> None:
+    def __init__(
+        self, folder: Path, *, tcp: bool = False, slots: int = 4, default: Any = None
+    ) -> None:
         self.id = f"rep_{next(_numbers):016x}"
         self.secret = f"engine-{self.id}"
         self.control_socket = folder / f"{self.id}.ctl"
@@ -162,7 +221,7 @@ class Replica:
         )
         assert self.process.stdout is not None
         self.address = ReplicaAddress(
-            self.id, self.process.stdout.readline().strip(), self.secret, 4
+            self.id, self.process.stdout.readline().strip(), self.secret, slots
         )
 
     def seen(self, word: str = "seen") -> dict[str, Any]:
@@ -232,7 +291,7 @@ class Plane:
         name = f"key_{next(_numbers):016x}"
         secret = f"sk-secret-of-{name}"
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        self.control.put_key(KeyGrant(name, digest, owner, **grant))
+        self.control.put_key(KeyGrant(name, digest, owner, number=next(_numbers), **grant))
         self.await_key(secret)
         return secret
 
@@ -246,9 +305,9 @@ class Plane:
 
         wait_for(known, "the gateway to know a key")
 
-    def replica(self, *, tcp: bool = False, **default: Any) -> Replica:
+    def replica(self, *, tcp: bool = False, slots: int = 4, **default: Any) -> Replica:
         """A fake engine; `default` is what it does with every request."""
-        replica = Replica(self.paths.sockets, tcp=tcp, default=default)
+        replica = Replica(self.paths.sockets, tcp=tcp, slots=slots, default=default)
         self._replicas.append(replica)
         return replica
 
@@ -262,6 +321,7 @@ class Plane:
         tasks: tuple[str, ...] = ("chat", "completion"),
         path: str | None = None,
         collect: bool = False,
+        endpoints: tuple[EndpointAddress, ...] = (),
     ) -> str:
         """Publish a service, or publish it anew under the same name; returns its access path."""
         name = name or f"service-{next(_numbers)}"
@@ -276,6 +336,7 @@ class Plane:
             created_at=int(time.time()),
             replicas=tuple(replica.address for replica in replicas),
             collect=collect,
+            endpoints=endpoints,
         )
         self.control.put_route(route)
         return path

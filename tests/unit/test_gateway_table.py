@@ -5,9 +5,9 @@ import time
 import msgspec
 import pytest
 
-from modelry.gateway.table import Service, Table, allows
+from modelry.gateway.table import Table, allows
 from modelry.routing.messages import (
-    FromControl,
+    Change,
     KeyDrop,
     KeyPut,
     Route,
@@ -18,7 +18,7 @@ from modelry.routing.messages import (
 from tests.unit.messages import OWNER, STRANGER, address, grant, route
 
 
-def table(*messages: FromControl) -> Table:
+def table(*messages: Change | Snapshot) -> Table:
     made = Table()
     for message in messages:
         made.apply(message)
@@ -199,93 +199,7 @@ def test_a_replica_at_another_address_starts_without_load() -> None:
     assert service.replicas["a"].address.slots == 9
 
 
-def test_the_table_knows_every_replica_that_some_route_has() -> None:
-    found = with_routes(route("1", f"{OWNER}/a", ("r1",)), route("2", f"{OWNER}/b", ("r2",)))
-    assert found.replica_addresses() == {address("r1"), address("r2")}
-    found.apply(RouteDrop(2, "1"))
-    assert found.replica_addresses() == {address("r2")}
-
-
 def test_a_table_that_heard_nothing_says_so() -> None:
     assert Table().seq == -1
     assert table(Snapshot(0, (), ())).seq == 0
     assert table(Snapshot(0, (), ()), KeyDrop(7, "key")).seq == 7
-
-
-# -- load --------------------------------------------------------------------
-
-
-def loaded(**inflight: int) -> Service:
-    service = Service(route(replicas=tuple(inflight)))
-    for id_, number in inflight.items():
-        service.replicas[id_].inflight = number
-    return service
-
-
-def test_the_least_loaded_replica_is_taken() -> None:
-    chosen = loaded(a=2, b=0, c=1).least_loaded()
-    assert chosen is not None
-    assert chosen.address.id == "b"
-
-
-def test_a_replica_that_was_tried_already_is_left_out() -> None:
-    chosen = loaded(a=2, b=0, c=1).least_loaded(without={"b"})
-    assert chosen is not None
-    assert chosen.address.id == "c"
-
-
-def test_with_every_replica_tried_there_is_none() -> None:
-    assert loaded(a=0, b=0).least_loaded(without=["a", "b"]) is None
-    assert loaded().least_loaded() is None
-
-
-# -- waiting -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        RoutePut(2, route(replicas=("a",))),
-        RoutePut(2, route(state="failed")),
-        RouteDrop(2, "svc"),
-        Snapshot(2, (route(replicas=("a",)),), ()),
-        Snapshot(2, (), ()),
-    ],
-)
-def test_who_waits_for_a_route_is_woken_once_when_it_changes(change: FromControl) -> None:
-    found = with_routes(route())
-    service = found.service("test", grant())
-    assert service is not None
-    woken: list[int] = []
-    service.waiters.add(lambda: woken.append(len(service.replicas)))
-    found.apply(change)
-    assert len(woken) == 1
-    # What it is woken for can be seen by then.
-    assert woken == [len(service.replicas)]
-    found.apply(RoutePut(3, route()))
-    assert len(woken) == 1
-
-
-def test_who_waits_may_wait_again_when_woken() -> None:
-    service = Service(route())
-    woken: list[None] = []
-
-    def again() -> None:
-        woken.append(None)
-        service.waiters.add(again)
-
-    service.waiters.add(again)
-    service.wake()
-    assert len(woken) == 1
-    service.wake()
-    assert len(woken) == 2
-
-
-def test_who_waits_for_another_route_sleeps_on() -> None:
-    found = with_routes(route("1", f"{OWNER}/a"), route("2", f"{OWNER}/b"))
-    service = found.service("a", grant())
-    assert service is not None
-    woken: list[None] = []
-    service.waiters.add(lambda: woken.append(None))
-    found.apply(RoutePut(2, route("2", f"{OWNER}/b", ("r",))))
-    assert woken == []

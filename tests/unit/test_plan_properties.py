@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,9 @@ from tests.unit.worlds import Simulation, at, drained, seen, service, starts, wo
 OBTAINABLE: list[WeightsSeen] = [WeightsReady(), WeightsAbsent(), WeightsFetching(1, 10)]
 some_worlds = settings(max_examples=60)
 
+idle_times = st.none() | st.integers(1, 600)
+always_on = st.none()
+known_times = st.none() | st.integers(-100, 100)
 fates = st.lists(st.sampled_from(["ready", "never", "later"]), max_size=8)
 
 
@@ -66,6 +70,8 @@ def worlds(
     weights: tuple[WeightsSeen, ...] = (*OBTAINABLE, WeightsFailed("no")),
     crashes: int = 6,
     lasting: bool = True,
+    idle_after: st.SearchStrategy[int | None] = idle_times,
+    known: st.SearchStrategy[int | None] = known_times,
 ) -> World:
     services: list[Desired] = []
     replicas: list[Seen] = []
@@ -76,6 +82,8 @@ def worlds(
             revision=draw(st.integers(1, 3)),
             replicas=draw(st.integers(1, 3)),
             since=draw(st.integers(-3000, 0)),
+            idle_after=draw(idle_after),
+            active=draw(st.none() | st.integers(-1000, 0)),
         )
         services.append(desired)
         replicas += draw(replicas_of(desired, crashes, lasting))
@@ -83,11 +91,20 @@ def worlds(
     for number, state in enumerate(draw(st.lists(orphans, max_size=2))):
         replicas.append(seen(f"orphan-{number}", state, service_id="gone"))
     seen_weights = {each.service_id: draw(st.sampled_from(weights)) for each in services}
-    return world(services, draw(st.permutations(replicas)), seen_weights)
+    return world(services, draw(st.permutations(replicas)), seen_weights, known=draw(known))
+
+
+def found_in(end: Simulation, desired: Desired) -> Desired:
+    """The service as it is at the end of a simulation."""
+    return next(each for each in end.services if each.service_id == desired.service_id)
+
+
+def idle(found: World, desired: Desired) -> bool:
+    return status(found, desired).state is ServiceState.IDLE
 
 
 @some_worlds
-@given(worlds(wants=(Want.RUN,), weights=tuple(OBTAINABLE), crashes=2, lasting=False))
+@given(worlds((Want.RUN,), tuple(OBTAINABLE), crashes=2, lasting=False, idle_after=always_on))
 def test_every_service_comes_to_the_wanted_number_of_ready_replicas(start: World) -> None:
     end = Simulation(start).run()
     for desired in start.services:
@@ -109,8 +126,8 @@ def test_every_world_comes_to_rest(start: World, how: list[str]) -> None:
         assert len(current) <= desired.replicas
         if desired.want is Want.RUN and len(current) < desired.replicas:
             # It may be short for good only where something is told to be wrong.
-            told = status(end.world, desired)
-            assert told.state is ServiceState.FAILED or mine
+            told = status(end.world, found_in(end, desired))
+            assert told.state in (ServiceState.FAILED, ServiceState.IDLE) or mine
 
 
 @some_worlds
@@ -140,7 +157,7 @@ def test_an_old_revision_serves_until_enough_of_the_new_one_do(
     for before, actions in Simulation(start, how).run().planned:
         going = set(drained(actions))
         for desired in before.services:
-            if desired.want is not Want.RUN:
+            if desired.want is not Want.RUN or idle(before, desired):
                 continue
             mine = [found for found in before.replicas if found.service_id == desired.service_id]
             ready = sum(
@@ -162,7 +179,7 @@ def test_no_plan_takes_serving_replicas_away_that_are_wanted(start: World, how: 
                 for found in before.replicas
                 if found.service_id == desired.service_id and found.state is ReplicaState.READY
             }
-            if desired.want is Want.RUN:
+            if desired.want is Want.RUN and not idle(before, desired):
                 assert len(serving - going) >= min(len(serving), desired.replicas)
 
 
@@ -202,9 +219,64 @@ def test_the_next_look_lies_ahead_and_no_plan_changes_before_it(start: World, la
     due = next_look(start)
     if due is not None:
         assert due > start.now
-    then = World(at(later), start.services, start.replicas, start.weights)
+    then = replace(start, now=at(later))
     if due is None or then.now < due:
         assert plan(then) == plan(start)
+
+
+@some_worlds
+@given(
+    worlds(
+        (Want.RUN,),
+        tuple(OBTAINABLE),
+        crashes=2,
+        lasting=False,
+        idle_after=st.integers(1, 600),
+        known=st.integers(-100, 100),
+    )
+)
+def test_a_service_that_nobody_calls_ends_idle_and_a_call_brings_it_back(start: World) -> None:
+    end = Simulation(start).run()
+    for desired in start.services:
+        assert end.live(desired.service_id) == []
+        assert idle(end.world, found_in(end, desired))
+
+    woken = start.services[0]
+    end.wake(woken.service_id)
+    # Nobody tells that it is not in use, so it stays.
+    end.known_from = None
+    end.run()
+    assert end.ready(woken.service_id, woken.revision) == woken.replicas
+    assert status(end.world, found_in(end, woken)).state is ServiceState.RUNNING
+    for other in start.services[1:]:
+        assert end.live(other.service_id) == []
+
+
+@some_worlds
+@given(worlds(), st.integers(0, 600))
+def test_a_service_that_is_in_use_never_goes_idle(start: World, later: int) -> None:
+    now = at(later)
+    used = [replace(each, active_at=now) for each in start.services]
+    busy = replace(start, now=now, services=used)
+    always = replace(busy, services=[replace(each, idle_after_s=None) for each in used])
+    assert plan(busy) == plan(always)
+    assert not any(idle(busy, desired) for desired in used)
+
+
+@some_worlds
+@given(worlds(known=st.none()), st.integers(0, 10**6))
+def test_nothing_that_has_replicas_goes_idle_while_no_gateway_tells(
+    start: World, later: int
+) -> None:
+    then = replace(start, now=at(later))
+    for desired in then.services:
+        there = [
+            found
+            for found in then.replicas
+            if found.service_id == desired.service_id
+            and found.state in (ReplicaState.STARTING, ReplicaState.READY)
+        ]
+        assert not (there and idle(then, desired))
 
 
 @given(st.integers(0, 2))

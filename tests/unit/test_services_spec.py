@@ -7,7 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from modelry.services.spec import NAME_RULE, Replicas, ServiceSpec, access_path, check_name
+from modelry.services.spec import (
+    NAME_RULE,
+    URL_RULE,
+    EndpointSpec,
+    EndpointsSpec,
+    Replicas,
+    ServiceSpec,
+    access_path,
+    check_name,
+    check_url,
+    parse_spec,
+)
 
 # The contract: "2–64 characters of a-z0-9-, starts with a letter, ends with a letter or digit".
 CONTRACT = re.compile(r"\A(?=.{2,64}\Z)(?=[a-z])[a-z0-9-]*[a-z0-9]\Z", re.DOTALL)
@@ -84,10 +95,67 @@ def test_a_spec_reads_back_as_it_was_stored() -> None:
     spec = ServiceSpec(
         model="m", model_name="m", engine="llama.cpp", variant="Q4", slots=2, context_tokens=512
     )
-    assert ServiceSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert parse_spec(spec.model_dump(mode="json")) == spec
+    elsewhere = EndpointsSpec(endpoints=(EndpointSpec(id="ep_1", url="http://host"),))
+    assert parse_spec(elsewhere.model_dump(mode="json")) == elsewhere
+
+
+def test_a_spec_that_was_stored_before_there_was_idleness_reads_well() -> None:
+    stored = {"model": "m", "model_name": "m", "engine": "llama.cpp", "variant": "Q4"}
+    spec = parse_spec(stored)
+    assert isinstance(spec, ServiceSpec)
+    assert spec.idle_after_s is None
 
 
 def test_a_revision_cannot_be_changed() -> None:
     spec = ServiceSpec(model="m", model_name="m", engine="llama.cpp", variant="Q4")
     with pytest.raises(ValidationError):
         spec.slots = 9  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("https://api.example.com/v1", "https://api.example.com/v1"),
+        ("https://api.example.com/v1/", "https://api.example.com/v1"),
+        ("HTTPS://API.Example.com/V1//", "https://api.example.com/V1"),
+        ("http://host", "http://host"),
+        ("http://host/", "http://host"),
+        ("http://my_host:8000/openai/v1", "http://my_host:8000/openai/v1"),
+        ("http://127.0.0.1:1", "http://127.0.0.1:1"),
+        ("http://[::1]:8080/v1", "http://[::1]:8080/v1"),
+    ],
+)
+def test_an_endpoints_address_is_kept_without_a_final_slash(given: str, kept: str) -> None:
+    assert check_url(given) == kept
+    assert check_url(kept) == kept
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "host", "host/v1", "//host", "ftp://host", "file:///x", "http://", "http:///v1"),
+        *("http://user@host", "http://user:pass@host", "http://host?", "http://host/v1?a=b"),
+        *("http://host#", "http://host/#x", "http://host:", "http://host:0", "http://host:65536"),
+        *("http://ho st", "http://host/a b", "http://host/\n", "http://host\r\nx: y", "http://é"),
+        *("http://[::1", "http://[:::1]", "http://[1.2.3.4]", "http://[fe80::1%25eth0]"),
+        *("http://host\\@x", "http://host/\\", 'http://host/"', "http://host:٠"),
+    ],
+)
+def test_what_is_no_address_of_an_endpoint_is_refused_with_the_rule(url: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(URL_RULE)):
+        check_url(url)
+
+
+def test_an_address_of_a_call_is_refused_and_told_what_to_leave_out() -> None:
+    with pytest.raises(ValueError, match="leave /chat/completions out"):
+        check_url("https://api.example.com/v1/chat/completions")
+
+
+def test_a_model_is_named_where_every_endpoint_calls_it_so() -> None:
+    def named(*models: str | None) -> str | None:
+        endpoints = [EndpointSpec(id="ep", url="http://host", model=model) for model in models]
+        return EndpointsSpec(endpoints=tuple(endpoints)).model_name
+
+    assert named("a") == named("a", "a") == "a"
+    assert named(None) is named("a", "b") is named("a", None) is None

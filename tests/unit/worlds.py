@@ -26,8 +26,9 @@ from modelry.services.plan import (
     World,
     next_look,
     plan,
+    status,
 )
-from modelry.services.states import LIVE, ReplicaState
+from modelry.services.states import LIVE, ReplicaState, ServiceState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -44,8 +45,18 @@ def service(
     revision: int = 1,
     replicas: int = 1,
     since: float = -1000,
+    idle_after: float | None = None,
+    active: float | None = None,
 ) -> Desired:
-    return Desired(service_id, want, revision, replicas, at(since))
+    return Desired(
+        service_id,
+        want,
+        revision,
+        replicas,
+        at(since),
+        idle_after_s=idle_after,
+        active_at=None if active is None else at(active),
+    )
 
 
 def seen(
@@ -87,12 +98,15 @@ def world(
     replicas: Iterable[Seen] = (),
     weights: WeightsSeen | dict[str, WeightsSeen] | None = None,
     now: float = 0,
+    known: float | None = -1000,
 ) -> World:
+    """`known`: from when on gateways tell what is in use; None for never."""
     wanted = list(services)
     if not isinstance(weights, dict):
         each = weights or WeightsReady()
         weights = {desired.service_id: each for desired in wanted}
-    return World(at(now), wanted, list(replicas), weights)
+    known_from = None if known is None else at(known)
+    return World(at(now), wanted, list(replicas), weights, known_from)
 
 
 def drained(actions: Iterable[Action]) -> list[str]:
@@ -118,14 +132,22 @@ class Simulation:
         self.services = list(start.services)
         self.replicas = {found.id: found for found in start.replicas}
         self.weights = dict(start.weights)
+        self.known_from = start.known_from
         self.planned: list[tuple[World, list[Action]]] = []
         self._fates: Iterator[str] = iter(fates)
         self._fate: dict[str, str] = {}
         self._made = 0
+        self._idle: set[str] = set()
 
     @property
     def world(self) -> World:
-        return World(self.now, list(self.services), list(self.replicas.values()), self.weights)
+        return World(
+            self.now,
+            list(self.services),
+            list(self.replicas.values()),
+            self.weights,
+            self.known_from,
+        )
 
     def ready(self, service_id: str, revision: int) -> int:
         return sum(
@@ -141,9 +163,14 @@ class Simulation:
             if found.service_id == service_id and found.state in LIVE
         ]
 
+    def wake(self, service_id: str) -> None:
+        """A request waits for it."""
+        self._change(service_id, active_at=None)
+
     def run(self, most_rounds: int = 300) -> "Simulation":
         """Until nothing is planned and nothing happens by itself any more."""
         for _ in range(most_rounds):
+            self._note_activity()
             actions = plan(self.world)
             self.planned.append((self.world, actions))
             for action in actions:
@@ -158,6 +185,23 @@ class Simulation:
             assert due > self.now
             self.now = due
         raise AssertionError(f"not at rest after {most_rounds} rounds: {self.planned[-1]}")
+
+    def _note_activity(self) -> None:
+        """As `world.active_at` and `world.note_activity` do, of services that nobody calls."""
+        for desired in self.services:
+            ready = self.ready(desired.service_id, desired.revision)
+            if desired.active_at is None and ready:
+                self._change(desired.service_id, active_at=self.now)
+            idle = status(self.world, desired).state is ServiceState.IDLE
+            if idle and desired.service_id not in self._idle:
+                self._change(desired.service_id, since=self.now)
+            (self._idle.add if idle else self._idle.discard)(desired.service_id)
+
+    def _change(self, service_id: str, **changes: datetime | None) -> None:
+        self.services = [
+            replace(each, **changes) if each.service_id == service_id else each  # type: ignore[arg-type]
+            for each in self.services
+        ]
 
     def _apply(self, action: Action) -> None:
         match action:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeAlias, cast
 
 from fastapi import APIRouter, Depends, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from modelry.access.authenticator import Authenticator
 from modelry.access.credentials import masked
-from modelry.access.keys import Keys
+from modelry.access.keys import KeyChanges, Keys
 from modelry.access.principal import Principal
 from modelry.access.store import KeyRow
 from modelry.db import Database
@@ -32,18 +32,53 @@ def _in_the_future(at: datetime) -> datetime:
     return at
 
 
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+Scope: TypeAlias = (
+    Annotated[
+        list[Annotated[str, AfterValidator(_service_pattern)]],
+        Field(min_length=1, max_length=1000),
+    ]
+    | None
+)
+Expiry: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_the_future)] | None
+# Beyond any use, and within what every counter holds.
+Limit: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**15)] | None
+
+
+class KeyLimits(BaseModel):
+    """What a key may use; null is no limit. Tokens are prompt and answer together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    requests_per_minute: Limit = None
+    tokens_per_minute: Limit = None
+    concurrency: Limit = Field(None, description="Requests at a time.")
+    tokens_per_month: Limit = Field(None, description="In the calendar's month, in UTC.")
+
+
 class NewKey(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=100)
-    services: (
-        Annotated[
-            list[Annotated[str, AfterValidator(_service_pattern)]],
-            Field(min_length=1, max_length=1000),
-        ]
-        | None
-    ) = Field(None, description="Access paths or globs; without it, every service of yours.")
-    expires_at: Annotated[AwareDatetime, AfterValidator(_in_the_future)] | None = None
+    name: Name
+    services: Scope = Field(
+        None, description="Access paths or globs; without it, every service of yours."
+    )
+    expires_at: Expiry = None
+    limits: KeyLimits | None = None
+
+
+class KeyUpdate(BaseModel):
+    """What changes; a field that is left out stays as it is, also within `limits`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Name = Field("", description="Cannot be null.")
+    services: Scope = Field(None, description="Null: every service of yours.")
+    expires_at: Expiry = Field(None, description="Null: never.")
+    limits: KeyLimits | None = Field(None, description="Null: none at all.")
+
+    def changes(self) -> KeyChanges:
+        return cast(KeyChanges, self.model_dump(exclude_unset=True))
 
 
 class KeyView(BaseModel):
@@ -52,6 +87,7 @@ class KeyView(BaseModel):
     key: str = Field(description="Masked, like sk-…abcd; whole only in the answer to its creation.")
     services: list[str] | None
     expires_at: datetime | None
+    limits: KeyLimits | None
     created_at: datetime
     last_used_at: datetime | None
 
@@ -70,6 +106,7 @@ def key_view(row: KeyRow, key: str | None = None) -> KeyView:
         key=key or masked("sk-", row.tail),
         services=row.services,
         expires_at=row.expires_at,
+        limits=None if row.limits is None else KeyLimits.model_validate(row.limits),
         created_at=row.created_at,
         last_used_at=row.last_used_at,
     )
@@ -99,10 +136,20 @@ def router(
     @routes.post("/keys", status_code=201)
     async def create_key(caller: Caller, body: NewKey) -> KeyView:
         row, key = await keys.create(
-            caller, body.name, services=body.services, expires_at=body.expires_at
+            caller,
+            body.name,
+            services=body.services,
+            expires_at=body.expires_at,
+            limits=None if body.limits is None else body.limits.model_dump(),
         )
         await published()
         return key_view(row, key)
+
+    @routes.patch("/keys/{key_id}")
+    async def update_key(caller: Caller, key_id: str, body: KeyUpdate) -> KeyView:
+        row = await keys.update(caller, key_id, body.changes())
+        await published()
+        return key_view(row)
 
     @routes.delete("/keys/{key_id}", status_code=204)
     async def delete_key(caller: Caller, key_id: str) -> Response:

@@ -1,6 +1,10 @@
 """API keys: what their owner asks for, and what gateways are told."""
 
+import asyncio
 from datetime import datetime
+from typing import TypedDict
+
+import msgspec
 
 from modelry.access import store
 from modelry.access.credentials import digest, new_api_key, new_id
@@ -8,7 +12,19 @@ from modelry.access.principal import Principal
 from modelry.db import Database, Session
 from modelry.errors import NotFound
 from modelry.routing.feed import Feed
-from modelry.routing.messages import KeyGrant
+from modelry.routing.messages import KeyGrant, Limits
+
+
+class KeyChanges(TypedDict, total=False):
+    """What changes of a key; a field that is left out stays. None clears, as in a new key.
+
+    Of `limits` too only what is given changes; None in its place clears them all.
+    """
+
+    name: str
+    services: list[str] | None
+    expires_at: datetime | None
+    limits: dict[str, int | None] | None
 
 
 def grant_of(row: store.KeyRow) -> KeyGrant:
@@ -18,6 +34,8 @@ def grant_of(row: store.KeyRow) -> KeyGrant:
         owner_id=row.user_id,
         services=None if row.services is None else tuple(row.services),
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
+        limits=None if row.limits is None else msgspec.convert(row.limits, Limits),
+        number=row.seq,
     )
 
 
@@ -28,11 +46,14 @@ async def publish_keys(session: Session, feed: Feed) -> None:
 
 
 class Keys:
-    """Creates and revokes keys. The feed hears of each change once it is stored."""
+    """Creates, changes and revokes keys. The feed hears of each change once it is stored."""
 
     def __init__(self, db: Database, feed: Feed) -> None:
         self._db = db
         self._feed = feed
+        # The feed hears of changes in the order they are stored in: a key that
+        # is revoked must not come back by an update from a moment before.
+        self._changing = asyncio.Lock()
 
     async def create(
         self,
@@ -41,6 +62,7 @@ class Keys:
         *,
         services: list[str] | None,
         expires_at: datetime | None,
+        limits: dict[str, int | None] | None,
     ) -> tuple[store.KeyRow, str]:
         """The new row, and the key itself, which is nowhere to be had again."""
         key = new_api_key()
@@ -51,6 +73,7 @@ class Keys:
             hash=digest(key),
             tail=key[-4:],
             services=services,
+            limits=_given(limits or {}),
             expires_at=expires_at,
         )
         async with self._db.begin() as session:
@@ -58,14 +81,45 @@ class Keys:
         self._feed.put_key(grant_of(row))
         return row, key
 
+    async def update(self, principal: Principal, key_id: str, changes: KeyChanges) -> store.KeyRow:
+        async with self._changing:
+            async with self._db.begin() as session:
+                row = await _get(session, principal, key_id)
+                if "name" in changes:
+                    row.name = changes["name"]
+                if "services" in changes:
+                    row.services = changes["services"]
+                if "expires_at" in changes:
+                    row.expires_at = changes["expires_at"]
+                if "limits" in changes:
+                    row.limits = _changed(row.limits, changes["limits"])
+            self._feed.put_key(grant_of(row))
+        return row
+
     async def revoke(self, principal: Principal, key_id: str) -> None:
-        async with self._db.begin() as session:
-            row = await store.key_of(session, principal.owner_id, key_id)
-            if row is None:
-                raise NotFound(f"there is no key {key_id}", code="key_not_found")
-            await session.delete(row)
-        self._feed.drop_key(key_id)
+        async with self._changing:
+            async with self._db.begin() as session:
+                await session.delete(await _get(session, principal, key_id))
+            self._feed.drop_key(key_id)
 
     async def note_use(self, last_used_at: dict[str, float]) -> None:
         async with self._db.begin() as session:
             await store.note_key_use(session, last_used_at)
+
+
+async def _get(session: Session, principal: Principal, key_id: str) -> store.KeyRow:
+    row = await store.key_of(session, principal.owner_id, key_id)
+    if row is None:
+        raise NotFound(f"there is no key {key_id}", code="key_not_found")
+    return row
+
+
+def _given(limits: dict[str, int | None]) -> dict[str, int] | None:
+    """Limits as they are stored: only those that there are, NULL for none."""
+    return {name: most for name, most in limits.items() if most is not None} or None
+
+
+def _changed(
+    limits: dict[str, int] | None, changes: dict[str, int | None] | None
+) -> dict[str, int] | None:
+    return None if changes is None else _given({**(limits or {}), **changes})

@@ -1,7 +1,6 @@
 """Rows of users, access tokens and API keys, and the queries on them."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import JSON, ForeignKey, String, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
@@ -46,9 +45,14 @@ class SessionRow(Base):
 
 
 class KeyRow(Numbered):
-    """`services`: access paths or globs, NULL for every service of the owner."""
+    """`services`: access paths or globs, NULL for every service of the owner.
+
+    `limits`: those of `Limits` that are set, by name. `seq` is the number by
+    which gateways count its use, so none is ever given twice.
+    """
 
     __tablename__ = "keys"
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
     id: Mapped[str] = mapped_column(String(24), unique=True)
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), index=True)
@@ -56,7 +60,7 @@ class KeyRow(Numbered):
     hash: Mapped[str] = mapped_column(String(64), unique=True)
     tail: Mapped[str] = mapped_column(String(4))
     services: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
-    limits: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    limits: Mapped[dict[str, int] | None] = mapped_column(JSON(none_as_null=True))
     expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime | None]

@@ -55,9 +55,11 @@ def _needs_credentials(path: str) -> bool:
 
 
 def create_application(
-    routers: Iterable[APIRouter], console: APIRouter, ready: Callable[[], Awaitable[None]]
+    routers: Iterable[APIRouter],
+    beside: Iterable[APIRouter],
+    ready: Callable[[], Awaitable[None]],
 ) -> FastAPI:
-    """The packages' endpoints under `/api/v1`, the console beside them.
+    """The packages' endpoints under `/api/v1`, and what is not of the API `beside` them.
 
     `ready` raises where the control plane cannot do its work.
     """
@@ -72,8 +74,8 @@ def create_application(
     errors.install(app)
     for router in routers:
         app.include_router(router, prefix=API)
-
-    app.include_router(console)
+    for router in beside:
+        app.include_router(router)
     app.add_middleware(_Doorkeeper)
 
     @app.get("/readyz", include_in_schema=False)

@@ -26,6 +26,7 @@ from modelry.app.lifeline import (
     watch_lifeline,
 )
 from modelry.app.parts import Parts
+from modelry.app.reports import Reports
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetches import Fetches
@@ -35,10 +36,14 @@ from modelry.engines.llama_cpp import LlamaCpp
 from modelry.errors import ModelryError, SettingsError
 from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
+from modelry.sealing import Sealer
+from modelry.services.activity import Activity
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
 from modelry.settings import Paths, Settings, load_settings
 from modelry.telemetry import configure_logging
+from modelry.usage.intake import Intake
+from modelry.usage.metrics import Metrics
 
 _LOCK_WAIT_S = 10.0
 
@@ -84,7 +89,10 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
 def _assemble(settings: Settings, db: Database, catalog: Catalog) -> Parts:
     feed = Feed()
     keys = Keys(db, feed)
-    feed_server = FeedServer(feed, keys.note_use)
+    intake = Intake(db, settings.usage_keep_days)
+    metrics = Metrics(lambda: feed.snapshot().routes)
+    activity = Activity()
+    feed_server = FeedServer(feed, Reports(keys, intake, metrics, activity))
     engines = {engine.name: engine for engine in (LlamaCpp(),)}
     fetches = Fetches(WeightsStore(settings.paths.weights))
     executor = LocalExecutor(settings.paths.replicas, settings.paths.sockets)
@@ -94,18 +102,21 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog) -> Parts:
         fetches,
         executor,
         engines,
+        activity,
         feed,
         feed_server.published,
         settings.drain_timeout_s,
     )
-    executor.on_change = fetches.on_change = reconciler.nudge
-    lifecycle = Lifecycle(db, catalog, fetches, engines, reconciler.nudge)
+    executor.on_change = fetches.on_change = activity.on_wake = reconciler.nudge
+    sealer = Sealer(settings.paths.secret_key)
+    lifecycle = Lifecycle(db, catalog, fetches, engines, sealer, reconciler.nudge)
     return Parts(
         settings=settings,
         db=db,
         feed=feed,
         feed_server=feed_server,
         keys=keys,
+        metrics=metrics,
         catalog=catalog,
         fetches=fetches,
         engines=engines,

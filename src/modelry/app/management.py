@@ -16,6 +16,7 @@ from modelry.app.parts import Parts
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
+from modelry.usage import endpoints as usage_endpoints
 
 _END_TIMEOUT_S = 5
 
@@ -68,7 +69,11 @@ def application(parts: Parts) -> FastAPI:
                 published,
                 base,
             ),
+            usage_endpoints.router(parts.db, authenticator),
         ],
-        pages.router(parts.db, sessions, parts.lifecycle, parts.executor, base),
+        [
+            pages.router(parts.db, sessions, parts.lifecycle, parts.executor, base),
+            usage_endpoints.metrics_router(authenticator, parts.metrics),
+        ],
         ready=parts.db.ping,
     )

@@ -14,6 +14,7 @@ from modelry.routing.feed import Feed
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
 from modelry.settings import Settings
+from modelry.usage.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Parts:
     feed: Feed
     feed_server: FeedServer
     keys: Keys
+    metrics: Metrics
     catalog: Catalog
     fetches: Fetches
     engines: Mapping[str, Engine]

@@ -17,7 +17,8 @@ from modelry.client import Client, Json
 from modelry.errors import ModelryError
 
 _LOOK_S = 0.1
-_OVER = ("running", "failed", "stopped", "deleting")
+_WELL = ("running", "idle")
+_OVER = (*_WELL, "failed", "stopped", "deleting")
 
 
 class ServiceFailed(ModelryError):
@@ -27,7 +28,10 @@ class ServiceFailed(ModelryError):
 
 
 def await_running(client: Client, service: Json) -> Json:
-    """The service once it runs. Raises `ServiceFailed` with its reason and log."""
+    """The service once it runs, or is idle again already.
+
+    Raises `ServiceFailed` with its reason and log.
+    """
     name = service["name"]
     last: tuple[str, str] | None = None
     columns = (
@@ -57,7 +61,7 @@ def await_running(client: Client, service: Json) -> Json:
             if now[0] in _OVER:
                 break
             time.sleep(_LOOK_S)
-    if now[0] != "running":
+    if now[0] not in _WELL:
         for line in (status.get("log_tail") or [])[-15:]:
             err.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
         raise ServiceFailed(

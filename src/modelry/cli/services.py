@@ -47,6 +47,10 @@ def deploy(
     context_tokens: Annotated[
         int | None, typer.Option(min=64, help="Tokens one request may use.")
     ] = None,
+    idle_after_s: Annotated[
+        float | None,
+        typer.Option(min=1, help="End its replicas after so many seconds without a call."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until it runs.")] = True,
     json_flag: AsJson = False,
 ) -> None:
@@ -60,6 +64,7 @@ def deploy(
                 "replicas": {"min": replicas, "max": replicas} if replicas else None,
                 "slots": slots,
                 "context_tokens": context_tokens,
+                "idle_after_s": idle_after_s,
             },
         )
         if wait:
@@ -80,7 +85,7 @@ def list_services(json_flag: AsJson = False) -> None:
             escape(service["name"]),
             state_text(service["status"]["state"]),
             escape(service["access_path"]),
-            escape(service["model"]),
+            escape(service["model"] or "elsewhere"),
             _replicas(service),
         ]
         for service in services
@@ -102,16 +107,14 @@ def show(name: Name, json_flag: AsJson = False) -> None:
     if json_flag:
         print_json(service)
         return
-    status, spec = service["status"], service["spec"]
+    status = service["status"]
     out.print(f"[bold]{escape(service['name'])}[/]  {state_text(status['state'])}")
     out.print(f"  {escape(status['message'])}", soft_wrap=True)
     facts = {
         "access path": service["access_path"],
         "id": service["id"],
-        "model": service["model"],
         "tasks": ", ".join(service["tasks"]),
-        "engine": spec["engine"],
-        "slots": f"{spec['slots']} of {spec['context_tokens']} tokens",
+        **(_elsewhere(service) if "endpoints" in service["spec"] else _ours(service)),
         "revision": str(service["revision"]),
         "created": when(service["created_at"]),
     }
@@ -127,6 +130,29 @@ def show(name: Name, json_flag: AsJson = False) -> None:
         who = f" {event['replica']}" if event["replica"] else ""
         line = f"  [dim]{when(event['at'])}[/]{who} {state_text(event['state'])} "
         out.print(line + escape(event["message"]), soft_wrap=True)
+
+
+def _ours(service: Json) -> dict[str, str]:
+    spec = service["spec"]
+    idle_after_s = spec["idle_after_s"]
+    return {
+        "model": service["model"],
+        "engine": spec["engine"],
+        "slots": f"{spec['slots']} of {spec['context_tokens']} tokens",
+        "idle after": "never" if idle_after_s is None else f"{idle_after_s:.12g} s without a call",
+    }
+
+
+def _elsewhere(service: Json) -> dict[str, str]:
+    spec = service["spec"]
+    facts = {"slots": f"{spec['slots']} an endpoint"}
+    for number, endpoint in enumerate(spec["endpoints"], start=1):
+        model = endpoint["model"] or "(the access path)"
+        key = f", key {endpoint['api_key']}" if endpoint["api_key"] is not None else ""
+        facts[f"endpoint {number}"] = (
+            f"{endpoint['url']}, model {model}, weight {endpoint['weight']}{key}"
+        )
+    return facts
 
 
 def logs(
@@ -276,6 +302,8 @@ def _name_from(model: str) -> str:
 
 
 def _replicas(service: Json) -> str:
+    if "endpoints" in service["spec"]:
+        return "-"
     states = [replica["state"] for replica in service["status"]["replicas"]]
     return f"{states.count('ready')}/{service['spec']['replicas']['min']}"
 

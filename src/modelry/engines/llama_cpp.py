@@ -3,12 +3,12 @@
 Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
 """
 
+import asyncio
 import os
 import re
 import signal
 import sys
 
-import httpx2
 import msgspec
 
 from modelry.engines.base import Command, Endpoint, Failure, Probe, ReplicaPlan
@@ -19,6 +19,7 @@ from modelry.engines.llama_cpp_runner import (
 )
 
 _PROBE_TIMEOUT_S = 5.0
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
 
 # The engine's own words for why weights do not load, newest first in its log.
 _LOAD_ERROR = re.compile(r"error loading model[^:]*: (?P<reason>.+)$")
@@ -72,27 +73,14 @@ class LlamaCpp:
         return Command(argv=argv, stdin=msgspec.json.encode(config), env=_environment())
 
     async def probe(self, endpoint: Endpoint) -> Probe:
-        kind, _, rest = endpoint.address.partition(":")
-        transport = httpx2.AsyncHTTPTransport(uds=rest) if kind == "unix" else None
-        base = "http://replica" if kind == "unix" else f"http://{rest}"
-        headers = {"authorization": f"Bearer {endpoint.secret}"}
-        try:
-            async with httpx2.AsyncClient(
-                transport=transport,
-                base_url=base,
-                headers=headers,
-                timeout=_PROBE_TIMEOUT_S,
-                trust_env=False,
-                verify=False,
-            ) as client:
-                health = await client.get("/health")
-                if health.status_code != 200:
-                    return Probe.LOADING
-                # /health is open to everyone; /slots asks for the secret.
-                slots = await client.get("/slots")
-        except httpx2.HTTPError:
+        health = await _status(endpoint, "/health")
+        if health is None:
             return Probe.UNREACHABLE
-        return Probe.READY if slots.status_code == 200 else Probe.FOREIGN
+        if health != 200:
+            return Probe.LOADING
+        # /health is open to everyone; /slots asks for the secret.
+        known = await _status(endpoint, "/slots") == 200
+        return Probe.READY if known else Probe.FOREIGN
 
     def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
         if exit_code == EXIT_UNLOADABLE and any(_NOT_BOUND in line for line in log_tail):
@@ -112,6 +100,35 @@ class LlamaCpp:
         told = _reason(log_tail)
         end = f"llama.cpp exited with status {exit_code}"
         return Failure(f"{end}: {told}" if told else end)
+
+
+async def _status(endpoint: Endpoint, path: str) -> int | None:
+    """The status of a GET; None where nothing speaks HTTP there.
+
+    Written by hand for what it costs: a replica that loads is asked dozens of
+    times a second, at 0.4 ms of CPU for both questions instead of the 33 ms
+    that fresh clients of a library took.
+    """
+    kind, _, rest = endpoint.address.partition(":")
+    host, _, port = rest.rpartition(":")
+    request = (
+        f"GET {path} HTTP/1.1\r\nhost: replica\r\n"
+        f"authorization: Bearer {endpoint.secret}\r\nconnection: close\r\n\r\n"
+    )
+    try:
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            if kind == "unix":
+                reader, writer = await asyncio.open_unix_connection(rest)
+            else:
+                reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(request.encode())
+                match = _STATUS_LINE.match(await reader.readline())
+            finally:
+                writer.close()
+    except (OSError, ValueError):
+        return None
+    return None if match is None else int(match[1])
 
 
 def _environment() -> dict[str, str]:

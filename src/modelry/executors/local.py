@@ -27,7 +27,10 @@ from modelry.executors.logs import LogFile
 
 log = logging.getLogger(__name__)
 
-_PROBE_FIRST_S = 0.05
+# An engine that loads is asked again after a share of the time it has taken so
+# far: who waits for it hardly notices, and one that takes minutes is left alone.
+_PROBE_SHARE = 0.03
+_PROBE_LEAST_S = 0.02
 _PROBE_MOST_S = 1.0
 _HOUSEKEEPING_S = 2.0
 _KILL_WAIT_S = 5.0
@@ -204,7 +207,8 @@ class LocalExecutor:
 
     async def _await_ready(self, replica: _Replica) -> None:
         assert replica.engine is not None
-        pause_s = _PROBE_FIRST_S
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         while replica.state is ProcessState.STARTING:
             if await replica.engine.probe(replica.endpoint) is Probe.READY:
                 # Looked at again: it may have been stopped during the probe.
@@ -212,8 +216,8 @@ class LocalExecutor:
                     replica.state = ProcessState.READY
                     self.on_change()
                 return
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.2, _PROBE_MOST_S)
+            pause_s = (loop.time() - started) * _PROBE_SHARE
+            await asyncio.sleep(min(max(pause_s, _PROBE_LEAST_S), _PROBE_MOST_S))
 
     async def _await_exit(self, replica: _Replica) -> None:
         await processes.wait_until_gone(replica.record.pid, replica.record.mark)

@@ -8,15 +8,16 @@ job at once, so that nobody works for nobody.
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
 
-from modelry.gateway.replies import Reply, error, head, management_shape
-from modelry.gateway.request import Request, origin_form
+from modelry.gateway.access_log import AccessLog
+from modelry.gateway.cors import Cors
+from modelry.gateway.replies import Reply, error, shaped, status_line
+from modelry.gateway.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,9 @@ class Host(Protocol):
     handler: Handler
     connections: set["ClientConnection"]
     draining: bool
-    request_id: Callable[[], str]
+    cors: Cors | None
+    log: AccessLog | None
+    request_id: Callable[[], bytes]
 
     def check_drained(self) -> None: ...
 
@@ -69,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._peer = ""
         self._parsing: Request | None = None
         self._head_bytes = 0
+        self._arriving = 0
         self._body_limit = 0
         self._dropped = 0
         self._refused = False
@@ -78,68 +82,90 @@ class ClientConnection(asyncio.Protocol):
         self._backlog = bytearray()
         self._current: Request | None = None
         self._job: Job | None = None
+        self._status = 0
         self._chunked = False
         self._bodiless = False
         self._closing = False
-        self._active_at = time.monotonic()
+        self._clock = asyncio.get_running_loop().time
+        self._active_at = self._clock()
 
     # -- used by jobs --------------------------------------------------------
 
     def respond(self, reply: Reply) -> None:
         """Write a whole answer and finish."""
-        if self._current is not None and not self._current.is_inference:
-            reply = management_shape(reply)
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(reply.body)).encode()),
-            *reply.headers,
-        ]
-        self.begin(reply.status, headers)
-        self.write(reply.body)
+        request = self._current
+        if request is not None and reply.problem is not None:
+            reply = shaped(reply, request)
+        self.respond_whole(reply.status, reply.lines, reply.body)
+
+    def respond_whole(self, status: int, lines: bytes, body: bytes) -> None:
+        """The same of parts: `lines` are header lines, each with its line end."""
+        head = self._head(status, lines, len(body))
+        self._send(head if self._bodiless else head + body)
         self.finish()
 
-    def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Write the head. Without a content-length the body is chunked."""
+    def begin(self, status: int, lines: bytes, length: int | None = None) -> None:
+        """Write the head. Without a length the body is chunked."""
+        self._send(self._head(status, lines, length))
+
+    def _head(self, status: int, lines: bytes, length: int | None) -> bytes:
         request = self._current
         assert request is not None
-        if self._server.draining or not request.keep_alive:
+        server = self._server
+        self._status = status
+        if server.draining or not request.keep_alive:
             self._closing = True
-        self._bodiless = request.method == b"HEAD" or status in (204, 304)
-        names = {name for name, _ in headers}
-        delimited = b"content-length" in names or status in (204, 304)
-        self._chunked = not delimited and request.chunks
-        if self._chunked:
-            headers = [*headers, (b"transfer-encoding", b"chunked")]
-        elif not delimited:
+        empty = status in (204, 304)
+        self._bodiless = empty or request.method == b"HEAD"
+        self._chunked = False
+        framing = b""
+        if length is not None and status != 204:
+            framing = b"content-length: %d\r\n" % length
+        elif not empty and request.chunks:
+            self._chunked = True
+            framing = b"transfer-encoding: chunked\r\n"
+        elif not empty:
             self._closing = True
         if self._closing:
-            headers = [*headers, (b"connection", b"close")]
-        headers = [*headers, (b"x-request-id", request.id.encode())]
-        self._send(head(status, headers))
+            framing += b"connection: close\r\n"
+        if server.cors is not None and request.is_inference:
+            framing += server.cors.lines(request)
+        return b"%b%b%bx-request-id: %b\r\n\r\n" % (
+            status_line(status),
+            lines,
+            framing,
+            request.id,
+        )
 
     def write(self, data: bytes) -> None:
         if not data or self._bodiless:
             return
         if self._chunked:
-            self._send(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._send(data)
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._transport is not None:
+            self._transport.write(data)
 
     def finish(self) -> None:
         """The answer is complete; the next request may come."""
         if self._chunked and not self._bodiless:
             self._send(b"0\r\n\r\n")
+        request = self._current
+        assert request is not None
         self._job = None
         self._current = None
-        self._active_at = time.monotonic()
+        self._active_at = now = self._clock()
+        if self._server.log is not None and not request.accounted:
+            self._server.log.answered(request, self._status, now - request.arrived_at)
         if self._refused:
             self._linger()
         elif self._closing:
             self._close()
-        else:
+        elif self._ready or self._backlog or self._refusal is not None:
             # Not from within this call: a row of pipelined requests that are
             # answered at once would nest as deep as the row is long.
             asyncio.get_running_loop().call_soon(self._next)
+        elif self._server.draining and self._parsing is None:
+            self._close()
 
     def _linger(self) -> None:
         """Say that no more comes, and let a caller that still sends read why.
@@ -190,7 +216,7 @@ class ClientConnection(asyncio.Protocol):
             job.client_gone()
 
     def data_received(self, data: bytes) -> None:
-        self._active_at = time.monotonic()
+        self._active_at = self._clock()
         if self._refusal is not None:
             # Read and dropped, so that the caller gets to read why.
             self._dropped += len(data)
@@ -207,7 +233,7 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
-        self._active_at = time.monotonic()
+        self._active_at = self._clock()
         if self._job is not None:
             self._job.client_writable(False)
 
@@ -221,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
     # -- httptools -----------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._parsing = Request(self._peer)
+        self._parsing = Request(self._peer, self._active_at)
         self._head_bytes = 0
 
     def on_url(self, url: bytes) -> None:
@@ -229,37 +255,58 @@ class ClientConnection(asyncio.Protocol):
         self._parsing.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        assert self._parsing is not None
+        request = self._parsing
+        assert request is not None
         # Trailers come after the head: they must not pass for headers.
-        if not self._parsing.id:
-            self._parsing.headers.append((name.lower(), value))
+        if not request.id:
+            request.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        assert self._parser is not None
-        assert self._parsing is not None
-        request = self._parsing
-        request.method = self._parser.get_method()
-        request.keep_alive = self._parser.should_keep_alive()
-        request.chunks = self._parser.get_http_version() != "1.0"
-        request.target = origin_form(request.target)
-        request.id = self._server.request_id()
-        if request.head_size > _HEAD_MAX:
+        parser, request, server = self._parser, self._parsing, self._server
+        assert parser is not None
+        assert request is not None
+        request.method = parser.get_method()
+        request.keep_alive = parser.should_keep_alive()
+        request.complete_head()
+        request.id = server.request_id()
+        fields = request.fields
+        version = parser.get_http_version()
+        if version != "1.1":
+            request.chunks = False
+            if version != "1.0":
+                raise _bad_head("only HTTP/1.1 and HTTP/1.0 are spoken here")
+        elif b"host" not in fields:
+            raise _bad_head("it has no Host header")
+        if self._arriving > _HEAD_MAX and request.head_size > _HEAD_MAX:
             raise _head_too_large()
-        self._server.handler.check_head(request)
-        self._body_limit = self._server.handler.body_limit(request)
-        length = request.header(b"content-length")
-        if length is not None and int(length) > self._body_limit:
+        if b"transfer-encoding" in fields:
+            if fields[b"transfer-encoding"].lower() != b"chunked" or not request.chunks:
+                raise _bad_head("of the transfer encodings, only chunked is understood")
+            if b"content-length" in fields:
+                raise _bad_head("it has both a Content-Length and a Transfer-Encoding")
+        server.handler.check_head(request)
+        limit = self._body_limit = server.handler.body_limit(request)
+        length = fields.get(b"content-length")
+        if length is not None and int(length) > limit:
             raise self._too_large()
-        expects = (request.header(b"expect") or b"").lower()
-        if expects == b"100-continue" and self._current is None:
+        expects = fields.get(b"expect")
+        if expects is not None and expects.lower() == b"100-continue" and self._current is None:
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
-        assert self._parsing is not None
-        body = self._parsing.body
+        request = self._parsing
+        assert request is not None
+        body = request.body
         if len(body) + len(data) > self._body_limit:
             raise self._too_large()
-        body += data
+        if not body:
+            # Most bodies come whole: they are never copied.
+            request.body = data
+        elif isinstance(body, bytearray):
+            body += data
+        else:
+            request.body = bytearray(body)
+            request.body += data
 
     def on_message_complete(self) -> None:
         assert self._parsing is not None
@@ -270,6 +317,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         arriving = self._parsing
+        self._arriving = self._head_bytes + len(data)
         try:
             self._parse(data)
         except httptools.HttpParserCallbackError as wrapped:
@@ -331,7 +379,7 @@ class ClientConnection(asyncio.Protocol):
             self.respond(reply)
             return
         except Exception:
-            log.exception("%s failed", request.id)
+            log.exception("%s failed", request.id.decode())
             self.respond(error(500, "internal_error", "Something went wrong in the gateway."))
             return
         if job is not None and self._current is request:
@@ -343,7 +391,7 @@ class ClientConnection(asyncio.Protocol):
             self._refusal = reply
 
     def _respond_refusal(self, reply: Reply) -> None:
-        request = self._current = self._parsing or Request(self._peer)
+        request = self._current = self._parsing or Request(self._peer, self._active_at)
         request.id = request.id or self._server.request_id()
         request.keep_alive = False
         self._parsing = None
@@ -390,6 +438,10 @@ class ClientConnection(asyncio.Protocol):
     def hurry(self) -> None:
         if self._job is not None:
             self._job.hurry()
+
+
+def _bad_head(why: str) -> Reply:
+    return error(400, "invalid_request_error", f"The request is not valid HTTP/1.1: {why}.")
 
 
 def _head_too_large() -> Reply:

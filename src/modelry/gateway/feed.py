@@ -1,4 +1,4 @@
-"""The gateway's end of the feed, and the last snapshot on disk.
+"""The gateway's end of the feed: what it hears, what it reports, the last snapshot on disk.
 
 While the control plane is away the table stands as it is; at a start without
 one it comes from disk, so that calls are served all the same.
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -20,6 +21,9 @@ from modelry.routing.messages import (
     FromGateway,
     KeysUsed,
     Snapshot,
+    UsageBatch,
+    UsageTaken,
+    Wake,
     decode_from_control,
     encode,
 )
@@ -28,20 +32,48 @@ log = logging.getLogger(__name__)
 
 _RECONNECT_S = 0.2
 _SAVE_AFTER_S = 1.0
-_REPORT_S = 2.0
+_KEYS_S = 2.0
+_LOAD_S = 1.0
 _REPORTED_AT_ONCE = 500
 # A snapshot line holds every route and key: 100,000 keys are about 20 MB.
 _LINE_MAX = 256 * 1024 * 1024
 
 
+class Reporter(Protocol):
+    """What a gateway has to tell. Each message is sent at once on the connection given."""
+
+    def connected(self) -> None:
+        """A control plane listens that knows nothing of this process yet."""
+        ...
+
+    def messages(self) -> Iterator[FromGateway]:
+        """Load, and now and then the metrics, as far as they changed."""
+        ...
+
+    def usage(self) -> tuple[UsageBatch, bytes] | None:
+        """The next usage to send, if any is left that was not sent already."""
+        ...
+
+    def taken(self, message: UsageTaken) -> FromGateway | None: ...
+
+
 class FeedClient:
     """Keeps `table` as the control plane says. `run` goes on until it is cancelled."""
 
-    def __init__(self, table: Table, socket: Path, snapshot: Path) -> None:
+    def __init__(self, table: Table, socket: Path, snapshot: Path, reporter: Reporter) -> None:
         self._table = table
         self._socket = socket
         self._snapshot = snapshot
+        self._reporter = reporter
+        self._writer: asyncio.StreamWriter | None = None
+        self._woken: set[str] = set()
         self._save_at: asyncio.TimerHandle | None = None
+
+    def wake(self, service_id: str) -> None:
+        """Ask for an idle service; once a moment, however many requests wait for it."""
+        if self._writer is not None and service_id not in self._woken:
+            _send(self._writer, Wake(service_id))
+        self._woken.add(service_id)
 
     def load(self) -> None:
         """Fill the table from the snapshot on disk, if there is a sound one."""
@@ -64,6 +96,7 @@ class FeedClient:
             except OSError:
                 await asyncio.sleep(_RECONNECT_S)
                 continue
+            self._writer = writer
             reporting = asyncio.create_task(self._report(writer))
             try:
                 await self._follow(reader, writer)
@@ -73,26 +106,50 @@ class FeedClient:
                 # Whatever it is: a feed that is not followed lets revoked keys in.
                 log.exception("the feed broke off")
             finally:
+                self._writer = None
                 reporting.cancel()
                 writer.close()
             await asyncio.sleep(_RECONNECT_S)
 
     async def _follow(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
+            message = decode_from_control(line)
+            if isinstance(message, UsageTaken):
+                ended = self._reporter.taken(message)
+                if ended is not None:
+                    _send(writer, ended)
+                self._send_usage(writer)
+                continue
             self._table.live = True
-            self._table.apply(decode_from_control(line))
+            self._table.apply(message)
             _send(writer, Ack(self._table.seq))
             if self._save_at is None:
                 loop = asyncio.get_running_loop()
                 self._save_at = loop.call_later(_SAVE_AFTER_S, self.save)
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
+        self._reporter.connected()
+        for service_id in self._woken:
+            _send(writer, Wake(service_id))
+        keys_at = 0.0
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_REPORT_S)
-            if self._table.last_used_at:
+            self._woken.clear()
+            for message in self._reporter.messages():
+                _send(writer, message)
+            self._send_usage(writer)
+            if self._table.last_used_at and clock() - keys_at >= _KEYS_S:
+                keys_at = clock()
                 used, self._table.last_used_at = self._table.last_used_at, {}
                 for some in _batches(used):
                     _send(writer, KeysUsed(some))
+            await asyncio.sleep(_LOAD_S)
+
+    def _send_usage(self, writer: asyncio.StreamWriter) -> None:
+        found = self._reporter.usage()
+        if found is not None and not writer.is_closing():
+            batch, lines = found
+            writer.write(encode(batch) + lines)
 
     def save(self) -> None:
         """Write the table to disk, readable by this account alone, whole or not at all."""

@@ -2,81 +2,169 @@
 
 import asyncio
 import errno
+import itertools
 import logging
 import secrets
+import socket
+import ssl
+from collections.abc import Callable
 
+from modelry.errors import SettingsError
+from modelry.gateway.access_log import AccessLog
 from modelry.gateway.connection import ClientConnection, Job
+from modelry.gateway.cors import Cors
+from modelry.gateway.counters import Counters
 from modelry.gateway.feed import FeedClient
 from modelry.gateway.inference import Inference
-from modelry.gateway.management import Management
+from modelry.gateway.limits import Limiter
+from modelry.gateway.management import Management, Origin
 from modelry.gateway.replies import error
+from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
 from modelry.gateway.server import Server
+from modelry.gateway.service import Terms
+from modelry.gateway.spool import Spool
 from modelry.gateway.table import Table
 from modelry.gateway.upstream import Upstream
-from modelry.settings import Settings
+from modelry.routing.messages import EndpointAddress
+from modelry.sealing import Sealer
+from modelry.settings import Paths, Settings
 
 log = logging.getLogger(__name__)
 
 _PORT_WAIT_S = 1.5
 _MANAGEMENT_BODY_BYTES = 2 * 1024 * 1024
+_SWEEP_S = 1.0
+_FLUSH_S = 0.25
 
 
 class Front:
     """Sends each request where its path belongs."""
 
-    def __init__(self, inference: Inference, management: Management, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        inference: Inference,
+        management: Management,
+        max_body_bytes: int,
+        cors: Cors | None,
+    ) -> None:
         self._inference = inference
         self._management = management
         self._max_body_bytes = max_body_bytes
+        self._management_body_bytes = min(max_body_bytes, _MANAGEMENT_BODY_BYTES)
+        self._cors = cors
 
     def body_limit(self, request: Request) -> int:
         # The control plane authenticates its callers itself, so anybody can
         # make us hold such a body.
-        if request.is_inference:
-            return self._max_body_bytes
-        return min(self._max_body_bytes, _MANAGEMENT_BODY_BYTES)
+        return self._max_body_bytes if request.is_inference else self._management_body_bytes
 
     def check_head(self, request: Request) -> None:
-        if request.is_inference:
+        if request.is_inference and not (request.method == b"OPTIONS" and self._cors):
             self._inference.check_head(request)
 
     def start(self, request: Request, client: ClientConnection) -> Job | None:
-        path = request.path
         if request.method == b"CONNECT":
             raise error(501, "not_implemented", "This is no proxy.")
         if request.is_inference:
+            if self._cors is not None and request.method == b"OPTIONS":
+                preflight = self._cors.preflight(request)
+                if preflight is not None:
+                    client.respond(preflight)
+                    return None
             return self._inference.start(request, client)
-        if path == b"/healthz":
+        if request.path == b"/healthz":
             self._management.healthy(client)
             return None
         return self._management.start(request, client)
 
 
 class Gateway:
-    def __init__(self, settings: Settings) -> None:
+    """Needs a running loop. `listener`: a socket to serve on that was opened before."""
+
+    def __init__(self, settings: Settings, listener: socket.socket | None = None) -> None:
         self._settings = settings
+        self._listener = listener
         paths = settings.paths
-        self._table = Table()
-        self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot)
-        inference = Inference(self._table, start_wait_s=settings.start_wait_s)
-        management = Management(Upstream(f"unix:{paths.control_socket}"))
+        self._table = Table(self._terms())
+        self._spool = Spool(paths.spools)
+        self._log = AccessLog(paths.access_log) if settings.access_log else None
+        self._limiter = Limiter(_counters(paths))
+        sealer = Sealer(paths.secret_key)
+        self._inference = Inference(
+            self._table,
+            self._limiter,
+            record=self._record,
+            unseal=lambda address: _unsealed(sealer, address),
+            answer_timeout_s=settings.answer_timeout_s,
+        )
+        reporter = GatewayReporter(
+            lambda: self._table.services, self._inference.meters, self._spool
+        )
+        self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot, reporter)
+        cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
+        tls = _tls(settings)
+        origin = Origin(settings.trusted_proxies, secure=tls is not None)
+        management = Management(Upstream(f"unix:{paths.control_socket}"), origin)
         self._server = Server(
-            Front(inference, management, settings.max_body_bytes),
-            request_id=lambda: "req_" + secrets.token_hex(12),
+            Front(self._inference, management, settings.max_body_bytes, cors),
+            request_id=_request_ids(),
+            cors=cors,
+            tls=tls,
+            log=self._log,
         )
         self._following: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.TimerHandle] = []
 
     async def start(self) -> int:
         """Begin to serve; returns the port. Raises `OSError` where it cannot be had."""
         self._feed.load()
         port = await self._listen()
         self._following = asyncio.create_task(self._feed.run())
+        self._every(_SWEEP_S, self._inference.sweep)
+        if self._log is not None:
+            self._every(_FLUSH_S, self._log.flush)
         log.info("serving on %s:%s", self._settings.host, port)
         return port
 
+    async def stop(self) -> None:
+        """Drain: no new requests; running ones finish within `drain_timeout_s`."""
+        await self._server.drain(self._settings.drain_timeout_s)
+        if self._following is not None:
+            self._following.cancel()
+        if self._log is not None:
+            self._log.flush()
+        self._feed.save()
+
+    def _terms(self) -> Terms:
+        settings = self._settings
+        return Terms(
+            queue_max=settings.queue_max,
+            queue_wait_s=settings.queue_wait_s,
+            start_wait_s=settings.start_wait_s,
+            wake=lambda service_id: self._feed.wake(service_id),
+            live=lambda: self._table.live,
+        )
+
+    def _record(self, line: bytes) -> None:
+        """The line of a call that ended: for the control plane, and for the log."""
+        self._spool.write(line)
+        if self._log is not None:
+            self._log.add(line)
+
+    def _every(self, seconds: float, work: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def run() -> None:
+            loop.call_later(seconds, run)
+            work()
+
+        loop.call_later(seconds, run)
+
     async def _listen(self) -> int:
         """Listen; a gateway that is just ending on the same port gets a moment to go."""
+        if self._listener is not None:
+            return await self._server.listen_on(self._listener)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PORT_WAIT_S
         while True:
@@ -87,9 +175,39 @@ class Gateway:
                     raise
             await asyncio.sleep(0.05)
 
-    async def stop(self) -> None:
-        """Drain: no new requests; running ones finish within `drain_timeout_s`."""
-        await self._server.drain(self._settings.drain_timeout_s)
-        if self._following is not None:
-            self._following.cancel()
-        self._feed.save()
+
+def _request_ids() -> Callable[[], bytes]:
+    """Ids that no other process makes, and none twice: for people to look up, no secret."""
+    process, count = secrets.token_hex(6), itertools.count(1)
+    return lambda: b"req_%b%010x" % (process.encode(), next(count))
+
+
+def _counters(paths: Paths) -> Counters | None:
+    try:
+        return Counters(paths.counters)
+    except OSError as error:
+        log.warning("limits of keys are not shared with other gateways: %s", error)
+        return None
+
+
+def _unsealed(sealer: Sealer, address: EndpointAddress) -> str:
+    assert address.sealed_key is not None
+    return sealer.open(address.sealed_key, address.id)
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    """Raises `SettingsError` where the certificate or its key cannot be used."""
+    if settings.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as problem:
+        raise SettingsError(
+            f"the TLS certificate {settings.tls_cert} cannot be used: {problem}",
+            hint="MODELRY_TLS_CERT is a PEM file with the chain, MODELRY_TLS_KEY its private key",
+            param="tls_cert",
+        ) from None
+    return context

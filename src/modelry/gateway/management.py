@@ -1,93 +1,87 @@
 """Everything that is not `/v1`: relayed to the control plane, so that one port has it all."""
 
 import asyncio
-from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 
 from modelry.gateway.connection import ClientConnection
-from modelry.gateway.relay import Relay, end_to_end
-from modelry.gateway.replies import Reply, json_reply
+from modelry.gateway.forward import Forward
+from modelry.gateway.replies import json_reply
 from modelry.gateway.request import Request
 from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
-_REPLACED = frozenset(
-    {
-        b"content-length",
-        b"host",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-proto",
-        b"forwarded",
-        b"x-request-id",
-    }
-)
-_OURS = frozenset({b"x-request-id"})
 _READY_TIMEOUT_S = 2.0
 
 
+class Origin:
+    """Says where a request came from. `trusted`: networks of proxies that are believed, with a
+    comma between; `secure`: this port speaks HTTPS.
+    """
+
+    def __init__(self, trusted: str | None, *, secure: bool) -> None:
+        self._trusted = [ip_network(each) for each in (trusted or "").split(",") if each]
+        self._scheme = b"https" if secure else b"http"
+
+    def lines(self, request: Request) -> bytes:
+        """The header lines that tell the control plane."""
+        fields = request.fields
+        came, scheme = request.peer.encode(), self._scheme
+        host = fields.get(b"host") or b"localhost"
+        if self._trusts(request.peer):
+            came = self._caller(fields.get(b"x-forwarded-for", b"")) or came
+            said = fields.get(b"x-forwarded-proto", b"").strip().lower()
+            scheme = said if said in (b"http", b"https") else scheme
+            host = fields.get(b"x-forwarded-host") or host
+        return b"host: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (
+            host,
+            came,
+            scheme,
+        )
+
+    def _caller(self, chain: bytes) -> bytes | None:
+        """The nearest address of the chain that is no trusted proxy: what is before it anybody
+        may have written.
+        """
+        for entry in reversed(chain.split(b",")):
+            address = entry.strip()
+            if not _is_address(address):
+                return None
+            if not self._trusts(address.decode()):
+                return address
+        return None
+
+    def _trusts(self, peer: str) -> bool:
+        if not self._trusted or not _is_address(peer.encode()):
+            return False
+        address = ip_address(peer)
+        return any(address in network for network in self._trusted)
+
+
+def _is_address(text: bytes) -> bool:
+    try:
+        ip_address(text.decode("ascii", "replace"))
+    except ValueError:
+        return False
+    return True
+
+
 class Management:
-    def __init__(self, control: Upstream) -> None:
+    """The control plane authenticates its callers itself."""
+
+    def __init__(self, control: Upstream, origin: Origin) -> None:
         self._control = control
+        self._origin = origin
 
-    def check_head(self, request: Request) -> None:
-        """The control plane authenticates its callers itself."""
-
-    def start(self, request: Request, client: ClientConnection) -> "Relay | ReadyCheck":
+    def start(self, request: Request, client: ClientConnection) -> "Forward | ReadyCheck":
         if request.path == b"/readyz":
             check = ReadyCheck(client)
             check.start(self._control)
             return check
-        relay = Relay(client, _Forward(self._control, request))
-        relay.start()
-        return relay
+        forward = Forward(client, self._control, request, self._origin.lines(request))
+        forward.start()
+        return forward
 
     def healthy(self, client: ClientConnection) -> None:
         client.respond(json_reply({"status": "ok"}))
-
-
-class _Forward:
-    """The plan of one relayed request: the control plane, once."""
-
-    def __init__(self, control: Upstream, request: Request) -> None:
-        self._control = control
-        self._request = request
-        self._asked = False
-
-    def next_upstream(self, resume: Callable[[], None]) -> Upstream | None:
-        if self._asked:
-            raise _down()
-        self._asked = True
-        return self._control
-
-    def request_bytes(self) -> bytes:
-        request = self._request
-        # llhttp cannot know that an answer to HEAD has no body, so ask for it
-        # with GET; the connection to the caller leaves the body out.
-        method = b"GET" if request.method == b"HEAD" else request.method
-        lines = [method + b" " + request.target + b" HTTP/1.1"]
-        lines += [name + b": " + value for name, value in end_to_end(request.headers, _REPLACED)]
-        lines += [
-            b"host: " + (request.header(b"host") or b"localhost"),
-            b"x-forwarded-for: " + request.peer.encode(),
-            b"x-request-id: " + request.id.encode(),
-            b"content-length: " + str(len(request.body)).encode(),
-        ]
-        return b"\r\n".join(lines) + b"\r\n\r\n" + request.body
-
-    def response_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        return end_to_end(headers, _OURS)
-
-    def released(self) -> None:
-        """Nothing is held."""
-
-    def refusal(self, status: int, body: bytes) -> Reply | None:
-        return None
-
-    def can_be_cut(self) -> bool:
-        # A log that is followed would never end by itself.
-        return True
-
-    def accepts(self, status: int) -> bool:
-        return True
 
 
 class ReadyCheck:
@@ -151,17 +145,3 @@ class ReadyCheck:
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None
-
-
-def _down() -> Reply:
-    message = "The control plane does not answer. It is being restarted; try again in a moment."
-    body = {
-        "error": {
-            "code": "unavailable",
-            "message": message,
-            "hint": None,
-            "param": None,
-        }
-    }
-    reply = json_reply(body, 503)
-    return Reply(503, reply.body, headers=((b"retry-after", b"2"),))

@@ -1,17 +1,23 @@
 """What the gateway itself answers: responses in OpenAI's shapes, as bytes."""
 
+import re
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
+from modelry.gateway.request import Request
+
 _TYPES = {429: "rate_limit_error"}
+JSON_TYPE = b"content-type: application/json\r\n"
 
 
 class Reply(Exception):
     """A complete answer of the gateway's own. Raised where a request cannot go on.
 
-    `problem`: code and message of a refusal.
+    `lines`: header lines, each with its line end. `problem`: code and message
+    of a refusal.
     """
 
     def __init__(
@@ -19,14 +25,14 @@ class Reply(Exception):
         status: int,
         body: bytes,
         *,
-        headers: tuple[tuple[bytes, bytes], ...] = (),
+        lines: bytes = JSON_TYPE,
         problem: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(status)
         self.problem = problem
         self.status = status
         self.body = body
-        self.headers = headers
+        self.lines = lines
 
 
 def json_reply(value: Any, status: int = 200) -> Reply:
@@ -49,15 +55,15 @@ def error(
     retry_after_s: int | None = None,
     allow: str | None = None,
 ) -> Reply:
-    headers: tuple[tuple[bytes, bytes], ...] = ()
+    lines = JSON_TYPE
     if retry_after_s is not None:
-        headers += ((b"retry-after", str(retry_after_s).encode()),)
+        lines += b"retry-after: %d\r\n" % retry_after_s
     if allow is not None:
-        headers += ((b"allow", allow.encode()),)
+        lines += b"allow: %b\r\n" % allow.encode()
     if status == 401:
-        headers += ((b"www-authenticate", b"Bearer"),)
+        lines += b"www-authenticate: Bearer\r\n"
     body = error_body(status, code, message, param)
-    return Reply(status, body, headers=headers, problem=(code, message))
+    return Reply(status, body, lines=lines, problem=(code, message))
 
 
 # What engines call a thing → what OpenAI calls it.
@@ -84,30 +90,65 @@ def engine_refusal(status: int, told: Any) -> Reply:
     return json_reply({"error": fields}, status)
 
 
+def model_not_found(model: str) -> Reply:
+    message = f"The model '{shown(model)}' does not exist, or you do not have access to it."
+    return error(404, "model_not_found", message, param="model")
+
+
+_KEY = re.compile(r"sk-[A-Za-z0-9_-]+")
+
+
+def shown(text: str) -> str:
+    """The caller's own words, short and without a key that got into them."""
+    masked = _KEY.sub("sk-…", text)
+    return masked if len(masked) <= 100 else masked[:100] + "…"
+
+
 def bad_request(message: str, param: str | None = None) -> Reply:
     return error(400, "invalid_request_error", message, param=param)
 
 
-def _reason(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
-
-
-def management_shape(reply: "Reply") -> "Reply":
-    """The same refusal as the management API words one."""
-    if reply.problem is None:
-        return reply
+def shaped(reply: Reply, request: Request) -> Reply:
+    """A refusal in the words of the API that was called."""
+    assert reply.problem is not None
     code, message = reply.problem
-    body = {"error": {"code": code, "message": message, "hint": None, "param": None}}
-    return Reply(reply.status, msgspec.json.encode(body), headers=reply.headers)
+    if not request.is_inference:
+        error = {"code": code, "message": message, "hint": None, "param": None}
+        body = msgspec.json.encode({"error": error})
+    elif request.is_anthropic:
+        body = anthropic_error(reply.status, message, request.id.decode())
+    else:
+        return reply
+    return Reply(reply.status, body, lines=reply.lines)
 
 
-def head(status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """A response's first line and headers."""
-    lines = [f"HTTP/1.1 {status} {_reason(status)}\r\n".encode()]
-    for name, value in headers:
-        lines.append(name + b": " + value + b"\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+# HTTP status → Anthropic's error type (https://docs.anthropic.com/en/api/errors).
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+
+
+def anthropic_error(status: int, message: str, request_id: str) -> bytes:
+    """Anthropic's error object."""
+    fallback = "invalid_request_error" if status < 500 else "api_error"
+    error = {"type": _ANTHROPIC_TYPES.get(status, fallback), "message": message}
+    return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+
+
+@cache
+def status_line(status: int) -> bytes:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = "Unknown"
+    return f"HTTP/1.1 {status} {reason}\r\n".encode()
+
+
+def header_lines(headers: list[tuple[bytes, bytes]]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])

@@ -1,52 +1,62 @@
 """One parsed request of a caller: head and whole body."""
 
-import time
+ANTHROPIC = b"/v1/messages"
 
 
 class Request:
     """One request. `headers` names are in lower case; `path` excludes the query.
 
-    `id` is empty until the head is complete. `chunks`: the caller understands
-    a chunked answer, as HTTP/1.0 does not.
+    `id` is empty until the head is complete; `fields` has the first header of
+    each name from then on. `chunks`: the caller understands a chunked answer,
+    as HTTP/1.0 does not. `arrived_at` is of the loop's clock, in seconds.
+    `accounted`: whoever answers it keeps the record of it.
     """
 
     __slots__ = (
+        "accounted",
         "arrived_at",
         "body",
         "chunks",
+        "fields",
         "headers",
         "id",
+        "is_inference",
         "keep_alive",
         "method",
+        "path",
         "peer",
         "target",
     )
 
-    def __init__(self, peer: str) -> None:
-        self.id = ""
+    def __init__(self, peer: str, arrived_at: float) -> None:
+        self.id = b""
         self.method = b""
         self.target = b""
+        self.path = b""
         self.headers: list[tuple[bytes, bytes]] = []
-        self.body = bytearray()
+        self.fields: dict[bytes, bytes] = {}
+        self.body: bytes | bytearray = b""
         self.keep_alive = True
         self.chunks = True
+        self.is_inference = False
+        self.accounted = False
         self.peer = peer
-        self.arrived_at = time.monotonic()
+        self.arrived_at = arrived_at
+
+    def complete_head(self) -> None:
+        """Work out what follows from target and headers."""
+        target = self.target
+        if not target.startswith(b"/"):
+            target = self.target = origin_form(target)
+        path = self.path = target.partition(b"?")[0]
+        # For the inference API, and not relayed to the control plane.
+        self.is_inference = path.startswith(b"/v1/") or path == b"/v1"
+        self.fields = dict(self.headers[::-1])
 
     @property
-    def path(self) -> bytes:
-        return self.target.partition(b"?")[0]
-
-    def header(self, name: bytes) -> bytes | None:
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
-
-    @property
-    def is_inference(self) -> bool:
-        """Whether it is for the inference API, and not relayed to the control plane."""
-        return self.path.startswith(b"/v1/") or self.path == b"/v1"
+    def is_anthropic(self) -> bool:
+        """Whether its caller expects Anthropic's shapes."""
+        return self.path.startswith(ANTHROPIC)
 
     @property
     def head_size(self) -> int:

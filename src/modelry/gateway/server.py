@@ -1,21 +1,36 @@
 """The listening side of the gateway: accepts callers, sweeps the idle, drains at the end."""
 
 import asyncio
-import time
+import socket
+import ssl
 from collections.abc import Callable
 
+from modelry.gateway.access_log import AccessLog
 from modelry.gateway.connection import ClientConnection, Handler
+from modelry.gateway.cors import Cors
 
 _SWEEP_S = 5.0
+_BACKLOG = 2048
 _HURRY_AFTER_S = 1.0
 
 
 class Server:
     """The listening side. One per process."""
 
-    def __init__(self, handler: Handler, *, request_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        request_id: Callable[[], bytes],
+        cors: Cors | None = None,
+        tls: ssl.SSLContext | None = None,
+        log: AccessLog | None = None,
+    ) -> None:
         self.handler = handler
         self.request_id = request_id
+        self.cors = cors
+        self.log = log
+        self._tls = tls
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self._drained = asyncio.Event()
@@ -25,11 +40,25 @@ class Server:
     async def listen(self, host: str, port: int) -> int:
         """Listen on `host`:`port` (0: any free one) and return the port. Raises `OSError`."""
         loop = asyncio.get_running_loop()
-        self._listener = await loop.create_server(
-            lambda: ClientConnection(self), host, port, backlog=2048
+        return self._serve(
+            await loop.create_server(
+                lambda: ClientConnection(self), host, port, backlog=_BACKLOG, ssl=self._tls
+            )
         )
-        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
-        chosen: int = self._listener.sockets[0].getsockname()[1]
+
+    async def listen_on(self, listener: socket.socket) -> int:
+        """The same on a socket that listens already; others may hold it too."""
+        loop = asyncio.get_running_loop()
+        return self._serve(
+            await loop.create_server(
+                lambda: ClientConnection(self), sock=listener, backlog=_BACKLOG, ssl=self._tls
+            )
+        )
+
+    def _serve(self, listener: asyncio.Server) -> int:
+        self._listener = listener
+        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
+        chosen: int = listener.sockets[0].getsockname()[1]
         return chosen
 
     async def drain(self, timeout_s: float) -> None:
@@ -58,7 +87,7 @@ class Server:
             self._drained.set()
 
     def _sweep(self) -> None:
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         for connection in tuple(self.connections):
             connection.sweep(now)
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)

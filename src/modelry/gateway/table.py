@@ -6,77 +6,28 @@ read from it.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import KeysView
 from fnmatch import fnmatchcase
 
+from modelry.gateway.service import Service, Terms
 from modelry.routing.messages import (
-    FromControl,
+    Change,
     KeyDrop,
     KeyGrant,
     KeyPut,
-    ReplicaAddress,
     Route,
     RouteDrop,
     RoutePut,
     Snapshot,
 )
 
-Waiter = Callable[[], None]
-
-
-class Replica:
-    """A ready replica and how many requests this gateway has on it."""
-
-    __slots__ = ("address", "inflight")
-
-    def __init__(self, address: ReplicaAddress) -> None:
-        self.address = address
-        self.inflight = 0
-
-
-class Service:
-    """A route with its live replicas. Survives changes of its route."""
-
-    __slots__ = ("gone", "replicas", "route", "waiters")
-
-    def __init__(self, route: Route) -> None:
-        self.route = route
-        self.gone = False
-        self.replicas: dict[str, Replica] = {}
-        self.waiters: set[Waiter] = set()
-        self.update(route)
-
-    def update(self, route: Route) -> None:
-        self.route = route
-        kept = self.replicas
-        self.replicas = {}
-        for address in route.replicas:
-            replica = kept.get(address.id)
-            if replica is None or replica.address != address:
-                replica = Replica(address)
-            self.replicas[address.id] = replica
-        self.wake()
-
-    def wake(self) -> None:
-        """Let every request that waits for this route look at it again."""
-        waiters, self.waiters = self.waiters, set()
-        for waiter in waiters:
-            waiter()
-
-    def least_loaded(self, without: Iterable[str] = ()) -> Replica | None:
-        """The ready replica with the fewest requests, those in `without` left out."""
-        best: Replica | None = None
-        for id_, replica in self.replicas.items():
-            if id_ not in without and (best is None or replica.inflight < best.inflight):
-                best = replica
-        return best
-
 
 class Table:
     """Routes and keys as of feed position `seq`; -1 before anything was heard."""
 
-    def __init__(self) -> None:
+    def __init__(self, terms: Terms | None = None) -> None:
         self.seq = -1
+        self._terms = terms or Terms()
         self.live = False
         """Whether the feed has been heard in this process: until then, all is hearsay."""
         self.last_used_at: dict[str, float] = {}
@@ -84,8 +35,10 @@ class Table:
         self._by_path: dict[str, Service] = {}
         self._keys: dict[str, KeyGrant] = {}
         self._by_hash: dict[str, KeyGrant] = {}
+        self._verified: dict[bytes, KeyGrant] = {}
+        """Keys that were sent and found: they need no second hash."""
 
-    def apply(self, message: FromControl) -> None:
+    def apply(self, message: Snapshot | Change) -> None:
         self.seq = message.seq
         if isinstance(message, RoutePut):
             self._put_route(message.route)
@@ -102,20 +55,26 @@ class Table:
         routes = tuple(service.route for service in self._services.values())
         return Snapshot(self.seq, routes, tuple(self._keys.values()))
 
-    def replica_addresses(self) -> set[ReplicaAddress]:
-        """Every replica that some route has now."""
-        return {
-            replica.address
-            for service in self._services.values()
-            for replica in service.replicas.values()
-        }
+    @property
+    def service_ids(self) -> KeysView[str]:
+        return self._services.keys()
+
+    def has_key(self, key_id: str) -> bool:
+        return key_id in self._keys
+
+    @property
+    def services(self) -> list[Service]:
+        return list(self._services.values())
 
     def key(self, secret: bytes) -> KeyGrant | None:
         """The grant of a key as its caller sent it, or None where it is not valid (any more)."""
-        # Looked up by digest: the time this takes tells nothing about a stored key.
-        grant = self._by_hash.get(hashlib.sha256(secret).hexdigest())
+        grant = self._verified.get(secret)
         if grant is None:
-            return None
+            # Looked up by digest: the time this takes tells nothing about a stored key.
+            grant = self._by_hash.get(hashlib.sha256(secret).hexdigest())
+            if grant is None:
+                return None
+            self._verified[secret] = grant
         now = time.time()
         if grant.expires_at is not None and grant.expires_at <= now:
             return None
@@ -147,11 +106,12 @@ class Table:
             self._put_route(route)
         self._keys = {key.id: key for key in snapshot.keys}
         self._by_hash = {key.hash: key for key in snapshot.keys}
+        self._verified.clear()
 
     def _put_route(self, route: Route) -> None:
         service = self._services.get(route.service_id)
         if service is None:
-            service = self._services[route.service_id] = Service(route)
+            service = self._services[route.service_id] = Service(route, self._terms)
         else:
             self._unlist(service)
             service.update(route)
@@ -161,9 +121,7 @@ class Table:
         service = self._services.pop(service_id, None)
         if service is not None:
             self._unlist(service)
-            service.gone = True
-            service.replicas = {}
-            service.wake()
+            service.drop()
 
     def _unlist(self, service: Service) -> None:
         if self._by_path.get(service.route.access_path) is service:
@@ -178,6 +136,9 @@ class Table:
         key = self._keys.pop(key_id, None)
         if key is not None:
             self._by_hash.pop(key.hash, None)
+            # Rare: searching once costs less than keeping a second table.
+            for secret in [sent for sent, grant in self._verified.items() if grant is key]:
+                del self._verified[secret]
 
 
 def _visible(route: Route, key: KeyGrant) -> bool:

@@ -1,11 +1,16 @@
-"""Connections to replicas and to the control plane: HTTP/1.1, kept alive, pooled.
+"""Connections to replicas, endpoints elsewhere and the control plane: HTTP/1.1, kept, pooled.
 
 One `Upstream` is one address. A connection carries one exchange at a time; it
 tells its exchange what arrives and knows nothing of what is relayed or why.
 """
 
 import asyncio
+import ipaddress
 import logging
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from functools import cache
 from typing import Protocol, cast
 
 import httptools
@@ -15,7 +20,9 @@ from modelry.errors import ModelryError
 log = logging.getLogger(__name__)
 
 # An engine spends a thread on each connection it keeps.
-_IDLE_KEPT = 16
+_IDLE_KEPT_LOCAL = 16
+_IDLE_KEPT = 512
+_CONNECT_TIMEOUT_S = 10.0
 
 
 class UpstreamError(ModelryError):
@@ -43,6 +50,19 @@ class Exchange(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
+    __slots__ = (
+        "_answered",
+        "_delimited",
+        "_exchange",
+        "_headers",
+        "_interim",
+        "_parser",
+        "_paused",
+        "_transport",
+        "_upstream",
+        "_used",
+    )
+
     def __init__(self, upstream: "Upstream") -> None:
         self._upstream = upstream
         self._exchange: Exchange | None = None
@@ -52,6 +72,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = False
         self._answered = False
         self._delimited = False
+        self._paused = False
         self._used = False
 
     # -- used by the exchange ------------------------------------------------
@@ -67,10 +88,12 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         if self._transport is not None:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        if self._transport is not None:
+        if self._paused and self._transport is not None:
+            self._paused = False
             self._transport.resume_reading()
 
     def abandon(self) -> None:
@@ -87,11 +110,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._exchange is None or self._parser is None:
+        exchange = self._exchange
+        if exchange is None or self._parser is None:
             # Bytes without a request: nothing the other side says can be trusted now.
             self._close()
             return
-        exchange = self._exchange
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -100,7 +123,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._upstream.forget(self)
             self._exchange = exchange
             self._fail("its answer could not be relayed")
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._upstream.forget(self)
             self._fail("the upstream's answer is not valid HTTP")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -146,11 +170,12 @@ class UpstreamConnection(asyncio.Protocol):
             return
         exchange, self._exchange = self._exchange, None
         assert self._parser is not None
-        if self._parser.should_keep_alive() and exchange is not None:
+        if exchange is not None and self._parser.should_keep_alive():
             self._used = True
-            # Reading may have been paused for a slow client: an idle connection
-            # must notice when its other side closes it.
-            self.resume_reading()
+            if self._paused:
+                # For a slow client: an idle connection must notice when its
+                # other side closes it.
+                self.resume_reading()
             self._upstream.keep(self)
         else:
             self._close()
@@ -171,24 +196,33 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class Upstream:
-    """One address, `unix:<path>` or `tcp:<host>:<port>`, and its kept connections."""
+    """One address and its kept connections.
 
-    def __init__(self, address: str) -> None:
+    `address` is `unix:<path>`, `tcp:<host>:<port>` or `tls:<host>:<port>`.
+    `public_only`: it must resolve to a public address each time it is connected to.
+    """
+
+    def __init__(self, address: str, *, public_only: bool = False) -> None:
         self.address = address
+        self._public_only = public_only
+        self._kept_most = _IDLE_KEPT_LOCAL if address.startswith("unix:") else _IDLE_KEPT
         self._idle: list[UpstreamConnection] = []
         self._connecting: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def send(self, exchange: Exchange, *, fresh: bool = False) -> None:
         """Give `exchange` a connection; `fresh`: none that was used before."""
         if self._idle and not fresh:
             self._idle.pop().begin(exchange)
             return
-        task = asyncio.ensure_future(self._connect(exchange))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._run(self._give(exchange))
+
+    def probe(self, heard: Callable[[bool], None]) -> None:
+        """Say whether a connection can be made now; one that could is kept."""
+        self._run(self._probe(heard))
 
     def keep(self, connection: UpstreamConnection) -> None:
-        if len(self._idle) < _IDLE_KEPT:
+        if len(self._idle) < self._kept_most and not self._closed:
             self._idle.append(connection)
         else:
             connection.abandon()
@@ -198,24 +232,68 @@ class Upstream:
             self._idle.remove(connection)
 
     def close(self) -> None:
+        """Close what is idle; exchanges under way go on."""
+        self._closed = True
         for connection in tuple(self._idle):
             connection.abandon()
 
-    async def _connect(self, exchange: Exchange) -> None:
-        loop = asyncio.get_running_loop()
-        kind, _, rest = self.address.partition(":")
+    def _run(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _give(self, exchange: Exchange) -> None:
         try:
-            if kind == "unix":
-                _, connection = await loop.create_unix_connection(
-                    lambda: UpstreamConnection(self), rest
-                )
-            else:
-                host, _, port = rest.rpartition(":")
-                _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self), host, int(port)
-                )
+            connection = await self._connect()
         except OSError as error:
-            reason = error.strerror or type(error).__name__
+            reason = error.strerror or str(error) or type(error).__name__
             exchange.upstream_failed(UpstreamError(f"no connection: {reason}"))
             return
         connection.begin(exchange)
+
+    async def _probe(self, heard: Callable[[bool], None]) -> None:
+        try:
+            self.keep(await self._connect())
+        except OSError:
+            heard(False)
+            return
+        heard(True)
+
+    async def _connect(self) -> UpstreamConnection:
+        """Raises `OSError`, of which `TimeoutError` and TLS errors are."""
+        loop = asyncio.get_running_loop()
+        kind, _, rest = self.address.partition(":")
+
+        def made() -> UpstreamConnection:
+            return UpstreamConnection(self)
+
+        async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            if kind == "unix":
+                _, connection = await loop.create_unix_connection(made, rest)
+                return connection
+            host, _, port = rest.rpartition(":")
+            target = await self._public_address(host, int(port)) if self._public_only else host
+            _, connection = await loop.create_connection(
+                made,
+                target,
+                int(port),
+                ssl=_tls() if kind == "tls" else None,
+                server_hostname=host if kind == "tls" else None,
+            )
+            return connection
+
+    async def _public_address(self, host: str, port: int) -> str:
+        """An address of `host` that is nobody's private network. Looked up at each connection,
+        so that a name cannot be pointed inside once it was checked.
+        """
+        loop = asyncio.get_running_loop()
+        for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            found = str(address[0])
+            if ipaddress.ip_address(found.partition("%")[0]).is_global:
+                return found
+        raise OSError("it has no public address")
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    return ssl.create_default_context()

@@ -215,9 +215,7 @@ class MetricsReport(msgspec.Struct, frozen=True, tag="metrics"):
     services: dict[str, ServiceMetrics]
 
 
-FromGateway: TypeAlias = (
-    Ack | KeysUsed | Load | Wake | UsageBatch | SpoolEnded | MetricsReport
-)
+FromGateway: TypeAlias = Ack | KeysUsed | Load | Wake | UsageBatch | SpoolEnded | MetricsReport
 
 BUCKETS_S = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,

@@ -15,7 +15,7 @@ from modelry.errors import NotFound
 from modelry.executors.base import Executor
 from modelry.services import store
 from modelry.services.examples import Language, examples
-from modelry.services.lifecycle import Lifecycle
+from modelry.services.lifecycle import Connection, Lifecycle
 from modelry.services.reconciler import Reconciler
 from modelry.services.states import ServiceState
 from modelry.services.views import (
@@ -72,7 +72,10 @@ def router(
 
     @routes.post("/services", status_code=201)
     async def create_service(caller: Caller, body: NewService) -> ServiceView:
-        return await settled(await lifecycle.create(caller, body.wish()))
+        wish = body.wish()
+        if isinstance(wish, Connection):
+            return await settled(await lifecycle.connect(caller, wish))
+        return await settled(await lifecycle.create(caller, wish))
 
     @routes.get("/services/{name}")
     async def get_service(caller: Caller, name: str) -> ServiceView:

@@ -32,13 +32,16 @@ def examples(base_url: str, access_path: str, tasks: tuple[str, ...]) -> list[Ex
 
     `base_url` ends in `/v1`.
     """
+    found = []
     if "chat" in tasks:
-        return [
-            _WRITERS[language](base_url, access_path, streaming)
+        found = [
+            _CHATS[language](base_url, access_path, streaming)
             for language in LANGUAGES
             for streaming in (False, True)
         ]
-    return [_curl_completion(base_url, access_path)]
+        # Whoever can chat shows that, and not its bare form too.
+        tasks = tuple(task for task in tasks if task not in ("chat", "completion"))
+    return found + [_CURLS[task](base_url, access_path) for task in tasks]
 
 
 def _title(streaming: bool) -> str:
@@ -72,14 +75,27 @@ def _curl_chat(base_url: str, access_path: str, streaming: bool) -> Example:
     return Example("curl", _title(streaming), streaming, None, code)
 
 
-def _curl_completion(base_url: str, access_path: str) -> Example:
-    body: dict[str, object] = {
-        "model": access_path,
-        "prompt": "Once upon a time",
-        "max_tokens": _MAX_TOKENS,
-    }
-    code = _curl(f"{base_url}/completions", f"${KEY_VARIABLE}", body)
-    return Example("curl", "Completion", False, None, code)
+def _curl_json(
+    title: str, path: str, fields: dict[str, object], flags: str = ""
+) -> Callable[[str, str], Example]:
+    """The writer of a call with a JSON body: `model` and these fields."""
+
+    def write(base_url: str, access_path: str) -> Example:
+        body = {"model": access_path, **fields}
+        code = _curl(f"{base_url}/{path}", f"${KEY_VARIABLE}", body, flags)
+        return Example("curl", title, False, None, code)
+
+    return write
+
+
+def _curl_transcription(base_url: str, access_path: str) -> Example:
+    code = (
+        f"curl {shlex.quote(f'{base_url}/audio/transcriptions')} \\\n"
+        f'  -H "Authorization: Bearer ${KEY_VARIABLE}" \\\n'
+        f"  -F {shlex.quote(f'model={access_path}')} \\\n"
+        "  -F file=@speech.wav"
+    )
+    return Example("curl", "Transcription of speech.wav", False, None, code)
 
 
 def _python_chat(base_url: str, access_path: str, streaming: bool) -> Example:
@@ -180,8 +196,28 @@ main();
     return Example("node", _title(streaming), streaming, "npm install openai", code)
 
 
-_WRITERS: dict[Language, Callable[[str, str, bool], Example]] = {
+_CHATS: dict[Language, Callable[[str, str, bool], Example]] = {
     "curl": _curl_chat,
     "python": _python_chat,
     "node": _node_chat,
+}
+
+_CURLS: dict[str, Callable[[str, str], Example]] = {
+    "completion": _curl_json(
+        "Completion", "completions", {"prompt": "Once upon a time", "max_tokens": _MAX_TOKENS}
+    ),
+    "embedding": _curl_json("Embedding", "embeddings", {"input": "Say this is a test!"}),
+    "rerank": _curl_json(
+        "Rerank",
+        "rerank",
+        {"query": "a sea bird", "documents": ["A gull glides.", "A car drives."]},
+    ),
+    "image": _curl_json("Image", "images/generations", {"prompt": "A gull above the sea"}),
+    "speech": _curl_json(
+        "Speech, into speech.wav",
+        "audio/speech",
+        {"input": "Say this is a test!", "voice": "alloy", "response_format": "wav"},
+        flags="-o speech.wav ",
+    ),
+    "transcription": _curl_transcription,
 }

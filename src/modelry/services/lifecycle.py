@@ -1,4 +1,4 @@
-"""What owners do with services: create, start, stop, delete. Each only states a wish.
+"""What owners do with services: create, connect, start, stop, delete. Each only states a wish.
 
 The wish is stored with its event, and the reconciler is nudged to carry it out.
 """
@@ -15,9 +15,11 @@ from modelry.catalog.fetches import Fetches
 from modelry.db import Database, Session
 from modelry.engines.base import Engine
 from modelry.errors import Conflict, InvalidRequest, NotFound
+from modelry.sealing import Sealer
 from modelry.services import store
+from modelry.services.elsewhere import EndpointWish, admit
 from modelry.services.plan import Want
-from modelry.services.spec import Replicas, ServiceSpec
+from modelry.services.spec import EndpointsSpec, Replicas, ServiceSpec, Spec
 from modelry.services.states import ServiceState
 
 DEFAULT_CONTEXT_TOKENS = 4096
@@ -33,6 +35,17 @@ class Wish:
     replicas: Replicas | None = None
     slots: int | None = None
     context_tokens: int | None = None
+    idle_after_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a caller asks of a new service that stands on endpoints elsewhere."""
+
+    name: str
+    endpoints: tuple[EndpointWish, ...]
+    tasks: tuple[str, ...]
+    slots: int | None = None
 
 
 class Lifecycle:
@@ -42,12 +55,14 @@ class Lifecycle:
         catalog: Catalog,
         fetches: Fetches,
         engines: Mapping[str, Engine],
+        sealer: Sealer,
         nudge: Callable[[], None],
     ) -> None:
         self._db = db
         self._catalog = catalog
         self._fetches = fetches
         self._engines = engines
+        self._sealer = sealer
         self._nudge = nudge
 
     async def create(self, principal: Principal, wish: Wish) -> store.ServiceRow:
@@ -55,31 +70,19 @@ class Lifecycle:
         async with self._db.begin() as session:
             model = await self._catalog.get(session, principal, wish.model)
             spec = self._spec(wish, model)
-            existing = await store.find_service(session, principal.owner_id, wish.name)
-            if existing is not None:
-                raise _taken(existing)
-            row = store.ServiceRow(
-                id=new_id("svc"),
-                owner_id=principal.owner_id,
-                name=wish.name,
-                tasks=list(model.card.tasks),
-                want=Want.RUN,
-                since=store.now(),
-                revision=1,
-                state="",
-                message="",
-            )
-            session.add(row)
-            try:
-                await session.flush()
-            except IntegrityError:
-                # Somebody else was quicker by a moment.
-                raise _taken(row) from None
-            session.add(
-                store.RevisionRow(service_id=row.id, number=1, spec=spec.model_dump(mode="json"))
-            )
-            store.set_status(session, row, ServiceState.PENDING, "created")
+            row = await _add(session, principal, wish.name, model.card.tasks, spec)
         self._forget_fetch_failure(model, spec)
+        self._nudge()
+        return row
+
+    async def connect(self, principal: Principal, wish: Connection) -> store.ServiceRow:
+        """Raises `Conflict` for the name, `PermissionDenied` for an endpoint."""
+        # Names are resolved here, so before there is a transaction.
+        endpoints = await admit(principal, wish.endpoints, self._sealer)
+        slots = wish.slots or EndpointsSpec.model_fields["slots"].default
+        spec = EndpointsSpec(endpoints=endpoints, slots=slots)
+        async with self._db.begin() as session:
+            row = await _add(session, principal, wish.name, wish.tasks, spec)
         self._nudge()
         return row
 
@@ -89,13 +92,15 @@ class Lifecycle:
             row = await _get(session, principal, reference)
             _refuse_deleting(row)
             spec = await store.spec_of(session, row)
-            model = await self._catalog.by_id(session, spec.model)
-            if row.want != Want.RUN or row.state == ServiceState.FAILED:
+            if isinstance(spec, ServiceSpec):
+                model = await self._catalog.by_id(session, spec.model)
+                if model is not None:
+                    self._forget_fetch_failure(model, spec)
+            if row.want != Want.RUN or row.state in (ServiceState.FAILED, ServiceState.IDLE):
                 row.want = Want.RUN
                 row.since = store.now()
+                row.active_at = None
                 store.set_status(session, row, ServiceState.PENDING, "started by its owner")
-        if model is not None:
-            self._forget_fetch_failure(model, spec)
         self._nudge()
         return row
 
@@ -147,6 +152,7 @@ class Lifecycle:
             slots=wish.slots or ServiceSpec.model_fields["slots"].default,
             context_tokens=context,
             defaults=card.defaults,
+            idle_after_s=wish.idle_after_s,
         )
 
     def _engine(self, name: str | None, format: str, tasks: tuple[str, ...]) -> Engine:
@@ -170,6 +176,35 @@ class Lifecycle:
         for variant in model.card.variants:
             if variant.name == spec.variant:
                 self._fetches.forget_failure(variant)
+
+
+async def _add(
+    session: Session, principal: Principal, name: str, tasks: tuple[str, ...], spec: Spec
+) -> store.ServiceRow:
+    """A new service that is to run, with its first revision and event. Raises `Conflict`."""
+    existing = await store.find_service(session, principal.owner_id, name)
+    if existing is not None:
+        raise _taken(existing)
+    row = store.ServiceRow(
+        id=new_id("svc"),
+        owner_id=principal.owner_id,
+        name=name,
+        tasks=list(tasks),
+        want=Want.RUN,
+        since=store.now(),
+        revision=1,
+        state="",
+        message="",
+    )
+    session.add(row)
+    try:
+        await session.flush()
+    except IntegrityError:
+        # Somebody else was quicker by a moment.
+        raise _taken(row) from None
+    session.add(store.RevisionRow(service_id=row.id, number=1, spec=spec.model_dump(mode="json")))
+    store.set_status(session, row, ServiceState.PENDING, "created")
+    return row
 
 
 async def _get(session: Session, principal: Principal, reference: str) -> store.ServiceRow:

@@ -32,8 +32,12 @@ class Want(StrEnum):
 class Desired:
     """A service as its owner wants it.
 
-    `since`: when its owner last asked for it to run; failures before that are
-    of no account any more.
+    `since`: when its owner last asked for it to run, or it went idle; failures
+    before that are of no account any more. `endpoints`: on how many of them
+    elsewhere it stands instead of on replicas. `idle_after_s`: it needs no
+    replicas once nobody has called it for so long; None is never. `active_at`:
+    when it was last in use, or became ready; None from when it was asked for
+    until it is ready.
     """
 
     service_id: str
@@ -41,6 +45,9 @@ class Desired:
     revision: int
     replicas: int
     since: datetime
+    endpoints: int = 0
+    idle_after_s: float | None = None
+    active_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,9 @@ class World:
     services: Sequence[Desired]
     replicas: Sequence[Seen]
     weights: Mapping[str, WeightsSeen]
-    """By service id, of its current revision."""
+    """By service id, of its current revision; of those that have replicas."""
+    known_from: datetime | None = None
+    """From when on it is known which services are in use; None: no gateway tells."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +166,9 @@ def plan(world: World) -> list[Action]:
             actions += _drain(orphans, "its service is gone")
     for service in world.services:
         replicas = by_service.get(service.service_id, [])
-        if service.want is Want.RUN:
+        if service.want is Want.RUN and _idle(world, service, replicas):
+            actions += _drain(replicas, "idle: nobody calls it")
+        elif service.want is Want.RUN:
             actions += _plan_running(world, service, replicas)
         else:
             reason = "deleted" if service.want is Want.DELETE else "stopped by its owner"
@@ -179,6 +190,11 @@ def status(world: World, service: Desired) -> Status:
         if live:
             message += "; requests in flight finish"
         return Status(ServiceState.STOPPED, message)
+    if service.endpoints:
+        plural = "s" if service.endpoints > 1 else ""
+        return Status(ServiceState.RUNNING, f"stands on {service.endpoints} endpoint{plural}")
+    if _idle(world, service, replicas):
+        return Status(ServiceState.IDLE, "idle; the next call wakes it")
     ready = [seen for seen in live if seen.state is ReplicaState.READY]
     crashes = _crashes(service, replicas)
     if any(seen.revision != service.revision for seen in ready):
@@ -202,16 +218,43 @@ def status(world: World, service: Desired) -> Status:
 
 
 def next_look(world: World) -> datetime | None:
-    """When `plan` may decide otherwise although nothing happens: the end of a back-off."""
+    """When `plan` may decide otherwise although nothing happens: the end of a back-off,
+    or of the time in which a service that nobody calls keeps its replicas.
+    """
     by_service = _by_service(world.replicas)
-    times = [
-        _not_before(crashes)
-        for service in world.services
-        if service.want is Want.RUN
-        and (crashes := _crashes(service, by_service.get(service.service_id, [])))
-        and not _hopeless(crashes)
-    ]
-    return min((at for at in times if at > world.now), default=None)
+    times: list[datetime | None] = []
+    for service in world.services:
+        if service.want is Want.RUN:
+            replicas = by_service.get(service.service_id, [])
+            times.append(_idle_from(world, service, replicas))
+            crashes = _crashes(service, replicas)
+            if crashes and not _hopeless(crashes):
+                times.append(_not_before(crashes))
+    return min((at for at in times if at is not None and at > world.now), default=None)
+
+
+def _idle(world: World, service: Desired, replicas: Sequence[Seen]) -> bool:
+    """Whether it is to have no replicas, since nobody has called it for long enough."""
+    idle_from = _idle_from(world, service, replicas)
+    return idle_from is not None and idle_from <= world.now
+
+
+def _idle_from(world: World, service: Desired, replicas: Sequence[Seen]) -> datetime | None:
+    """When it is idle if nobody calls it until then; None while that cannot be said.
+
+    One that has replicas keeps them while nobody tells whether they are in use;
+    one without them is idle by what was told before. One that has failed stays so.
+    """
+    if service.idle_after_s is None or service.active_at is None:
+        return None
+    crashes = _crashes(service, replicas)
+    ready = any(seen.state is ReplicaState.READY for seen in replicas)
+    if crashes and _hopeless(crashes) and not ready:
+        return None
+    idle_from = service.active_at + timedelta(seconds=service.idle_after_s)
+    if all(seen.state is ReplicaState.DRAINING for seen in _live(replicas)):
+        return idle_from
+    return None if world.known_from is None else max(idle_from, world.known_from)
 
 
 def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Iterable[Action]:

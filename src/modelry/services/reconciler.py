@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
@@ -26,8 +27,9 @@ from modelry.routing.feed import Feed
 from modelry.routing.messages import Route
 from modelry.services import plan as planning
 from modelry.services import store, world
-from modelry.services.spec import ServiceSpec
-from modelry.services.states import LIVE, ReplicaState
+from modelry.services.activity import Activity
+from modelry.services.spec import ServiceSpec, Spec
+from modelry.services.states import LIVE, ReplicaState, ServiceState
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,7 @@ class _Pass:
 
     world: planning.World
     services: dict[str, store.ServiceRow]
-    specs: dict[str, ServiceSpec]
+    specs: dict[str, Spec]
     variants: dict[str, Variant]
     routes: dict[str, Route]
 
@@ -60,6 +62,7 @@ class Reconciler:
         fetches: Fetches,
         executor: Executor,
         engines: Mapping[str, Engine],
+        activity: Activity,
         feed: Feed,
         published: Callable[[], Awaitable[None]],
         drain_timeout_s: float,
@@ -69,6 +72,7 @@ class Reconciler:
         self._fetches = fetches
         self._executor = executor
         self._engines = engines
+        self._activity = activity
         self._feed = feed
         self._published = published
         self._drain_timeout_s = drain_timeout_s
@@ -176,24 +180,27 @@ class Reconciler:
                 self._take_note(session, row, observed.get(row.id))
             specs = await store.current_specs(session)
             variants, weights = await self._weights(session, specs)
+            now = store.now()
             seen_world = planning.World(
-                now=store.now(),
-                services=[world.desired(row, specs[row.id]) for row in services.values()],
+                now=now,
+                services=self._desired(services, specs, replicas, now),
                 replicas=[world.seen(row) for row in replicas],
                 weights=weights,
+                known_from=self._activity.known_from(),
             )
             self.progress = {}
             for desired in seen_world.services:
+                service = services[desired.service_id]
                 found = planning.status(seen_world, desired)
-                store.set_status(session, services[desired.service_id], found.state, found.message)
+                idle = found.state is ServiceState.IDLE
+                world.note_activity(service, desired, idle=idle, now=now)
+                store.set_status(session, service, found.state, found.message)
                 if found.progress is not None:
                     self.progress[desired.service_id] = found.progress
             known = {row.id for row in replicas}
             draining = [row.id for row in replicas if row.state == ReplicaState.DRAINING]
             routes = {
-                id_: world.route(
-                    row, specs[id_], replicas, observed, self._engines.get(specs[id_].engine)
-                )
+                id_: world.route(row, specs[id_], replicas, observed, self._engines)
                 for id_, row in services.items()
             }
         for replica_id in draining:
@@ -205,6 +212,7 @@ class Reconciler:
             self._executor.stop(replica_id, self._drain_timeout_s)
             self._executor.forget(replica_id)
         self._cancel_unwanted(variants, services)
+        self._activity.keep_only(services.keys())
         return _Pass(seen_world, services, specs, variants, routes)
 
     def _take_note(self, session: Session, row: store.ReplicaRow, seen: Observed | None) -> None:
@@ -233,12 +241,31 @@ class Reconciler:
             # Adopted, but it has not answered yet.
             store.set_replica_state(session, row, ReplicaState.STARTING, "it was found again")
 
+    def _desired(
+        self,
+        services: dict[str, store.ServiceRow],
+        specs: dict[str, Spec],
+        replicas: list[store.ReplicaRow],
+        now: datetime,
+    ) -> list[planning.Desired]:
+        ready = {row.service_id for row in replicas if row.state == ReplicaState.READY}
+        return [
+            world.desired(
+                row,
+                specs[id_],
+                world.active_at(row, self._activity.used_at(id_), ready=id_ in ready, now=now),
+            )
+            for id_, row in services.items()
+        ]
+
     async def _weights(
-        self, session: Session, specs: dict[str, ServiceSpec]
+        self, session: Session, specs: dict[str, Spec]
     ) -> tuple[dict[str, Variant], dict[str, planning.WeightsSeen]]:
         variants: dict[str, Variant] = {}
         weights: dict[str, planning.WeightsSeen] = {}
         for id_, spec in specs.items():
+            if not isinstance(spec, ServiceSpec):
+                continue
             model = await self._catalog.by_id(session, spec.model)
             found = [
                 variant
@@ -300,6 +327,7 @@ class Reconciler:
 
     async def _start_replica(self, service_id: str, revision: int, look: _Pass) -> None:
         service, spec = look.services[service_id], look.specs[service_id]
+        assert isinstance(spec, ServiceSpec)
         weights = self._fetches.state(look.variants[service_id])
         if not isinstance(weights, Weights):
             return

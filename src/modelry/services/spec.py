@@ -1,7 +1,9 @@
 """What an owner wants of a service. Pure data and rules."""
 
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from ipaddress import IPv6Address
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -21,7 +23,46 @@ def check_name(name: str) -> str:
     return name
 
 
+_URL = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?P<port>:\d{1,5})?"
+    r"(?P<path>/[a-z0-9._~!$&'()*+,;=:@%/-]*)?",
+    re.IGNORECASE | re.ASCII,
+)
+URL_RULE = (
+    "must look like https://api.example.com/v1, the base under which chat/completions lies, "
+    "without user, query or fragment"
+)
+
+
+def check_url(text: str) -> str:
+    """The base address of an endpoint elsewhere, without a final slash.
+
+    Raises `ValueError` with the rule.
+    """
+    match = _URL.fullmatch(text)
+    if match is None or not _possible(match["host"], match["port"]):
+        raise ValueError(URL_RULE)
+    path = (match["path"] or "").rstrip("/")
+    if path.endswith("/chat/completions"):
+        raise ValueError(f"{URL_RULE}; leave /chat/completions out")
+    return f"{match['scheme']}://{match['host']}{match['port'] or ''}".lower() + path
+
+
+def _possible(host: str, port: str | None) -> bool:
+    if port is not None and not 0 < int(port[1:]) < 65536:
+        return False
+    try:
+        return not host.startswith("[") or bool(IPv6Address(host[1:-1]))
+    except ValueError:
+        return False
+
+
 ServiceName = Annotated[str, AfterValidator(check_name)]
+EndpointUrl = Annotated[str, Field(max_length=2000), AfterValidator(check_url)]
+MAX_SLOTS = 256
+MAX_ENDPOINT_SLOTS = 4096
+# 30 days: who means longer means never.
+IdleAfter = Annotated[float, Field(strict=True, ge=1, le=30 * 24 * 3600)]
 
 
 class Replicas(BaseModel):
@@ -40,10 +81,11 @@ class Replicas(BaseModel):
 
 
 class ServiceSpec(BaseModel):
-    """One immutable revision of a service.
+    """One immutable revision of a service that runs a model on replicas of ours.
 
     `model` is the model's id, `model_name` what its owner calls it.
-    `context_tokens` is per request.
+    `context_tokens` is per request. `idle_after_s`: without a call for so long
+    it needs no replicas; None is never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -53,9 +95,52 @@ class ServiceSpec(BaseModel):
     engine: str
     variant: str
     replicas: Replicas = Replicas()
-    slots: int = Field(4, ge=1, le=256)
+    slots: int = Field(4, ge=1, le=MAX_SLOTS)
     defaults: Defaults = Defaults()
     context_tokens: int = Field(4096, ge=64, le=10_000_000)
+    idle_after_s: IdleAfter | None = None
+
+
+class EndpointSpec(BaseModel):
+    """An OpenAI-compatible endpoint elsewhere. `url`, `model`, `sealed_key` and
+    `public_only` are as in `EndpointAddress`; `key_tail` tells keys apart.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    url: str
+    model: str | None = None
+    weight: int = Field(1, ge=1, le=100)
+    sealed_key: str | None = None
+    key_tail: str | None = None
+    public_only: bool = False
+
+
+class EndpointsSpec(BaseModel):
+    """One immutable revision of a service that stands on endpoints elsewhere.
+
+    `slots` is for each of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoints: tuple[EndpointSpec, ...] = Field(min_length=1, max_length=16)
+    slots: int = Field(64, ge=1, le=MAX_ENDPOINT_SLOTS)
+
+    @property
+    def model_name(self) -> str | None:
+        """What its endpoints call the model; None where they do not say, or differ."""
+        names = {endpoint.model for endpoint in self.endpoints}
+        return names.pop() if len(names) == 1 else None
+
+
+Spec: TypeAlias = ServiceSpec | EndpointsSpec
+
+
+def parse_spec(stored: Mapping[str, Any]) -> Spec:
+    kind = EndpointsSpec if "endpoints" in stored else ServiceSpec
+    return kind.model_validate(stored)
 
 
 def access_path(owner_id: str, name: str) -> str:

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
-from modelry.services.spec import ServiceSpec, access_path
+from modelry.services.spec import Spec, access_path, parse_spec
 
 
 def now() -> datetime:
@@ -15,7 +15,10 @@ def now() -> datetime:
 
 
 class ServiceRow(Numbered):
-    """`want`, `since` are what its owner asked; `state`, `message` what was observed."""
+    """`want`, `since` are what its owner asked; `state`, `message` what was observed.
+
+    `since` and `active_at` are as in `Desired`; `active_at` lags behind a little.
+    """
 
     __tablename__ = "services"
     __table_args__ = (UniqueConstraint("owner_id", "name"),)
@@ -30,6 +33,7 @@ class ServiceRow(Numbered):
     state: Mapped[str] = mapped_column(String(16))
     message: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=now)
+    active_at: Mapped[datetime | None]
 
     @property
     def access_path(self) -> str:
@@ -98,18 +102,18 @@ async def replicas_of(session: Session, service_id: str) -> list[ReplicaRow]:
     return list(await session.scalars(statement.order_by(ReplicaRow.seq)))
 
 
-async def current_specs(session: Session) -> dict[str, ServiceSpec]:
+async def current_specs(session: Session) -> dict[str, Spec]:
     """The spec of every service's current revision, by service id."""
     current = (RevisionRow.service_id == ServiceRow.id) & (
         RevisionRow.number == ServiceRow.revision
     )
     rows = await session.scalars(select(RevisionRow).join(ServiceRow, current))
-    return {row.service_id: ServiceSpec.model_validate(row.spec) for row in rows}
+    return {row.service_id: parse_spec(row.spec) for row in rows}
 
 
-async def spec_of(session: Session, service: ServiceRow) -> ServiceSpec:
+async def spec_of(session: Session, service: ServiceRow) -> Spec:
     row = await session.get_one(RevisionRow, (service.id, service.revision))
-    return ServiceSpec.model_validate(row.spec)
+    return parse_spec(row.spec)
 
 
 async def find_service(session: Session, owner_id: str, reference: str) -> ServiceRow | None:

@@ -1,30 +1,131 @@
-"""Services, events and examples as the management API shows them."""
+"""Services, events and examples as the management API takes and shows them."""
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+)
 
+from modelry.access.credentials import masked
+from modelry.catalog.cards import Task
+from modelry.errors import InvalidRequest
 from modelry.executors.base import Observed
-from modelry.services.lifecycle import Wish
+from modelry.services.elsewhere import EndpointWish
+from modelry.services.lifecycle import Connection, Wish
 from modelry.services.plan import Progress
-from modelry.services.spec import Replicas, ServiceName, ServiceSpec
+from modelry.services.spec import (
+    MAX_ENDPOINT_SLOTS,
+    MAX_SLOTS,
+    EndpointsSpec,
+    EndpointUrl,
+    IdleAfter,
+    Replicas,
+    ServiceName,
+    ServiceSpec,
+    Spec,
+)
 from modelry.services.states import ReplicaState
 from modelry.services.store import EventRow, ReplicaRow, ServiceRow
+from modelry.settings import Secret
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not (text.isascii() and text.isprintable() and 0 < len(text) <= 4096) or " " in text:
+        raise ValueError("must be ASCII without spaces, 4096 characters at most")
+    return key
+
+
+class NewEndpoint(BaseModel):
+    """An OpenAI-compatible endpoint elsewhere."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: EndpointUrl = Field(
+        description="The base under which chat/completions lies, such as https://api.example.com/v1"
+    )
+    api_key: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
+        None, description="Its own key; stored encrypted, and not shown again."
+    )
+    model: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="What it calls the model; without it, it gets the access path.",
+    )
+    weight: int = Field(1, ge=1, le=100, description="Its share of the calls.")
+
+    def wish(self) -> EndpointWish:
+        key = None if self.api_key is None else Secret(self.api_key.get_secret_value())
+        return EndpointWish(url=self.url, api_key=key, model=self.model, weight=self.weight)
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
 
 
 class NewService(BaseModel):
-    """A service to create. Only `name` and `model` are needed; the rest has defaults."""
+    """A service to create, from a `model` or on an `endpoint` elsewhere, or several."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: ServiceName
-    model: str = Field(min_length=1, max_length=200)
+    model: str | None = Field(None, min_length=1, max_length=200)
     engine: str | None = None
     replicas: Replicas | None = None
-    slots: int | None = Field(None, ge=1, le=256)
+    slots: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_ENDPOINT_SLOTS,
+        description=f"Requests at a time; of a replica {MAX_SLOTS} at most, else of an endpoint.",
+    )
     context_tokens: int | None = Field(None, ge=64, le=10_000_000)
+    idle_after_s: IdleAfter | None = Field(
+        None, description="Replicas end after so many seconds without a call; null: never."
+    )
+    endpoint: (
+        Annotated[
+            list[NewEndpoint],
+            Field(min_length=1, max_length=16),
+            BeforeValidator(_as_list, json_schema_input_type=NewEndpoint | list[NewEndpoint]),
+        ]
+        | None
+    ) = None
+    tasks: Annotated[list[Task], Field(min_length=1, max_length=7)] | None = Field(
+        None, description="What the endpoints do; chat where it is not said."
+    )
 
-    def wish(self) -> Wish:
+    def wish(self) -> Wish | Connection:
+        """Raises `InvalidRequest` where the fields do not go together."""
+        if self.endpoint is None:
+            return self._model_wish()
+        self._refuse(
+            "a service that stands on endpoints elsewhere has none",
+            *("model", "engine", "replicas", "context_tokens", "idle_after_s"),
+        )
+        return Connection(
+            name=self.name,
+            endpoints=tuple(endpoint.wish() for endpoint in self.endpoint),
+            tasks=tuple(dict.fromkeys(self.tasks or ["chat"])),
+            slots=self.slots,
+        )
+
+    def _model_wish(self) -> Wish:
+        if self.model is None:
+            raise InvalidRequest(
+                "model: a service needs a model, or an endpoint elsewhere",
+                hint="GET /api/v1/models lists the models",
+                param="model",
+            )
+        self._refuse("they are the model's; only endpoints elsewhere are told theirs", "tasks")
+        if self.slots is not None and self.slots > MAX_SLOTS:
+            raise InvalidRequest(f"slots: a replica has {MAX_SLOTS} at most", param="slots")
         return Wish(
             name=self.name,
             model=self.model,
@@ -32,7 +133,28 @@ class NewService(BaseModel):
             replicas=self.replicas,
             slots=self.slots,
             context_tokens=self.context_tokens,
+            idle_after_s=self.idle_after_s,
         )
+
+    def _refuse(self, why: str, *fields: str) -> None:
+        for field in fields:
+            if getattr(self, field) is not None:
+                raise InvalidRequest(f"{field}: {why}", param=field)
+
+
+class EndpointView(BaseModel):
+    id: str
+    url: str
+    model: str | None
+    weight: int
+    api_key: str | None = Field(description="Masked, like …abcd; null where it has none.")
+
+
+class EndpointsView(BaseModel):
+    """The spec of a service that stands on endpoints elsewhere; `slots` is of each."""
+
+    endpoints: list[EndpointView]
+    slots: int
 
 
 class ReplicaView(BaseModel):
@@ -65,9 +187,11 @@ class ServiceView(BaseModel):
     id: str
     name: str
     access_path: str
-    model: str
+    model: str | None = Field(
+        description="Null on endpoints elsewhere that do not name theirs, or name several."
+    )
     tasks: list[str]
-    spec: ServiceSpec
+    spec: ServiceSpec | EndpointsView
     status: StatusView
     revision: int
     created_at: datetime
@@ -91,7 +215,7 @@ class ExampleView(BaseModel):
 
 def service_view(
     row: ServiceRow,
-    spec: ServiceSpec,
+    spec: Spec,
     replicas: list[ReplicaRow],
     observed: dict[str, Observed],
     progress: Progress | None,
@@ -104,7 +228,7 @@ def service_view(
         access_path=row.access_path,
         model=spec.model_name,
         tasks=row.tasks,
-        spec=spec,
+        spec=_endpoints_view(spec) if isinstance(spec, EndpointsSpec) else spec,
         status=StatusView(
             state=row.state,
             message=row.message,
@@ -118,6 +242,23 @@ def service_view(
         ),
         revision=row.revision,
         created_at=row.created_at,
+    )
+
+
+def _endpoints_view(spec: EndpointsSpec) -> EndpointsView:
+    """Without what is sealed."""
+    return EndpointsView(
+        endpoints=[
+            EndpointView(
+                id=endpoint.id,
+                url=endpoint.url,
+                model=endpoint.model,
+                weight=endpoint.weight,
+                api_key=None if endpoint.key_tail is None else masked("", endpoint.key_tail),
+            )
+            for endpoint in spec.endpoints
+        ],
+        slots=spec.slots,
     )
 
 

@@ -16,30 +16,13 @@ from typing import Any
 
 import msgspec
 
-from modelry.gateway.connection import ClientConnection
-from modelry.gateway.relay import Headers, Plan, Relay, is_event_stream
-from modelry.gateway.replies import Reply, engine_refusal
-from modelry.gateway.upstream import UpstreamError
+from modelry.gateway.usage import Usage, usage_in
 
 # Parts of a text that one chunk after another adds to.
 _JOINED = frozenset({"content", "reasoning_content", "refusal", "arguments", "text"})
 _OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 _decode = msgspec.json.Decoder().decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
-def asks_for_whole(body: bytes | bytearray) -> bool:
-    """Whether a request's body, known to be a JSON object, asks for no stream."""
-    return bytes(_decode_fields(body).get("stream", b"false")) != b"true"
-
-
-def as_stream(body: bytes | bytearray) -> bytes:
-    """The same request, asking for a stream with usage; every other field as it came."""
-    fields = _decode_fields(body)
-    fields["stream"] = msgspec.Raw(b"true")
-    fields["stream_options"] = msgspec.Raw(b'{"include_usage":true}')
-    return msgspec.json.encode(fields)
 
 
 class Collector:
@@ -52,6 +35,7 @@ class Collector:
         self._buffer = bytearray()
         self._answer: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
+        self.frames = 0
         self.error: Any = None
         self.complete = False
 
@@ -73,11 +57,16 @@ class Collector:
                 message["content"] = ""
         return msgspec.json.encode(answer)
 
+    @property
+    def usage(self) -> Usage | None:
+        return usage_in(msgspec.json.encode({"usage": self._answer.get("usage")}))
+
     def _event(self, data: bytes) -> None:
         if data == b"[DONE]":
             self.complete = True
             return
         chunk = _decode(data)
+        self.frames += 1
         if not isinstance(chunk, dict):
             # llama.cpp opens the stream of a list of prompts with `null`.
             return
@@ -118,50 +107,3 @@ def _merge_calls(calls: list[dict[str, Any]], parts: list[dict[str, Any]]) -> No
         while len(calls) <= index:
             calls.append({})
         _merge(calls[index], part)
-
-
-def _refusal(problem: Any) -> Reply:
-    """An error event as the answer that it would have been without a stream."""
-    code = problem.get("code") if isinstance(problem, dict) else None
-    status = code if isinstance(code, int) and 400 <= code < 600 else 502
-    return engine_refusal(status, {"error": problem})
-
-
-class CollectingRelay(Relay):
-    """A relay whose caller gets one JSON object, at the end."""
-
-    def __init__(self, client: ClientConnection, plan: Plan) -> None:
-        super().__init__(client, plan)
-        self._collector: Collector | None = None
-
-    def upstream_head(self, status: int, headers: Headers) -> None:
-        self._collector = None
-        if is_event_stream(headers):
-            self._collector = Collector()
-        else:
-            # A refusal: it comes whole as it is.
-            super().upstream_head(status, headers)
-
-    def upstream_body(self, data: bytes) -> None:
-        if self._collector is None:
-            super().upstream_body(data)
-            return
-        try:
-            self._collector.feed(data)
-        except (ValueError, TypeError, AttributeError, KeyError):
-            self._give_up("an event of its stream is no chunk of an answer")
-
-    def upstream_done(self) -> None:
-        collector = self._collector
-        if collector is None:
-            super().upstream_done()
-        elif collector.error is not None:
-            self._respond(_refusal(collector.error))
-        elif collector.complete:
-            self._respond(Reply(200, collector.answer()))
-        else:
-            self.upstream_failed(UpstreamError("its stream ended early"))
-
-    def _respond(self, reply: Reply) -> None:
-        self._end()
-        self._client.respond(reply)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelry.gateway.collect import Collector, as_stream, asks_for_whole
+from modelry.gateway.collector import Collector
 
 HEAD = {"id": "c1", "created": 7, "model": "u-1/x", "object": "chat.completion.chunk"}
 
@@ -136,33 +136,6 @@ def test_it_does_not_matter_where_the_bytes_are_cut(cuts: list[int]) -> None:
     for start, end in pairwise(edges):
         collector.feed(data[start:end])
     assert json.loads(collector.answer()) == collected(data)
-
-
-@pytest.mark.parametrize(
-    ("body", "whole"),
-    [
-        ("{}", True),
-        ('{"stream": false}', True),
-        ('{"stream": null}', True),
-        ('{"stream":true}', False),
-        ('{"stream" : true , "n": 1}', False),
-    ],
-)
-def test_what_asks_for_a_whole_answer(body: str, whole: bool) -> None:
-    assert asks_for_whole(body.encode()) is whole
-
-
-def test_asking_for_a_stream_leaves_every_other_field_as_it_came() -> None:
-    body = '{"model":"x","temperature":0.70,"big":12345678901234567890,"text":"\\u00fc ü"}'
-    asked = as_stream(body.encode()).decode()
-    assert '"temperature":0.70' in asked
-    assert '"big":12345678901234567890' in asked
-    assert '"text":"\\u00fc ü"' in asked
-    assert json.loads(asked) == {
-        **json.loads(body),
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
 
 
 def test_the_null_that_opens_a_list_of_prompts_says_nothing() -> None:

@@ -1,0 +1,68 @@
+"""`modelry usage`: requests and tokens, by service, key, user, hour or day."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from modelry.cli.login import open_client
+from modelry.cli.output import AsJson, print_table, shown_errors, when
+from modelry.client import Json
+
+_GROUPS = {"from": "HOUR", "service": "SERVICE", "key": "KEY", "user": "USER"}
+_SUMS = {
+    "requests": "REQUESTS",
+    "errors": "ERRORS",
+    "cancelled": "CANCELLED",
+    "prompt_tokens": "PROMPT",
+    "cached_tokens": "CACHED",
+    "completion_tokens": "COMPLETION",
+    "total_tokens": "TOKENS",
+}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("usage")(usage)
+
+
+def usage(
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="A date in UTC, or a time with its zone. 30 days ago if not."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option("--to", help="Up to this date's start, or this time. Now if not.")
+    ] = None,
+    by: Annotated[
+        str, typer.Option(help="Any of service, key, user, and hour or day, a comma between.")
+    ] = "service",
+    json_flag: AsJson = False,
+) -> None:
+    """Show requests and tokens, summed up."""
+    with shown_errors(), open_client() as client:
+        sums = client.list("/usage", limit=1000, group_by=by, **{"from": since, "to": until})
+    # The API's days are UTC's: in another zone they would begin at odd times.
+    heads = _GROUPS | ({"from": "DAY (UTC)"} if "day" in by else {})
+    groups = [name for name in heads if sums and name in sums[0]]
+    rows = [[*(_group(row, name, by) for name in groups), *_counts(row)] for row in sums]
+    if rows:
+        total = {name: sum(row[name] for row in sums) for name in _SUMS}
+        rows.append(["total", *[""] * (len(groups) - 1), *_counts(total)])
+    print_table(
+        [*(heads[name] for name in groups), *_SUMS.values()],
+        rows,
+        "Nothing was used in that time.",
+        as_json=sums,
+        json_flag=json_flag,
+    )
+
+
+def _group(row: Json, name: str, by: str) -> str:
+    if name == "from":
+        return str(row["from"])[:10] if "day" in by else when(row["from"])
+    return escape(row[name])
+
+
+def _counts(row: Mapping[str, int]) -> list[str]:
+    return [f"{row[name]:,}" for name in _SUMS]

@@ -1,0 +1,85 @@
+"""The access log: one line of JSON a call, written in batches off the hot path.
+
+A call of a service is logged with the line that the usage spool keeps of it;
+everything else that was answered gets a shorter one.
+"""
+
+import logging
+import os
+import time
+from pathlib import Path
+
+import msgspec
+
+from modelry.gateway.request import Request
+
+log = logging.getLogger(__name__)
+
+_FILE_BYTES = 50_000_000
+_KEPT_FILES = 3
+_LINES_MAX = 50_000
+
+
+class _Answered(msgspec.Struct, omit_defaults=True):
+    at: float
+    request_id: str
+    method: str
+    path: str
+    status: int
+    duration_s: float
+    peer: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class AccessLog:
+    """`add` keeps a line; `flush` writes what is kept. Several processes share one file."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lines: list[bytes] = []
+
+    def add(self, line: bytes) -> None:
+        """`line`: JSON with its newline. Where the disk does not take them, the newest are lost."""
+        if len(self._lines) < _LINES_MAX:
+            self._lines.append(line)
+
+    def answered(self, request: Request, status: int, duration_s: float) -> None:
+        """A request that reached no service."""
+        line = _Answered(
+            at=time.time(),
+            request_id=request.id.decode(),
+            method=request.method.decode("ascii", "replace"),
+            # Without the query: it may carry what is not for a log.
+            path=request.path.decode("utf-8", "replace")[:200],
+            status=status,
+            duration_s=round(duration_s, 6),
+            peer=request.peer,
+        )
+        self.add(_encode(line) + b"\n")
+
+    def flush(self) -> None:
+        if not self._lines:
+            return
+        try:
+            self._rotate()
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(self._file, flags, 0o600)
+            try:
+                os.write(descriptor, b"".join(self._lines))
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            log.debug("the access log cannot be written: %s", error)
+            return
+        self._lines.clear()
+
+    def _rotate(self) -> None:
+        if not self._file.exists() or self._file.stat().st_size < _FILE_BYTES:
+            return
+        for number in range(_KEPT_FILES, 0, -1):
+            older = self._file.with_suffix(f".log.{number}")
+            newer = self._file.with_suffix(f".log.{number - 1}") if number > 1 else self._file
+            if newer.exists():
+                newer.replace(older)

@@ -1,0 +1,136 @@
+"""What the gateway reads of a request's body, and the little it changes in it."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+from modelry.gateway.replies import Reply, bad_request
+
+# Deep nesting ends in a RecursionError.
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+STREAMS_USAGE = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+"""Endpoints whose streams bring usage where they are asked for it."""
+_TOKENS_ASSUMED = 256
+"""Of an answer whose request does not say how long it may be."""
+_BYTES_PER_TOKEN = 4
+
+decode_any = msgspec.json.Decoder(Any).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class Head(msgspec.Struct):
+    """The fields that matter here; what they hold is checked by the engine."""
+
+    model: str = ""
+    stream: Any = None
+    stream_options: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+
+
+_decode_head = msgspec.json.Decoder(Head).decode
+
+
+def read(body: bytes | bytearray) -> Head:
+    """Raises a 400 that says what is wrong with the body."""
+    try:
+        head = _decode_head(body)
+    except UNREADABLE:
+        raise _explained(body) from None
+    if not head.model:
+        raise bad_request("The body lacks 'model': name a service, like 'u-…/name'.", "model")
+    return head
+
+
+def prompt_tokens(body: bytes | bytearray) -> int:
+    """About how many tokens a prompt has, by its bytes."""
+    return len(body) // _BYTES_PER_TOKEN
+
+
+def expected_tokens(head: Head, body: bytes | bytearray) -> int:
+    """About how many tokens a request uses, prompt and answer together."""
+    most = head.max_completion_tokens or head.max_tokens
+    answer = most if isinstance(most, int) and most > 0 else _TOKENS_ASSUMED
+    return prompt_tokens(body) + answer
+
+
+def asks_for_usage(head: Head) -> bool:
+    options = head.stream_options
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def with_usage(head: Head, body: bytes | bytearray) -> bytes:
+    """The same request for a stream, asking for usage."""
+    if head.stream_options is None:
+        start = body.index(b"{") + 1
+        rest = bytes(body) if start == 1 else bytes(body[start - 1 :])
+        return b'{"stream_options":{"include_usage":true},' + rest[1:]
+    options = head.stream_options if isinstance(head.stream_options, dict) else {}
+    return edited(body, stream_options={**options, "include_usage": True})
+
+
+def edited(body: bytes | bytearray, **fields: object) -> bytes:
+    """The same object with `fields` set; every other field as it came."""
+    known: dict[str, Any] = dict(_decode_fields(body))
+    known.update(fields)
+    return msgspec.json.encode(known)
+
+
+def renamed(answer: bytes, model: str) -> bytes:
+    """An answer of an endpoint elsewhere, with the model called as we call it."""
+    try:
+        said = _decode_named(answer).model
+    except UNREADABLE:
+        return answer
+    if said is None or said == model:
+        return answer
+    return edited(answer, model=model)
+
+
+class _Named(msgspec.Struct):
+    model: Any = None
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+class _Prompt(msgspec.Struct):
+    messages: list[msgspec.Raw] = []
+
+
+class _Role(msgspec.Struct):
+    role: str = ""
+
+
+_decode_prompt = msgspec.json.Decoder(_Prompt).decode
+_decode_role = msgspec.json.Decoder(_Role).decode
+
+
+def conversation(body: bytes | bytearray, model: str) -> bytes | None:
+    """What stays the same over a chat's turns: its messages up to the first of the user's.
+
+    A digest of them and of `model`, the access path, so that adapters of one
+    base model do not share a cache. None where there is none, such as in a body
+    that is no chat.
+    """
+    try:
+        digest = hashlib.blake2b(model.encode(), digest_size=16)
+        for message in _decode_prompt(body).messages:
+            digest.update(message)
+            if _decode_role(message).role == "user":
+                return digest.digest()
+    except UNREADABLE:
+        pass
+    return None
+
+
+def _explained(body: bytes | bytearray) -> Reply:
+    try:
+        value = decode_any(body)
+    except UNREADABLE as problem:
+        return bad_request(f"The body is not valid JSON: {problem}.")
+    if not isinstance(value, dict):
+        return bad_request("The body must be a JSON object.")
+    return bad_request("'model' must be a string: a service's access path.", "model")

@@ -1,0 +1,505 @@
+"""One call of a service: from admission over a replica's answer to its usage event.
+
+It is the job of its caller's connection and the exchange of its replica's,
+driven by callbacks from both. Until the first byte goes to the caller, a
+replica that fails is replaced by another; a whole answer of moderate size goes
+out at its end, so for such a call that is nearly always.
+"""
+
+import time
+from typing import Protocol
+
+import msgspec
+
+from modelry.gateway import body as bodies
+from modelry.gateway.collector import Collector
+from modelry.gateway.connection import ClientConnection
+from modelry.gateway.events import EventStream
+from modelry.gateway.limits import Admitted
+from modelry.gateway.metrics import ServiceMeter
+from modelry.gateway.replica import Replica
+from modelry.gateway.replies import (
+    JSON_TYPE,
+    Reply,
+    anthropic_error,
+    engine_refusal,
+    error_body,
+)
+from modelry.gateway.request import Request
+from modelry.gateway.service import Service, Waiter
+from modelry.gateway.upstream import UpstreamConnection, UpstreamError
+from modelry.gateway.usage import Usage, usage_in
+from modelry.routing.messages import KeyGrant, UsageEvent
+
+Headers = list[tuple[bytes, bytes]]
+
+_HELD_MAX = 256 * 1024
+"""A whole answer up to this size goes out at its end; a longer one as it comes."""
+_REFUSAL_MAX = 64 * 1024
+_GONE = 499
+"""Status of a call whose caller hung up, as nginx logs it."""
+# An engine that says these is in trouble, not its caller.
+_TROUBLE = frozenset({502, 503, 504})
+# These concern the key that Modelry holds for an endpoint, or its quota there.
+_TROUBLE_ELSEWHERE = _TROUBLE | {401, 403, 429}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Desk(Protocol):
+    """What a call needs of the gateway around it."""
+
+    def request_head(self, replica: Replica, path: bytes) -> bytes:
+        """The start of a request's head, up to the request id. Raises `UpstreamError`."""
+        ...
+
+    def replica_failed(self, service: Service, replica: Replica) -> None: ...
+    def meter(self, service: Service) -> ServiceMeter: ...
+    def record(self, line: bytes) -> None: ...
+    def forget(self, call: "Call") -> None: ...
+    def clock(self) -> float: ...
+
+
+class Call:
+    """`admitted`: what its key's limits hold for it. `task` is None for no chat."""
+
+    __slots__ = (
+        "_admitted",
+        "_begun",
+        "_client",
+        "_collector",
+        "_collects",
+        "_connection",
+        "_desk",
+        "_ended",
+        "_event_stream",
+        "_events",
+        "_first_at",
+        "_framed",
+        "_head",
+        "_held",
+        "_hides_usage",
+        "_key",
+        "_lines",
+        "_meter",
+        "_prefix",
+        "_queue_s",
+        "_replica",
+        "_request",
+        "_service",
+        "_status",
+        "_waits_since",
+        "cost",
+        "key_id",
+        "last_at",
+        "tried",
+        "waiter",
+    )
+
+    def __init__(
+        self,
+        desk: Desk,
+        service: Service,
+        key: KeyGrant,
+        request: Request,
+        head: bodies.Head,
+        client: ClientConnection,
+        admitted: Admitted | None,
+        cost: int,
+    ) -> None:
+        self._desk = desk
+        self._service = service
+        self._key = key
+        request.accounted = True
+        self._request = request
+        self._head = head
+        self._client = client
+        self._admitted = admitted
+        self._meter = desk.meter(service)
+        self._collects = service.route.collect and head.stream is not True
+        self._hides_usage = (
+            head.stream is True
+            and request.path in bodies.STREAMS_USAGE
+            and not bodies.asks_for_usage(head)
+        )
+        self._replica: Replica | None = None
+        self._connection: UpstreamConnection | None = None
+        self._prefix: bytes | None = None
+        self._begun = False
+        self._ended = False
+        self._framed = True
+        self._status = 0
+        self._lines = b""
+        self._held: bytes | bytearray | None = None
+        self._event_stream = False
+        self._events: EventStream | None = None
+        self._collector: Collector | None = None
+        self._queue_s = 0.0
+        self._waits_since = 0.0
+        self._first_at: float | None = None
+        self.key_id = key.id
+        self.cost = cost
+        self.tried: list[str] = []
+        self.waiter: Waiter | None = None
+        self.last_at = request.arrived_at
+        """When something last came of the replica, on the loop's clock."""
+
+    def start(self) -> None:
+        self._waits_since = self._desk.clock()
+        self._service.last_used_at = time.time()
+        self._service.enter(self)
+
+    # -- admission -----------------------------------------------------------
+
+    @property
+    def prefix(self) -> bytes | None:
+        if self._prefix is None:
+            self._prefix = bodies.conversation(self._request.body, self._service.route.access_path)
+        return self._prefix
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for a slot, and not for a replica's answer."""
+        return self._replica is None
+
+    def granted(self, replica: Replica) -> None:
+        self._queue_s += self._desk.clock() - self._waits_since
+        self._replica = replica
+        self.last_at = self._desk.clock()
+        self.tried.append(replica.id)
+        replica.upstream.send(self)
+
+    def refused(self, reply: Reply) -> None:
+        self._queue_s += self._desk.clock() - self._waits_since
+        self._respond(reply)
+
+    # -- the caller's side ---------------------------------------------------
+
+    def client_gone(self) -> None:
+        """The caller hung up: the engine must not go on for nobody."""
+        connection = self._connection
+        self._service.withdraw(self)
+        self._end(_GONE)
+        if connection is not None:
+            connection.abandon()
+
+    def hurry(self) -> None:
+        """A call is not cut short: draining waits for it."""
+
+    def client_writable(self, writable: bool) -> None:
+        if self._connection is None:
+            return
+        if writable:
+            self._connection.resume_reading()
+        else:
+            self._connection.pause_reading()
+
+    # -- the replica's side --------------------------------------------------
+
+    def upstream_connected(self, connection: UpstreamConnection) -> None:
+        if self._ended:
+            connection.abandon()
+            return
+        replica = self._replica
+        assert replica is not None
+        try:
+            head = self._desk.request_head(replica, self._request.path)
+        except UpstreamError as failure:
+            connection.abandon()
+            self.upstream_failed(failure)
+            return
+        body = self._body(replica)
+        self._connection = connection
+        self.last_at = now = self._desk.clock()
+        self._meter.own.add(max(0.0, now - self._request.arrived_at - self._queue_s))
+        connection.write(
+            b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, self._request.id, len(body), body)
+        )
+
+    def upstream_head(self, status: int, headers: Headers) -> None:
+        replica = self._replica
+        assert replica is not None
+        self.last_at = now = self._desk.clock()
+        if self._first_at is None:
+            self._first_at = now
+        self._status = status
+        self._framed = False
+        lines = JSON_TYPE
+        self._event_stream = False
+        for name, value in headers:
+            if name == b"content-type":
+                lines = b"content-type: %b\r\n" % value
+                self._event_stream = value.startswith(b"text/event-stream")
+            elif name == b"content-length" or name == b"transfer-encoding":
+                self._framed = True
+        self._lines = lines
+        if status >= 400 or not self._event_stream:
+            self._held = b""
+        elif self._collects:
+            self._collector = Collector()
+        else:
+            self._events = EventStream(
+                hide_usage=self._hides_usage,
+                model=_encode(self._service.route.access_path) if replica.weighted else None,
+            )
+            self._begin(lines + b"cache-control: no-cache\r\n", None)
+
+    def upstream_body(self, data: bytes) -> None:
+        now = self._desk.clock()
+        events = self._events
+        if events is not None:
+            if events.frames:
+                self._meter.between_tokens.add(now - self.last_at)
+            self.last_at = now
+            data = events.feed(data)
+            if data:
+                self._client.write(data)
+            return
+        self.last_at = now
+        if self._collector is not None:
+            try:
+                self._collector.feed(data)
+            except (ValueError, TypeError, AttributeError, KeyError):
+                self._give_up("an event of its stream is no chunk of an answer")
+        elif self._held is None:
+            self._client.write(data)
+        elif not self._held:
+            self._held = data
+            self._let_go()
+        else:
+            if not isinstance(self._held, bytearray):
+                self._held = bytearray(self._held)
+            self._held += data
+            self._let_go()
+
+    def upstream_done(self) -> None:
+        self._connection = None
+        if self._collector is not None:
+            self._done_collecting(self._collector)
+        elif self._events is not None:
+            self._done_streaming(self._events)
+        elif self._held is None:
+            self._end(self._status)
+            self._client.finish()
+        elif self._status >= 400:
+            self._done_refused(self._status, bytes(self._held))
+        else:
+            self._done_whole(bytes(self._held))
+
+    def upstream_failed(self, failure: UpstreamError) -> None:
+        self._connection = None
+        if self._ended:
+            return
+        replica = self._replica
+        assert replica is not None
+        if not self._begun and failure.stale:
+            replica.upstream.send(self, fresh=True)
+            return
+        self._desk.replica_failed(self._service, replica)
+        if self._begun:
+            self._break_off()
+        else:
+            self._elsewhere(replica)
+
+    def timed_out(self) -> None:
+        """The replica has been silent for too long."""
+        self._give_up("it has been silent for too long")
+
+    # ------------------------------------------------------------------------
+
+    def _body(self, replica: Replica) -> bytes:
+        """The body as this replica gets it."""
+        body, head = self._request.body, self._head
+        theirs = replica.model
+        if self._collects:
+            options = {"include_usage": True}
+            body = bodies.edited(body, stream=True, stream_options=options)
+        elif self._hides_usage:
+            body = bodies.with_usage(head, body)
+        if theirs is not None:
+            body = bodies.edited(body, model=theirs)
+        return bytes(body)
+
+    def _let_go(self) -> None:
+        """An answer that has grown long goes on as it comes."""
+        held = self._held
+        assert held is not None
+        if len(held) <= _HELD_MAX:
+            return
+        if self._status >= 400:
+            self._held = held[:_REFUSAL_MAX]
+            return
+        self._held = None
+        self._begin(self._lines, None)
+        self._client.write(bytes(held))
+
+    def _begin(self, lines: bytes, length: int | None) -> None:
+        self._begun = True
+        if self._admitted is not None:
+            lines += self._admitted.lines()
+        self._client.begin(self._status, lines, length)
+
+    def _done_whole(self, answer: bytes) -> None:
+        replica = self._replica
+        assert replica is not None
+        if b"json" in self._lines:
+            usage = usage_in(answer)
+            if replica.weighted:
+                answer = bodies.renamed(answer, self._service.route.access_path)
+            self._end(self._status, usage)
+        else:
+            self._end(self._status)
+        lines = self._lines
+        if self._admitted is not None:
+            lines += self._admitted.lines()
+        self._client.respond_whole(self._status, lines, answer)
+
+    def _done_streaming(self, events: EventStream) -> None:
+        if not self._framed and not events.done:
+            # Without a length, dying looks like ending.
+            self.upstream_failed(UpstreamError("its stream ended early"))
+            return
+        rest = events.end()
+        self._end(self._status, events.usage)
+        if rest:
+            self._client.write(rest)
+        self._client.finish()
+
+    def _done_collecting(self, collector: Collector) -> None:
+        if collector.error is not None:
+            problem = collector.error
+            code = problem.get("code") if isinstance(problem, dict) else None
+            status = code if isinstance(code, int) and 400 <= code < 600 else 502
+            self._respond(engine_refusal(status, {"error": problem}))
+        elif collector.complete:
+            self._status = 200
+            self._end(200, collector.usage)
+            lines = JSON_TYPE
+            if self._admitted is not None:
+                lines += self._admitted.lines()
+            self._client.respond_whole(200, lines, collector.answer())
+        else:
+            self.upstream_failed(UpstreamError("its stream ended early"))
+
+    def _done_refused(self, status: int, said: bytes) -> None:
+        replica = self._replica
+        assert replica is not None
+        if status in (_TROUBLE_ELSEWHERE if replica.weighted else _TROUBLE) or (
+            # It concerns the gateway's secret; the caller's key has been checked.
+            status == 401
+        ):
+            self._desk.replica_failed(self._service, replica)
+            if status in (401, 403) or self._service.has_other(self.tried):
+                self._elsewhere(replica)
+                return
+        told: object
+        try:
+            told = bodies.decode_any(said)
+        except bodies.UNREADABLE:
+            told = said.decode("utf-8", "replace")
+        self._respond(engine_refusal(status, told))
+
+    def _elsewhere(self, replica: Replica) -> None:
+        """Nothing has been said yet: another replica may."""
+        self._held = self._collector = self._events = None
+        self._first_at = None
+        self._replica = None
+        self._waits_since = self._desk.clock()
+        self._service.leave(self, replica, None)
+        if not self._ended:
+            self._service.enter_again(self)
+
+    def _give_up(self, why: str) -> None:
+        """Hang up on a replica whose answer cannot be used, as if it had died."""
+        connection = self._connection
+        if connection is not None:
+            # First, or it would tell of its end.
+            connection.abandon()
+        self.upstream_failed(UpstreamError(why))
+
+    def _break_off(self) -> None:
+        """The replica died within its answer: say so where the format lets us."""
+        events = self._events
+        self._end(502, None if events is None else events.usage)
+        if events is None:
+            self._client.abort()
+            return
+        if events.within_frame:
+            # A blank line ends an event that was cut off.
+            self._client.write(b"\n\n")
+        message = "The replica stopped before the answer was complete. Please try again."
+        if self._request.is_anthropic:
+            told = anthropic_error(502, message, self._request.id.decode())
+            self._client.write(b"event: error\ndata: " + told + b"\n\n")
+        else:
+            told = error_body(502, "bad_gateway", message)
+            self._client.write(b"data: " + told + b"\n\n")
+        self._client.finish()
+
+    def _respond(self, reply: Reply) -> None:
+        """End with an answer that is not the engine's own."""
+        self._end(reply.status)
+        if self._admitted is not None:
+            reply.lines += self._admitted.lines()
+        self._client.respond(reply)
+
+    def _end(self, status: int, usage: Usage | None = None) -> None:
+        """Account for the call and give back what it holds. Before its caller hears of the end."""
+        if self._ended:
+            return
+        self._ended = True
+        self._connection = None
+        self._desk.forget(self)
+        estimated = usage is None and self._first_at is not None and status in (200, _GONE, 502)
+        used = usage or (self._estimated() if estimated else Usage(0, 0))
+        if self._admitted is not None:
+            self._admitted.settle(used.total_tokens)
+        replica, self._replica = self._replica, None
+        self._account(status, used, replica, estimated)
+        if replica is not None:
+            if replica.failures and status < 500 and self._first_at is not None:
+                replica.answered()
+            self._service.leave(self, replica, used.total_tokens)
+
+    def _estimated(self) -> Usage:
+        """What the engine did not say: the frames so far, and the prompt by its length."""
+        frames = 0
+        if self._events is not None:
+            frames = self._events.frames
+        elif self._collector is not None:
+            frames = self._collector.frames
+        # A chat's first frame brings its role.
+        return Usage(bodies.prompt_tokens(self._request.body), max(0, frames - 1))
+
+    def _account(self, status: int, used: Usage, replica: Replica | None, estimated: bool) -> None:
+        now, request, meter = self._desk.clock(), self._request, self._meter
+        first_s = None if self._first_at is None else self._first_at - request.arrived_at
+        meter.changed = True
+        meter.requests[status] = meter.requests.get(status, 0) + 1
+        meter.prompt_tokens += used.prompt_tokens
+        meter.completion_tokens += used.completion_tokens
+        meter.queue.add(self._queue_s)
+        if first_s is not None:
+            meter.first_token.add(first_s)
+        route = self._service.route
+        event = UsageEvent(
+            at=time.time(),
+            request_id=request.id.decode(),
+            service_id=route.service_id,
+            access_path=route.access_path,
+            key_id=self.key_id,
+            owner_id=self._key.owner_id,
+            endpoint=request.path[4:].decode(),
+            status=status,
+            duration_s=now - request.arrived_at,
+            queue_s=self._queue_s,
+            first_token_s=first_s,
+            replica_id=None if replica is None else replica.id,
+            stream=self._head.stream is True,
+            prompt_tokens=used.prompt_tokens,
+            completion_tokens=used.completion_tokens,
+            cached_tokens=used.cached_tokens,
+            estimated=estimated,
+            cancelled=status == _GONE,
+        )
+        self._desk.record(_encode(event) + b"\n")

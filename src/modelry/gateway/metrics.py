@@ -1,0 +1,62 @@
+"""Counters and histograms of each service, as this process saw them since it started."""
+
+from bisect import bisect_left
+
+from modelry.routing.messages import BUCKETS_S, Histogram, ServiceMetrics
+
+_BUCKETS = len(BUCKETS_S) + 1
+
+
+class Observations:
+    """A histogram in the making."""
+
+    __slots__ = ("counts", "total_s")
+
+    def __init__(self) -> None:
+        self.counts = [0] * _BUCKETS
+        self.total_s = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total_s += seconds
+
+    def shown(self) -> Histogram:
+        return Histogram(tuple(self.counts), self.total_s)
+
+
+class ServiceMeter:
+    """What one service's requests added up to. `changed`: since it was last shown."""
+
+    __slots__ = (
+        "between_tokens",
+        "changed",
+        "completion_tokens",
+        "first_token",
+        "own",
+        "prompt_tokens",
+        "queue",
+        "requests",
+    )
+
+    def __init__(self) -> None:
+        self.requests: dict[int, int] = {}
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.first_token = Observations()
+        self.between_tokens = Observations()
+        self.queue = Observations()
+        self.own = Observations()
+        self.changed = False
+
+    def shown(self, access_path: str) -> ServiceMetrics:
+        self.changed = False
+        return ServiceMetrics(
+            access_path=access_path,
+            requests=dict(self.requests),
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            first_token=self.first_token.shown(),
+            between_tokens=self.between_tokens.shown(),
+            queue=self.queue.shown(),
+            own=self.own.shown(),
+        )

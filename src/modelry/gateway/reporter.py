@@ -1,0 +1,104 @@
+"""What this gateway tells its control plane: load, metrics, and the usage in its spools."""
+
+from collections.abc import Callable, Iterator
+
+from modelry.gateway.metrics import ServiceMeter
+from modelry.gateway.service import Service
+from modelry.gateway.spool import Source, Spool
+from modelry.routing.messages import (
+    FromGateway,
+    Load,
+    MetricsReport,
+    ServiceLoad,
+    ServiceMetrics,
+    SpoolEnded,
+    UsageBatch,
+    UsageTaken,
+)
+
+_METRICS_EVERY = 5
+
+
+class GatewayReporter:
+    """One batch of usage is under way at a time: the next is sent once it was taken."""
+
+    def __init__(
+        self,
+        services: Callable[[], list[Service]],
+        meters: Callable[[], dict[str, ServiceMeter]],
+        spool: Spool,
+    ) -> None:
+        self._services = services
+        self._meters = meters
+        self._spool = spool
+        self._sources: list[Source] = [spool.own]
+        self._under_way: str | None = None
+        self._told: dict[str, ServiceLoad] = {}
+        self._everything = True
+        self._beat = 0
+
+    def connected(self) -> None:
+        self._everything = True
+        self._under_way = None
+        self._beat = 0
+        self._told.clear()
+
+    def messages(self) -> Iterator[FromGateway]:
+        self._spool.retry()
+        load = self._changed_load()
+        if load or self._everything:
+            yield Load(load)
+        if self._beat % _METRICS_EVERY == 0:
+            self._sources += self._spool.left_behind()
+            metrics = self._changed_metrics()
+            if metrics:
+                yield MetricsReport(metrics)
+            self._everything = False
+        self._beat += 1
+
+    def usage(self) -> tuple[UsageBatch, bytes] | None:
+        if self._under_way is not None:
+            return None
+        # What others left comes first: it is the oldest.
+        for source in reversed(self._sources):
+            found = source.next_slice()
+            if found is not None:
+                self._under_way = source.name
+                batch = UsageBatch(found.source, found.segment, found.start, len(found.data))
+                return batch, found.data
+        return None
+
+    def taken(self, message: UsageTaken) -> SpoolEnded | None:
+        """Go on behind what is held. A spool whose process is gone ends with its last line."""
+        self._under_way = None
+        for source in self._sources:
+            if source.name == message.source:
+                source.taken(message.segment, message.offset)
+                if source is not self._spool.own and source.next_slice() is None:
+                    self._sources.remove(source)
+                    source.remove()
+                    return SpoolEnded(source.name)
+                break
+        return None
+
+    def _changed_load(self) -> dict[str, ServiceLoad]:
+        changed = {}
+        known = {}
+        for service in self._services():
+            load = service.load
+            id_ = service.route.service_id
+            if not load.last_used_at:
+                continue
+            known[id_] = load
+            if load.inflight or load.waiting or self._told.get(id_) != load:
+                changed[id_] = load
+        self._told = known
+        return changed
+
+    def _changed_metrics(self) -> dict[str, ServiceMetrics]:
+        by_id = {service.route.service_id: service for service in self._services()}
+        return {
+            id_: meter.shown(by_id[id_].route.access_path)
+            for id_, meter in self._meters().items()
+            if id_ in by_id and (meter.changed or self._everything)
+        }

@@ -1,0 +1,340 @@
+"""A service in the gateway: its replicas, and who gets a slot of them next.
+
+A replica never gets more than its slots. A request beyond them waits in a
+queue that is fair between keys by tokens, bounded in length and time. Where a
+service is coming or idle, its requests wait for it the same way; an idle one is
+woken. Decides and keeps time; it sends nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelry.gateway.balance import choose
+from modelry.gateway.fairness import FairQueue
+from modelry.gateway.replica import Replica, replica_of
+from modelry.gateway.replies import Reply, error, model_not_found
+from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route, ServiceLoad
+
+_COMING = frozenset({"pending", "fetching", "starting", "updating", "idle"})
+_RETRY_AFTER_S = 2
+_SHARE_S = 10.0
+"""A key counts as one to share with for this long after its last request."""
+_KEYS_REMEMBERED = 1024
+_RETRY_SLOT_S = 0.005
+
+
+class Call(Protocol):
+    """A request that wants a slot. It hears by `granted` or `refused`, maybe at once.
+
+    `cost`: tokens it is expected to use. `prefix`: of its conversation, if any.
+    """
+
+    key_id: str
+    cost: int
+    tried: list[str]
+    waiter: "Waiter | None"
+
+    @property
+    def prefix(self) -> bytes | None: ...
+    def granted(self, replica: Replica) -> None: ...
+    def refused(self, reply: Reply) -> None: ...
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms requests wait. `wake` is told the id of a service that is needed;
+    `live` says whether the feed has been heard, `shared` whether other gateway
+    processes send to the same replicas.
+    """
+
+    queue_max: int = 1000
+    queue_wait_s: float = 60.0
+    start_wait_s: float = 20.0
+    wake: Callable[[str], None] = lambda service_id: None
+    live: Callable[[], bool] = lambda: True
+    slots: "SlotClaims | None" = None
+
+
+class SlotClaims(Protocol):
+    """Slots that several gateway processes share."""
+
+    def take(self, replica_id: str, slots: int) -> bool: ...
+    def release(self, replica_id: str) -> None: ...
+    def forget(self, replica_id: str) -> None: ...
+
+
+class Waiter:
+    """A request that waits, since when, and the timer that ends it."""
+
+    __slots__ = ("call", "since", "timer")
+
+    def __init__(self, call: Call, since: float) -> None:
+        self.call = call
+        self.since = since
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Service:
+    def __init__(self, route: Route, terms: Terms) -> None:
+        self.route = route
+        self.replicas: dict[str, Replica] = {}
+        self.gone = False
+        self.last_used_at = 0.0
+        """Unix seconds."""
+        self._terms = terms
+        self._queue: FairQueue[Waiter] = FairQueue()
+        self._held: dict[str, int] = {}
+        self._seen: dict[str, float] = {}
+        self._again: asyncio.TimerHandle | None = None
+        self.update(route)
+
+    # -- what the feed says --------------------------------------------------
+
+    def update(self, route: Route) -> None:
+        self.route = route
+        before, self.replicas = self.replicas, {}
+        addresses: list[ReplicaAddress | EndpointAddress] = [*route.replicas, *route.endpoints]
+        for address in addresses:
+            replica = before.get(address.id)
+            if replica is None or replica.address != address:
+                replica = replica_of(address)
+            self.replicas[address.id] = replica
+        self._close(before)
+        self._look_again()
+
+    def drop(self) -> None:
+        """Its route is gone: nobody need wait any longer."""
+        self.gone = True
+        before, self.replicas = self.replicas, {}
+        self._close(before)
+        self._look_again()
+
+    @property
+    def load(self) -> ServiceLoad:
+        inflight = sum(self._held.values())
+        return ServiceLoad(inflight, len(self._queue), self.last_used_at)
+
+    # -- what requests do ----------------------------------------------------
+
+    def enter(self, call: Call) -> None:
+        """Give the call a slot, now or when its turn comes."""
+        self._note(call.key_id)
+        if not self._queue:
+            replica = self._slot_for(call)
+            if replica is not None:
+                self._grant(call, replica)
+                return
+        self._wait(call, first=False)
+
+    def enter_again(self, call: Call) -> None:
+        """The same for a call whose replica failed: it has waited its turn already."""
+        replica = self._slot_for(call)
+        if replica is not None:
+            self._grant(call, replica)
+        else:
+            self._wait(call, first=True)
+
+    def withdraw(self, call: Call) -> None:
+        """The call waits no longer: its caller hung up."""
+        waiter = call.waiter
+        if waiter is not None:
+            self._queue.remove(call.key_id, waiter)
+            self._end(waiter)
+
+    def leave(self, call: Call, replica: Replica, used_tokens: int | None) -> None:
+        """Give the slot back. `used_tokens`: what the call used, where that is known."""
+        replica.inflight -= 1
+        if self._terms.slots is not None:
+            self._terms.slots.release(replica.id)
+        left = self._held[call.key_id] - 1
+        if left:
+            self._held[call.key_id] = left
+        else:
+            del self._held[call.key_id]
+        if self._queue:
+            if used_tokens is not None:
+                self._queue.settle(call.key_id, used_tokens - call.cost)
+            self._pump()
+
+    def has_other(self, tried: list[str]) -> bool:
+        """Whether there is a replica that was not tried."""
+        return any(id_ not in tried for id_ in self.replicas)
+
+    def let_in(self) -> None:
+        """A replica is back: whoever waits for one may go."""
+        if self._queue:
+            self._pump()
+
+    # ------------------------------------------------------------------------
+
+    def _note(self, key_id: str) -> None:
+        seen = self._seen
+        seen[key_id] = now = asyncio.get_running_loop().time()
+        if len(seen) > _KEYS_REMEMBERED:
+            self._seen = {key: at for key, at in seen.items() if now - at < _SHARE_S}
+
+    def _slot_for(self, call: Call) -> Replica | None:
+        """A slot the call may take now, taken."""
+        if not self._may(call.key_id):
+            return None
+        replicas = self.replicas.values()
+        prefix = call.prefix if len(replicas) > 1 else None
+        without: Container[str] = call.tried
+        claims = self._terms.slots
+        while True:
+            replica = choose(replicas, without=without, prefix=prefix)
+            if replica is None or claims is None or claims.take(replica.id, replica.slots):
+                return replica
+            # Full by other gateways' requests.
+            without = {*without, replica.id}  # type: ignore[misc]
+
+    def _may(self, key_id: str) -> bool:
+        """The last free slot is kept for a key that was here lately and holds fewer.
+
+        So a tenant that floods a service leaves the others a way in, and has
+        every slot to itself where there are no others.
+        """
+        held = self._held.get(key_id, 0)
+        if not held or len(self._seen) < 2:
+            return True
+        if sum(replica.free for replica in self.replicas.values()) > 1:
+            return True
+        lately = asyncio.get_running_loop().time() - _SHARE_S
+        return not any(
+            at > lately and key != key_id and self._held.get(key, 0) < held
+            for key, at in self._seen.items()
+        )
+
+    def _grant(self, call: Call, replica: Replica) -> None:
+        replica.inflight += 1
+        self._held[call.key_id] = self._held.get(call.key_id, 0) + 1
+        call.granted(replica)
+
+    def _wait(self, call: Call, *, first: bool) -> None:
+        refusal = self._refusal(call) or self._make_room(call)
+        if refusal is not None:
+            call.refused(refusal)
+            return
+        if self.route.state == "idle":
+            self._terms.wake(self.route.service_id)
+        waiter = call.waiter = Waiter(call, asyncio.get_running_loop().time())
+        self._queue.push(call.key_id, call.cost, waiter, first=first)
+        self._time(waiter)
+        if len(self._queue) > 1:
+            # There may be a slot that is kept from those who wait already.
+            self._pump()
+        if self._queue:
+            self._try_again_soon()
+
+    def _make_room(self, call: Call) -> Reply | None:
+        """Where the queue is full, the key that has most waiting gives way."""
+        if len(self._queue) < self._terms.queue_max:
+            return None
+        if self._queue:
+            key_id, last = self._queue.last_of_longest()
+            if self._queue.waiting(key_id) > self._queue.waiting(call.key_id) + 1:
+                self._queue.remove(key_id, last)
+                self._end(last)
+                last.call.refused(self._overloaded("too many requests wait for it"))
+                return None
+        return self._overloaded("too many requests wait for it")
+
+    def _refusal(self, call: Call) -> Reply | None:
+        """Why waiting is hopeless, if it is."""
+        route = self.route
+        if self.gone:
+            return model_not_found(route.access_path)
+        if route.state in _COMING:
+            return None
+        if route.state != "running":
+            reason = route.message or f"it is {route.state}"
+            message = f"{route.access_path} does not serve now: {reason}"
+            return error(503, "service_unavailable", message)
+        if not call.tried or self.has_other(call.tried):
+            return None
+        if not self._terms.live():
+            # The snapshot on disk names replicas that are gone: the feed will
+            # say which there are now.
+            call.tried.clear()
+            return None
+        message = "The replica stopped before answering. Please try again."
+        return error(502, "bad_gateway", message)
+
+    def _look_again(self) -> None:
+        """The route changed: some may go on, for others there is no hope left."""
+        for waiter in self._queue.items():
+            refusal = self._refusal(waiter.call)
+            if refusal is not None and waiter.call.waiter is waiter:
+                self._queue.remove(waiter.call.key_id, waiter)
+                self._end(waiter)
+                waiter.call.refused(refusal)
+        if self._queue:
+            if self.route.state == "idle":
+                self._terms.wake(self.route.service_id)
+            self._pump()
+
+    def _pump(self) -> None:
+        """Let those in who can go now."""
+        while self._queue and any(replica.free > 0 for replica in self.replicas.values()):
+            waiter = self._queue.pop(self._may)
+            if waiter is None:
+                return
+            call = waiter.call
+            replica = self._slot_for(call)
+            if replica is None:
+                self._queue.push(call.key_id, call.cost, waiter, first=True)
+                self._queue.settle(call.key_id, -call.cost)
+                return
+            self._end(waiter)
+            self._grant(call, replica)
+
+    def _time(self, waiter: Waiter) -> None:
+        terms = self._terms
+        patience_s = terms.queue_wait_s if self.replicas else terms.start_wait_s
+        loop = asyncio.get_running_loop()
+        waiter.timer = loop.call_at(waiter.since + patience_s, self._out_of_time, waiter)
+
+    def _out_of_time(self, waiter: Waiter) -> None:
+        terms, route = self._terms, self.route
+        patience_s = terms.queue_wait_s if self.replicas else terms.start_wait_s
+        # libuv's timers may be early by a millisecond.
+        if asyncio.get_running_loop().time() + 0.002 < waiter.since + patience_s:
+            self._time(waiter)
+            return
+        self._queue.remove(waiter.call.key_id, waiter)
+        self._end(waiter)
+        if self.replicas:
+            waiter.call.refused(self._overloaded("no slot became free in time"))
+            return
+        message = f"{route.access_path} is not ready yet: {route.message or route.state}"
+        waiter.call.refused(error(503, "service_starting", message, retry_after_s=_RETRY_AFTER_S))
+
+    def _overloaded(self, why: str) -> Reply:
+        message = f"{self.route.access_path} is busy: {why}. Please try again in a moment."
+        return error(503, "overloaded", message, retry_after_s=_RETRY_AFTER_S)
+
+    def _try_again_soon(self) -> None:
+        """Slots that other gateways give back are heard of by looking."""
+        if self._terms.slots is not None and self._again is None:
+            loop = asyncio.get_running_loop()
+            self._again = loop.call_later(_RETRY_SLOT_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._again = None
+        self._pump()
+        if self._queue:
+            self._try_again_soon()
+
+    def _end(self, waiter: Waiter) -> None:
+        waiter.call.waiter = None
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+
+    def _close(self, before: dict[str, Replica]) -> None:
+        for replica in before.values():
+            if self.replicas.get(replica.id) is not replica:
+                replica.upstream.close()
+                if self._terms.slots is not None:
+                    self._terms.slots.forget(replica.id)

@@ -1,0 +1,1 @@
+"""Usage: what gateways metered, stored once and summed up by the hour, and their metrics."""

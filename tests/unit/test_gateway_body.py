@@ -1,0 +1,100 @@
+"""What the gateway reads of a body, and that it changes nothing else in it."""
+
+import json
+
+import pytest
+
+from modelry.gateway import body as bodies
+from modelry.gateway.replies import Reply
+
+ODD = '{"model":"x","temperature":0.70,"big":12345678901234567890,"text":"\\u00fc ü"}'
+
+
+def test_an_edited_body_keeps_every_other_field_as_it_came() -> None:
+    asked = bodies.edited(ODD.encode(), stream=True).decode()
+    assert '"temperature":0.70' in asked
+    assert '"big":12345678901234567890' in asked
+    assert '"text":"\\u00fc ü"' in asked
+    assert json.loads(asked) == {**json.loads(ODD), "stream": True}
+
+
+@pytest.mark.parametrize("before", ["", " ", "\r\n\t "])
+def test_a_stream_is_asked_for_its_usage(before: str) -> None:
+    body = f"{before}{ODD}".encode()
+    asked = bodies.with_usage(bodies.read(body), body)
+    assert json.loads(asked) == {**json.loads(ODD), "stream_options": {"include_usage": True}}
+    assert b'"big":12345678901234567890' in asked
+
+
+@pytest.mark.parametrize("options", ["null", "{}", '{"include_usage":false,"other":1}', "7", '"x"'])
+def test_options_that_do_not_ask_for_usage_are_changed_to_do(options: str) -> None:
+    body = f'{{"model":"x","stream_options":{options}}}'.encode()
+    asked = json.loads(bodies.with_usage(bodies.read(body), body))
+    assert asked["stream_options"]["include_usage"] is True
+    said = json.loads(options)
+    kept = {**said, "include_usage": True} if isinstance(said, dict) else {"include_usage": True}
+    assert asked["stream_options"] == kept
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "[]", "7", "null", "{", '{"model":7}', '{"model":null}', '{"model":""}', "{}", "[" * 5000],
+)
+def test_a_body_that_names_no_model_is_refused_in_words(body: str) -> None:
+    with pytest.raises(Reply) as refused:
+        bodies.read(body.encode())
+    assert refused.value.status == 400
+
+
+def test_a_body_that_is_not_utf8_is_refused() -> None:
+    with pytest.raises(Reply):
+        bodies.read(b'{"model":"\xff"}')
+
+
+@pytest.mark.parametrize(
+    ("field", "tokens"),
+    [({}, 256), ({"max_tokens": 5}, 5), ({"max_tokens": 9, "max_completion_tokens": 7}, 7)],
+)
+def test_the_tokens_expected_are_prompt_and_answer(field: dict[str, int], tokens: int) -> None:
+    body = json.dumps({"model": "x", "prompt": "y" * 400, **field}).encode()
+    expected = bodies.expected_tokens(bodies.read(body), body)
+    assert expected == len(body) // 4 + tokens
+
+
+@pytest.mark.parametrize("value", ["-1", "0", "1e9", '"many"', "[]", "true"])
+def test_a_length_that_is_none_is_taken_for_unknown(value: str) -> None:
+    body = f'{{"model":"x","max_tokens":{value}}}'.encode()
+    assert bodies.expected_tokens(bodies.read(body), body) == len(body) // 4 + 256
+
+
+def turns(*said: tuple[str, str], model: str = "x") -> bytes:
+    messages = [{"role": role, "content": text} for role, text in said]
+    return json.dumps({"model": model, "messages": messages}).encode()
+
+
+def test_a_conversation_is_the_same_over_its_turns() -> None:
+    first = turns(("system", "be kind"), ("user", "hi"))
+    later = turns(("system", "be kind"), ("user", "hi"), ("assistant", "yes"), ("user", "and?"))
+    assert bodies.conversation(first, "u/x") == bodies.conversation(later, "u/x") is not None
+
+
+def test_conversations_that_begin_otherwise_differ() -> None:
+    known = bodies.conversation(turns(("system", "a"), ("user", "hi")), "u/x")
+    assert known != bodies.conversation(turns(("system", "b"), ("user", "hi")), "u/x")
+    assert known != bodies.conversation(turns(("system", "a"), ("user", "ho")), "u/x")
+    assert known != bodies.conversation(turns(("system", "a"), ("user", "hi")), "u/other")
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"messages":[]}', b'{"messages":7}', b'{"messages":[7]}'])
+def test_what_is_no_chat_is_no_conversation(body: bytes) -> None:
+    assert bodies.conversation(body, "u/x") is None
+
+
+def test_an_answer_is_given_our_name_for_the_model() -> None:
+    answer = b'{"id":1,"model":"gpt","choices":[{"text":"model"}]}'
+    assert json.loads(bodies.renamed(answer, "u/x")) == {**json.loads(answer), "model": "u/x"}
+
+
+@pytest.mark.parametrize("answer", [b'{"model":"u/x"}', b'{"a":1}', b"[1]", b"no json", b""])
+def test_an_answer_that_needs_no_other_name_stays_as_it_is(answer: bytes) -> None:
+    assert bodies.renamed(answer, "u/x") is answer

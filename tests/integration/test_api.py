@@ -106,6 +106,7 @@ def test_a_body_that_is_not_what_is_asked_for_is_a_422(
         ("POST", "/services/nothing/stop", 404, "service_not_found"),
         ("DELETE", "/services/svc_nothing", 404, "service_not_found"),
         ("DELETE", "/keys/key_nothing", 404, "key_not_found"),
+        ("PUT", "/keys/key_nothing", 405, "method_not_allowed"),
         ("GET", "/keys?limit=0", 422, "invalid_request"),
         ("GET", "/keys?limit=1001", 422, "invalid_request"),
         ("GET", "/keys?limit=many", 422, "invalid_request"),

@@ -109,6 +109,10 @@ def test_a_services_name_keeps_to_the_rule(api: Instance, name: str) -> None:
         ("model", 7),
         ("slots", 0),
         ("slots", 257),
+        ("idle_after_s", 0.5),
+        ("idle_after_s", 30 * 24 * 3600 + 1),
+        ("idle_after_s", "60"),
+        ("idle_after_s", True),
         ("context_tokens", 1),
         ("context_tokens", 8193),
         ("engine", "abacus"),
@@ -126,6 +130,19 @@ def test_a_spec_that_cannot_be_is_refused_and_names_the_field(
         api.api("DELETE", f"/services/{response.json()['id']}")
     assert response.status_code == 422
     assert str(error_of(response)["param"]).startswith(field)
+
+
+@pytest.mark.parametrize("idle_after_s", [1, 2.5, 30 * 24 * 3600, None])
+def test_a_time_without_calls_is_kept(
+    api: Instance, own_model: str, idle_after_s: float | None
+) -> None:
+    body = {"name": "sleepy", "model": own_model, "idle_after_s": idle_after_s}
+    made = api.api("POST", "/services", json=body)
+    assert made.status_code == 201, made.text
+    assert made.json()["spec"]["idle_after_s"] == idle_after_s
+    path = f"/services/{made.json()['id']}"
+    api.api("DELETE", path)
+    wait_for(lambda: api.api("GET", path).status_code == 404, "it to go")
 
 
 def test_an_unknown_model_is_a_404(api: Instance) -> None:

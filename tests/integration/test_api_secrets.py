@@ -18,12 +18,17 @@ def test_no_secret_lies_on_the_disk_in_plain_text(api: Instance) -> None:
     # Secrets in places where they do not belong must not reach a log either.
     api.api("GET", f"/services/{key}?token={ADMIN_TOKEN}")
     api.api("POST", "/keys", json={"name": 7, "key": key})
+    endpoint = {"url": "http://127.0.0.1:9", "api_key": "key-of-an-endpoint-elsewhere"}
+    body = {"name": "elsewhere", "endpoint": endpoint}
+    assert api.api("POST", "/services", json=body).status_code == 201
+    api.api("POST", "/services", json=body | {"surprise": 1})
     login = json.loads(api.paths.local_login.read_text())
-    secrets = [key, ADMIN_TOKEN, "preset-password", login["token"]]
+    secrets = [key, ADMIN_TOKEN, "preset-password", login["token"], endpoint["api_key"]]
     assert all(len(secret) > 10 for secret in secrets)
     found = files(api.paths.data)
     assert api.paths.database in found
     assert api.paths.logs / "control.log" in found
+    assert api.paths.secret_key in found
     for file in found:
         data = file.read_bytes()
         shown = [secret for secret in secrets if secret.encode() in data]

@@ -33,7 +33,8 @@ def test_a_caller_who_wants_a_stream_gets_it_untouched(plane: Plane) -> None:
     with plane.wire() as wire:
         answer = wire.ask(post(CHAT, plane.owner_key, body))
     assert answer.body == b'data: {"number": 0}\n\ndata: {"number": 1}\n\ndata: [DONE]\n\n'
-    assert json.loads(replica.requests[0]["body"]) == body
+    asked = json.loads(replica.requests[0]["body"])
+    assert asked == body | {"stream_options": {"include_usage": True}}
 
 
 def test_an_engine_s_refusal_comes_as_one(plane: Plane) -> None:

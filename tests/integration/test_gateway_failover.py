@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.data_plane import Plane, chat
+from tests.support.data_plane import Plane, Replica, chat
 from tests.support.waiting import wait_for
 from tests.support.wire import Broken, get, post
 
 CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 
 
 def test_the_next_replica_answers_where_one_refuses_connections(plane: Plane) -> None:
@@ -85,23 +86,34 @@ def test_the_error_event_stands_alone_where_a_stream_dies_within_an_event(plane:
     with plane.wire() as wire:
         answer = wire.ask(post(CHAT, plane.owner_key, chat(path)))
     lines = [line for line in answer.body.decode().split("\n") if line]
-    assert lines[:2] == ['data: {"number": 0}', 'data: {"n']
-    assert json.loads(lines[-1].removeprefix("data: "))["error"]["code"] == "bad_gateway"
+    whole, error = lines
+    assert whole == 'data: {"number": 0}'
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == "bad_gateway"
     assert answer.body.endswith(b"\n\n")
 
 
 @pytest.mark.parametrize("die", ["exit", "close"])
-def test_an_answer_that_dies_half_way_breaks_the_connection(plane: Plane, die: str) -> None:
-    """Never a 200 that looks whole."""
+def test_an_answer_that_dies_half_way_comes_from_another(plane: Plane, die: str) -> None:
+    """Nothing of it has been said yet: it goes out at its end."""
     text = json.dumps({"content": "x" * 1000})
-    dying, well = plane.replica(text=text, die_after=500, die=die), plane.replica()
+    dying, well = plane.replica(text=text, die_after=500, die=die), plane.replica(text="{}")
     path = plane.service(dying, well)
     with plane.wire() as wire:
-        wire.send(post(CHAT, plane.owner_key, chat(path)))
+        for _ in range(4):
+            assert wire.ask(post(CHAT, plane.owner_key, chat(path))).body == b"{}"
+
+
+@pytest.mark.parametrize("die", ["exit", "close"])
+def test_a_long_answer_that_dies_half_way_breaks_the_connection(plane: Plane, die: str) -> None:
+    """Never a 200 that looks whole."""
+    text = json.dumps({"content": "x" * 1_000_000})
+    path = plane.service(plane.replica())
+    body = chat(path, text=text, die_after=500_000, die=die)
+    with plane.wire() as wire:
+        wire.send(post(CHAT, plane.owner_key, body))
         with pytest.raises(Broken) as broken:
             wire.answer()
     assert text.encode().startswith(broken.value.data)
-    assert well.requests == []
 
 
 def test_a_kept_connection_that_went_stale_is_not_the_callers_trouble(plane: Plane) -> None:
@@ -140,7 +152,7 @@ def test_connections_to_a_replica_are_kept(plane: Plane) -> None:
     assert replica.seen()["connections"] == 1
 
 
-def test_requests_spread_over_the_replicas(plane: Plane) -> None:
+def test_requests_of_one_conversation_overflow_to_other_replicas(plane: Plane) -> None:
     replicas = [plane.replica() for _ in range(3)]
     path = plane.service(*replicas)
     request = post(CHAT, plane.owner_key, chat(path, do="stream", chunks=1, gated=True))
@@ -153,28 +165,38 @@ def test_requests_spread_over_the_replicas(plane: Plane) -> None:
         ),
         "every request to arrive",
     )
-    assert counts == [3, 3, 3]
-    for replica in replicas:
-        for _ in range(3):
+    # None is more than a quarter over the mean, rounded up.
+    assert max(counts) <= 4
+    for replica, count in zip(replicas, counts, strict=True):
+        for _ in range(count):
             replica.go()
     for wire in wires:
         assert wire.answer().status == 200
         wire.close()
 
 
+def in_order_of_requests(one: Replica, other: Replica) -> tuple[Replica, Replica] | None:
+    """The replica that has the only request first; None where there is none."""
+    if one.requests:
+        return one, other
+    return (other, one) if other.requests else None
+
+
 def test_the_least_loaded_replica_comes_next(plane: Plane) -> None:
     busy, calm = plane.replica(), plane.replica()
     path = plane.service(busy, calm)
-    held = post(CHAT, plane.owner_key, chat(path, do="stream", chunks=1, gated=True))
+    body = {"model": path, "prompt": "x", "fake": {"do": "stream", "chunks": 1, "gated": True}}
+    held = post(COMPLETIONS, plane.owner_key, body)
     with plane.wire() as first, plane.wire() as second, plane.wire() as wire:
         first.send(held)
-        wait_for(lambda: busy.requests, "the first stream")
+        busy, calm = wait_for(lambda: in_order_of_requests(busy, calm), "the first stream")
         second.send(held)
         wait_for(lambda: calm.requests, "the second stream")
         calm.go()
         assert second.answer().status == 200
+        plain = post(COMPLETIONS, plane.owner_key, {"model": path, "prompt": "x"})
         for _ in range(5):
-            assert wire.ask(post(CHAT, plane.owner_key, chat(path))).status == 200
+            assert wire.ask(plain).status == 200
         busy.go()
         assert first.answer().status == 200
     assert (len(busy.requests), len(calm.requests)) == (1, 6)

@@ -85,7 +85,9 @@ def test_conversations_that_begin_otherwise_differ() -> None:
     assert known != bodies.conversation(turns(("system", "a"), ("user", "hi")), "u/other")
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"messages":[]}', b'{"messages":7}', b'{"messages":[7]}'])
+@pytest.mark.parametrize(
+    "body", [b"{}", b'{"messages":[]}', b'{"messages":7}', b'{"messages":[7]}']
+)
 def test_what_is_no_chat_is_no_conversation(body: bytes) -> None:
     assert bodies.conversation(body, "u/x") is None
 

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from modelry.gateway.replies import bad_request, engine_refusal, error, error_body, json_reply, status_line
+from modelry.gateway.replies import (
+    bad_request,
+    engine_refusal,
+    error,
+    error_body,
+    json_reply,
+    status_line,
+)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ class Head(msgspec.Struct):
 
     model: str = ""
     stream: Any = None
-    stream_options: Any = None
+    stream_options: Any = msgspec.UNSET
     max_tokens: Any = None
     max_completion_tokens: Any = None
 
@@ -52,7 +52,8 @@ def prompt_tokens(body: bytes | bytearray) -> int:
 def expected_tokens(head: Head, body: bytes | bytearray) -> int:
     """About how many tokens a request uses, prompt and answer together."""
     most = head.max_completion_tokens or head.max_tokens
-    answer = most if isinstance(most, int) and most > 0 else _TOKENS_ASSUMED
+    known = isinstance(most, int) and not isinstance(most, bool) and most > 0
+    answer = most if known else _TOKENS_ASSUMED
     return prompt_tokens(body) + answer
 
 
@@ -63,7 +64,7 @@ def asks_for_usage(head: Head) -> bool:
 
 def with_usage(head: Head, body: bytes | bytearray) -> bytes:
     """The same request for a stream, asking for usage."""
-    if head.stream_options is None:
+    if head.stream_options is msgspec.UNSET:
         start = body.index(b"{") + 1
         rest = bytes(body) if start == 1 else bytes(body[start - 1 :])
         return b'{"stream_options":{"include_usage":true},' + rest[1:]

@@ -107,6 +107,79 @@ def test_a_key_for_one_service_is_made_as_json(shared: Instance, demo_path: str)
     assert told(shared.cli("keys", "delete", made["id"]))
 
 
+def test_a_keys_limits_are_set_changed_and_cleared(shared: Instance) -> None:
+    made = parsed(
+        shared.cli(
+            *("keys", "create", "limited", "--requests-per-minute", "60"),
+            *("--concurrency", "4", "--json"),
+        )
+    )
+    assert (made["limits"]["requests_per_minute"], made["limits"]["concurrency"]) == (60, 4)
+    assert "60 requests/min, 4 at a time" in told(shared.cli("keys", "list"))
+    id_ = made["id"]
+    changes = ("--name", "renamed", "--concurrency", "0", "--tokens-per-month", "5000")
+    assert "is updated" in told(shared.cli("keys", "update", id_, *changes))
+    listed = told(shared.cli("keys", "list"))
+    (line,) = [line for line in listed.splitlines() if id_ in line]
+    assert "renamed" in line
+    assert "60 requests/min, 5000 tokens/month" in line
+    days = ("--expires-in-days", "1", "--service", "demo", "--json")
+    changed = parsed(shared.cli("keys", "update", id_, *days))
+    assert changed["expires_at"]
+    assert changed["services"] == [shared.service("demo")["access_path"]]
+    assert (
+        parsed(shared.cli("keys", "update", id_, "--expires-in-days", "0", "--json"))["expires_at"]
+        is None
+    )
+    assert "nothing to change" in refusal(shared.cli("keys", "update", id_))
+    assert "no key" in refusal(shared.cli("keys", "update", "key_none", "--concurrency", "1"))
+    assert told(shared.cli("keys", "delete", id_))
+
+
+def test_a_service_on_an_endpoint_elsewhere_is_made_by_a_command(shared: Instance) -> None:
+    secret = "sk-of-the-endpoint-wxyz"
+    urls = ("--url", "http://127.0.0.1:9/v1", "--url", "http://127.0.0.1:10/v1/")
+    made = shared.cli(
+        *("connect", "hosted", *urls, "--weight", "3", "--weight", "1", "--model", "big"),
+        *("--task", "chat", "--task", "embedding", "--api-key-env", "ENDPOINT_KEY"),
+        env={"ENDPOINT_KEY": secret},
+    )
+    assert told(made).strip().endswith("/hosted")
+    shown = told(shared.cli("show", "hosted"))
+    assert "running" in shown
+    assert "http://127.0.0.1:9/v1, model big, weight 3, key …wxyz" in shown
+    (line,) = [line for line in told(shared.cli("list")).splitlines() if "/hosted" in line]
+    assert line.split()[-2:] == ["big", "-"]
+    assert told(shared.cli("logs", "hosted")) == ""
+    assert secret not in made.stdout + made.stderr + shown
+    assert told(shared.cli("delete", "hosted", "--yes"))
+
+    piped = shared.cli(
+        *("connect", "hosted", "--url", "http://127.0.0.1:9", "--api-key-stdin", "--json"),
+        input=f"{secret}\n",
+    )
+    assert parsed(piped)["spec"]["endpoints"][0]["api_key"] == "…wxyz"
+    assert told(shared.cli("delete", "hosted", "--yes"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--url", "http://host?x"], "chat/completions"),
+        (["--url", "http://host", "--weight", "1", "--weight", "2"], "--weight"),
+        (["--url", "http://host", "--api-key-env", "NOT_SET"], "NOT_SET"),
+        (["--url", "http://host", "--api-key-stdin"], "standard input"),
+        (["--url", "http://host", "--api-key-stdin", "--api-key-env", "X"], "not both"),
+        (["--url", "http://host", "--task", "poetry"], "tasks"),
+        ([], "--url"),
+    ],
+)
+def test_what_cannot_be_connected_is_said_in_a_line(
+    shared: Instance, options: list[str], words: str
+) -> None:
+    assert words in refusal(shared.cli("connect", "never-made", *options, input=""))
+
+
 def test_login_reads_the_token_and_the_commands_after_it_need_none(
     shared: Instance, tmp_path: Path
 ) -> None:

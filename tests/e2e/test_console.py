@@ -117,6 +117,23 @@ def cookie_of(instance: Instance) -> str:
     return answer.cookies["modelry_session"]
 
 
+def test_a_service_on_endpoints_elsewhere_has_a_page_without_their_keys(shared: Instance) -> None:
+    endpoint = {"url": "http://127.0.0.1:9/v1", "model": "big", "api_key": "sk-of-the-endpoint"}
+    with shared.client() as client:
+        client.post("/services", {"name": "hosted", "endpoint": endpoint, "tasks": ["rerank"]})
+    cookies = {"modelry_session": cookie_of(shared)}
+    page = httpx2.get(f"{shared.url}/services/hosted", cookies=cookies)
+    overview = httpx2.get(f"{shared.url}/services", cookies=cookies)
+    with shared.client() as client:
+        client.delete("/services/hosted")
+    assert page.status_code == overview.status_code == 200
+    for shown in ("http://127.0.0.1:9/v1", "big", "stands on 1 endpoint", "/v1/rerank"):
+        assert shown in page.text
+    assert "big" in overview.text
+    assert "sk-of-the-endpoint" not in page.text
+    assert "sealed" not in page.text
+
+
 def test_a_form_without_the_session_s_token_changes_nothing(shared: Instance) -> None:
     cookies = {"modelry_session": cookie_of(shared)}
     for csrf in ("", "0" * 64, "é"):

@@ -1,12 +1,13 @@
 """llama.cpp: what it can run, how it is started, and what its own words on its end mean."""
 
+import asyncio
 import json
 import signal
 from pathlib import Path
 
 import pytest
 
-from modelry.engines.base import Endpoint, ReplicaPlan
+from modelry.engines.base import Endpoint, Probe, ReplicaPlan
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.engines.llama_cpp_runner import EXIT_LIBRARY_MISSING, EXIT_UNLOADABLE, RunnerConfig
 
@@ -156,3 +157,50 @@ def test_another_exit_status_comes_with_the_last_error_of_the_log() -> None:
     log = ["0.01.000.000 E srv    do_it: the first thing", "0.02.000.000 E srv    do_it: the last"]
     message = engine.explain(1, [*log, "0.03.000.000 I srv    do_it: no error"]).message
     assert message.endswith("status 1: the last")
+
+
+# -- its probe ---------------------------------------------------------------
+
+
+def probed(tmp_path: Path, answers: dict[str, bytes], secret: str = "mine") -> Probe:
+    """What a probe finds of a server that answers so, to who knows `mine`."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        path = head.split()[1]
+        known = path == "/health" or "authorization: Bearer mine\r\n" in head
+        writer.write(answers[path] if known else b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+        writer.close()
+
+    async def ask() -> Probe:
+        address = tmp_path / "replica.sock"
+        async with await asyncio.start_unix_server(serve, str(address)):
+            return await engine.probe(Endpoint(f"unix:{address}", secret))
+
+    return asyncio.run(ask())
+
+
+WELL = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def test_a_replica_that_answers_and_knows_the_secret_is_ready(tmp_path: Path) -> None:
+    assert probed(tmp_path, {"/health": WELL, "/slots": WELL}) is Probe.READY
+
+
+def test_a_replica_that_does_not_serve_yet_is_loading(tmp_path: Path) -> None:
+    loading = b"HTTP/1.1 503 Service Unavailable\r\n\r\n"
+    assert probed(tmp_path, {"/health": loading}) is Probe.LOADING
+
+
+def test_a_server_that_does_not_know_the_secret_is_foreign(tmp_path: Path) -> None:
+    assert probed(tmp_path, {"/health": WELL, "/slots": WELL}, "other") is Probe.FOREIGN
+
+
+@pytest.mark.parametrize("noise", [b"", b"hello\r\n", b"\xff" * 100_000, b"HTTP/1.1 20"])
+def test_what_speaks_no_http_is_unreachable(tmp_path: Path, noise: bytes) -> None:
+    assert probed(tmp_path, {"/health": noise}) is Probe.UNREACHABLE
+
+
+def test_where_nothing_listens_is_unreachable(tmp_path: Path) -> None:
+    for address in (f"unix:{tmp_path}/none.sock", "tcp:127.0.0.1:1"):
+        assert asyncio.run(engine.probe(Endpoint(address, "mine"))) is Probe.UNREACHABLE

@@ -63,6 +63,36 @@ def test_a_service_that_does_not_chat_shows_what_it_does() -> None:
     assert "messages" not in body_of(words)
 
 
+@pytest.mark.parametrize(
+    ("task", "path", "field"),
+    [
+        ("embedding", "embeddings", "input"),
+        ("rerank", "rerank", "documents"),
+        ("image", "images/generations", "prompt"),
+        ("speech", "audio/speech", "voice"),
+    ],
+)
+def test_every_task_has_a_call_with_its_own_fields(task: str, path: str, field: str) -> None:
+    (found,) = examples(BASE, PATH, (task,))
+    words = words_of(found.code)
+    assert f"{BASE}/{path}" in words
+    assert body_of(words)["model"] == PATH
+    assert field in body_of(words)
+    assert ("-o" in words) is (task == "speech")
+
+
+def test_a_transcription_sends_a_file_as_a_form() -> None:
+    (found,) = examples(BASE, PATH, ("transcription",))
+    words = words_of(found.code)
+    assert words[0] == f"{BASE}/audio/transcriptions"
+    assert {f"model={PATH}", "file=@speech.wav", "Authorization: Bearer sk-abc"} < set(words)
+
+
+def test_a_service_that_chats_shows_what_else_it_does() -> None:
+    found = examples(BASE, PATH, (*CHAT, "embedding", "rerank"))
+    assert [each.title for each in found if "Chat" not in each.title] == ["Embedding", "Rerank"]
+
+
 @pytest.mark.parametrize("example", examples(BASE, PATH, CHAT), ids=lambda e: e.language)
 def test_every_example_names_the_service_and_reads_the_key_from_the_environment(
     example: Example,

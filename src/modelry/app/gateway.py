@@ -1,31 +1,33 @@
 """A gateway's process: `python -m modelry.app.gateway`."""
 
-import errno
 import os
+import socket
 import sys
 
 import uvloop
 
 from modelry.app.lifeline import (
     ATTACHED,
+    Boot,
     Report,
     read_boot,
     report,
     report_failure,
     watch_lifeline,
 )
-from modelry.errors import ModelryError, SettingsError
+from modelry.app.listening import cannot_listen
+from modelry.errors import ModelryError
 from modelry.gateway.gateway import Gateway
 from modelry.settings import Settings, load_settings
 from modelry.telemetry import configure_logging
 
 
-async def run(settings: Settings, *, attached: bool) -> None:
-    gateway = Gateway(settings)
+async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
+    gateway = Gateway(settings, [socket.socket(fileno=each) for each in boot.listeners])
     try:
         port = await gateway.start()
     except OSError as error:
-        raise _cannot_listen(settings, error) from None
+        raise cannot_listen(settings, error) from None
     lifeline = watch_lifeline(attached)
     report(Report(port=port))
     await lifeline.stop.wait()
@@ -33,37 +35,18 @@ async def run(settings: Settings, *, attached: bool) -> None:
         await gateway.stop()
 
 
-def _cannot_listen(settings: Settings, error: OSError) -> SettingsError:
-    where = f"{settings.host}:{settings.port}"
-    if error.errno == errno.EADDRINUSE:
-        return SettingsError(
-            f"port {settings.port} is taken: something else listens on {where}",
-            hint="choose another with --port, or end what uses it",
-            param="port",
-        )
-    if error.errno == errno.EACCES:
-        return SettingsError(
-            f"this account may not listen on port {settings.port}",
-            hint="choose a port above 1023 with --port",
-            param="port",
-        )
-    return SettingsError(
-        f"cannot listen on {where}: {error.strerror or error}",
-        hint="check --host and --port",
-        param="host",
-    )
-
-
 def main() -> int:
     attached = ATTACHED in sys.argv[1:]
     os.umask(0o077)
     try:
         settings = load_settings()
-        if attached and read_boot() is None:
+        boot = read_boot() if attached else Boot()
+        if boot is None:
             return 0
         settings.paths.prepare()
-        configure_logging("gateway", settings.paths.logs, settings.log_level)
-        uvloop.run(run(settings, attached=attached))
+        name = f"gateway-{boot.worker}" if boot.worker else "gateway"
+        configure_logging(name, settings.paths.logs, settings.log_level)
+        uvloop.run(run(settings, boot, attached=attached))
     except ModelryError as error:
         return report_failure(error)
     return 0

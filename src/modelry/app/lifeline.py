@@ -20,11 +20,17 @@ ATTACHED = "--attached"
 
 
 class Boot(msgspec.Struct):
-    """The line an attached child reads first: what must not stand in its environment."""
+    """The line an attached child reads first: what must not stand in its environment.
+
+    A gateway gets the number of its `worker`, and the descriptors of the
+    `listeners` it inherits.
+    """
 
     admin_password: str | None = None
     admin_token: str | None = None
     database_url: str | None = None
+    listeners: tuple[int, ...] = ()
+    worker: int = 0
 
 
 def boot_of(settings: Settings) -> Boot:

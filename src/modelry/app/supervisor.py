@@ -1,7 +1,8 @@
 """`up`: starts gateway and control plane, keeps both running, and ends them in order.
 
 It knows what runs and what each reported, nothing of what they do. A child
-that ends unasked is started again. When `up` itself is killed, its children
+that ends unasked is started again. SIGHUP replaces the gateways by fresh ones,
+one after another, and no caller notices: the sockets stay. When `up` itself is killed, its children
 see their standard input end and go; replicas stay, and the next `up` adopts
 them.
 """
@@ -9,9 +10,11 @@ them.
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 import msgspec
 
 from modelry.app.lifeline import ATTACHED, Report, boot_of
+from modelry.app.listening import open_listeners
 from modelry.errors import ModelryError, SettingsError
 from modelry.settings import ENV_PREFIX, Paths, Settings
 
@@ -82,10 +86,12 @@ class Supervisor:
         self._settings = settings
         self._on_control = on_control
         self._port = settings.port
+        self._listeners: list[list[socket.socket]] = []
         self._lock = -1
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
         self._children: dict[str, _Child] = {}
+        self._rolling: asyncio.Task[None] | None = None
 
     async def start(self) -> Started | None:
         """Start both parts; None where it was told to stop before they were up.
@@ -94,6 +100,8 @@ class Supervisor:
         """
         self._settings.paths.prepare()
         self._lock = _lock(self._settings.paths)
+        self._listeners = open_listeners(self._settings)
+        self._port = self._listeners[0][0].getsockname()[1]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._asked_to_stop)
@@ -113,7 +121,7 @@ class Supervisor:
             # Both load at once, but the control plane touches nothing before
             # its boot line comes: a port that is taken ends the start first.
             control = await self._spawn("control")
-            await self._start_gateway()
+            await asyncio.gather(*(self._start_gateway(name) for name in self._gateways))
             return await self._boot_control(control)
         except ModelryError:
             await self._drop_children()
@@ -124,8 +132,12 @@ class Supervisor:
 
         Returns the exit status: 1 where replicas may have been left running.
         """
-        keepers = [asyncio.create_task(self._keep(name)) for name in ("gateway", "control")]
+        names = [*self._gateways, "control"]
+        keepers = [asyncio.create_task(self._keep(name)) for name in names]
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked_to_roll)
         await self._stopping.wait()
+        if self._rolling is not None:
+            self._rolling.cancel()
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
@@ -137,6 +149,28 @@ class Supervisor:
     @property
     def stopping(self) -> bool:
         return self._stopping.is_set()
+
+    @property
+    def _gateways(self) -> list[str]:
+        return ["gateway", *(f"gateway-{n}" for n in range(1, self._settings.gateway_workers))]
+
+    def _asked_to_roll(self) -> None:
+        if self._rolling is None or self._rolling.done():
+            self._rolling = asyncio.create_task(self._roll())
+
+    async def _roll(self) -> None:
+        """Put a fresh gateway in each one's place; the old one ends once its requests have."""
+        for name in self._gateways:
+            before = self._children.get(name)
+            try:
+                await self._start_gateway(name)
+            except (ModelryError, OSError) as error:
+                log.warning("the %s goes on as it is: the fresh one did not start: %s", name, error)
+                if before is not None:
+                    self._children[name] = before
+                return
+            if before is not None:
+                await before.end(self._settings.drain_timeout_s + _END_MARGIN_S)
 
     def _asked_to_stop(self) -> None:
         if self._stopping.is_set():
@@ -152,14 +186,20 @@ class Supervisor:
         Returns whether it could do its work.
         """
         patience_s = self._settings.drain_timeout_s + _END_MARGIN_S
-        gateway = self._children.pop("gateway", None)
-        if gateway is not None:
-            ending = asyncio.create_task(gateway.end(patience_s))
+        for listener in itertools.chain(*self._listeners):
+            # Whoever comes now is refused, instead of waiting for nobody.
+            listener.close()
+        found = [self._children.pop(name, None) for name in self._gateways]
+        gateways = [gateway for gateway in found if gateway is not None]
+        if gateways:
+            ending = asyncio.gather(*(gateway.end(patience_s) for gateway in gateways))
             forced = asyncio.create_task(self._forced.wait())
             await asyncio.wait((ending, forced), return_when=asyncio.FIRST_COMPLETED)
             forced.cancel()
             if not ending.done():
-                gateway.process.kill()
+                for gateway in gateways:
+                    with contextlib.suppress(ProcessLookupError):
+                        gateway.process.kill()
             await ending
         control = self._children.pop("control", None)
         if control is not None:
@@ -194,6 +234,9 @@ class Supervisor:
             if child is not None:
                 started = asyncio.get_running_loop().time()
                 code = await child.process.wait()
+                if self._children.get(name) is not child:
+                    # It was replaced.
+                    continue
                 log.warning("the %s ended (%s); starting it again", name, _shown(code))
                 if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_S:
                     pause_s = _FIRST_PAUSE_S
@@ -201,16 +244,15 @@ class Supervisor:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             try:
-                if name == "gateway":
-                    await self._start_gateway()
-                else:
+                if name == "control":
                     await self._boot_control(await self._spawn("control"))
+                else:
+                    await self._start_gateway(name)
             except (ModelryError, OSError) as error:
                 log.warning("the %s did not start: %s", name, error)
 
-    async def _start_gateway(self) -> None:
-        report = await self._boot_child(await self._spawn("gateway"))
-        self._port = report.port
+    async def _start_gateway(self, name: str) -> None:
+        await self._boot_child(await self._spawn(name))
 
     async def _boot_control(self, child: _Child) -> Started:
         report = await self._boot_child(child)
@@ -219,22 +261,25 @@ class Supervisor:
         host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
         if ":" in host and not host.startswith("["):
             host = f"[{host}]"
-        started = Started(f"http://{host}:{self._port}", self._port, report)
+        scheme = "http" if self._settings.tls_cert is None else "https"
+        started = Started(f"{scheme}://{host}:{self._port}", self._port, report)
         self._on_control(started)
         return started
 
     async def _spawn(self, name: str) -> _Child:
         """Start a part's process. It loads, and waits for its boot line."""
+        part = "control" if name == "control" else "gateway"
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
             "-m",
-            f"modelry.app.{name}",
+            f"modelry.app.{part}",
             ATTACHED,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=self._environment(),
             start_new_session=True,
+            pass_fds=[each.fileno() for each in self._listeners_of(name)],
         )
         child = self._children[name] = _Child(name, process)
         return child
@@ -245,18 +290,26 @@ class Supervisor:
         assert process.stdin is not None
         assert process.stdout is not None
         child.begun = True
+        boot = boot_of(self._settings)
+        if child.name != "control":
+            boot.worker = self._gateways.index(child.name)
+            boot.listeners = tuple(each.fileno() for each in self._listeners_of(child.name))
         try:
-            process.stdin.write(msgspec.json.encode(boot_of(self._settings)) + b"\n")
+            process.stdin.write(msgspec.json.encode(boot) + b"\n")
             await process.stdin.drain()
             line = await asyncio.wait_for(process.stdout.readline(), _START_TIMEOUT_S)
             report = msgspec.json.decode(line, type=Report)
         except (OSError, TimeoutError, ValueError):
             report = Report(exit_code=1)
         if report.exit_code:
-            self._children.pop(child.name, None)
+            if self._children.get(child.name) is child:
+                del self._children[child.name]
             await child.end(_END_MARGIN_S)
             raise _failure(child.name, report, self._settings.paths)
         return report
+
+    def _listeners_of(self, name: str) -> list[socket.socket]:
+        return [] if name == "control" else self._listeners[self._gateways.index(name)]
 
     def _environment(self) -> dict[str, str]:
         """This environment with the settings as `up` resolved them, and without secrets."""

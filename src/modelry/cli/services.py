@@ -175,7 +175,7 @@ def start(
     wait: Annotated[bool, typer.Option(help="Wait until it runs.")] = True,
     json_flag: AsJson = False,
 ) -> None:
-    """Start a stopped or failed service."""
+    """Start a stopped, failed or idle service."""
     with shown_errors(), open_client() as client:
         service = client.post(f"/services/{part(name)}/start")
         if wait:

@@ -36,6 +36,9 @@ def up(
     keep_replicas: Annotated[
         bool, typer.Option("--keep-replicas", help="Leave replicas running at the end.")
     ] = False,
+    gateway_workers: Annotated[
+        str | None, typer.Option(help="Gateway processes, one a core.  [1]")
+    ] = None,
 ) -> None:
     """Start Modelry on this machine. Every option is also a MODELRY_… variable."""
     with shown_errors():
@@ -45,6 +48,7 @@ def up(
             data_dir=data_dir,
             keep_replicas=keep_replicas or None,
             demo=demo or None,
+            gateway_workers=gateway_workers,
         )
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         raise typer.Exit(asyncio.run(_up(settings)))

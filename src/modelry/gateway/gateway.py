@@ -7,7 +7,7 @@ import logging
 import secrets
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from modelry.errors import SettingsError
 from modelry.gateway.access_log import AccessLog
@@ -23,6 +23,7 @@ from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
 from modelry.gateway.server import Server
 from modelry.gateway.service import Terms
+from modelry.gateway.slots import SharedSlots
 from modelry.gateway.spool import Spool
 from modelry.gateway.table import Table
 from modelry.gateway.upstream import Upstream
@@ -80,11 +81,11 @@ class Front:
 
 
 class Gateway:
-    """Needs a running loop. `listener`: a socket to serve on that was opened before."""
+    """Needs a running loop. `listeners`: sockets to serve on that were opened before."""
 
-    def __init__(self, settings: Settings, listener: socket.socket | None = None) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket] = ()) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         paths = settings.paths
         self._table = Table(self._terms())
         self._spool = Spool(paths.spools)
@@ -144,6 +145,8 @@ class Gateway:
             start_wait_s=settings.start_wait_s,
             wake=lambda service_id: self._feed.wake(service_id),
             live=lambda: self._table.live,
+            slots=SharedSlots(settings.paths.counters),
+            crowded=settings.gateway_workers > 1,
         )
 
     def _record(self, line: bytes) -> None:
@@ -163,8 +166,8 @@ class Gateway:
 
     async def _listen(self) -> int:
         """Listen; a gateway that is just ending on the same port gets a moment to go."""
-        if self._listener is not None:
-            return await self._server.listen_on(self._listener)
+        if self._listeners:
+            return await self._server.listen_on(self._listeners)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PORT_WAIT_S
         while True:

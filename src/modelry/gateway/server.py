@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.connection import ClientConnection, Handler
@@ -34,38 +34,43 @@ class Server:
         self.connections: set[ClientConnection] = set()
         self.draining = False
         self._drained = asyncio.Event()
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def listen(self, host: str, port: int) -> int:
         """Listen on `host`:`port` (0: any free one) and return the port. Raises `OSError`."""
         loop = asyncio.get_running_loop()
-        return self._serve(
-            await loop.create_server(
-                lambda: ClientConnection(self), host, port, backlog=_BACKLOG, ssl=self._tls
-            )
+        made = await loop.create_server(
+            self._connection, host, port, backlog=_BACKLOG, ssl=self._tls
         )
+        return self._serve([made])
 
-    async def listen_on(self, listener: socket.socket) -> int:
-        """The same on a socket that listens already; others may hold it too."""
+    async def listen_on(self, listeners: Sequence[socket.socket]) -> int:
+        """The same on sockets that listen already; others may hold them too."""
         loop = asyncio.get_running_loop()
         return self._serve(
-            await loop.create_server(
-                lambda: ClientConnection(self), sock=listener, backlog=_BACKLOG, ssl=self._tls
-            )
+            [
+                await loop.create_server(
+                    self._connection, sock=each, backlog=_BACKLOG, ssl=self._tls
+                )
+                for each in listeners
+            ]
         )
 
-    def _serve(self, listener: asyncio.Server) -> int:
-        self._listener = listener
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self)
+
+    def _serve(self, listeners: list[asyncio.Server]) -> int:
+        self._listeners = listeners
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
-        chosen: int = listener.sockets[0].getsockname()[1]
+        chosen: int = listeners[0].sockets[0].getsockname()[1]
         return chosen
 
     async def drain(self, timeout_s: float) -> None:
         """Stop listening, let running requests finish, then close what is left."""
         self.draining = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in tuple(self.connections):

@@ -7,6 +7,7 @@ woken. Decides and keeps time; it sends nothing.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,7 +23,7 @@ _RETRY_AFTER_S = 2
 _SHARE_S = 10.0
 """A key counts as one to share with for this long after its last request."""
 _KEYS_REMEMBERED = 1024
-_RETRY_SLOT_S = 0.005
+_RETRY_SLOT_S = 0.01
 
 
 class Call(Protocol):
@@ -45,8 +46,8 @@ class Call(Protocol):
 @dataclass(frozen=True)
 class Terms:
     """On what terms requests wait. `wake` is told the id of a service that is needed;
-    `live` says whether the feed has been heard, `shared` whether other gateway
-    processes send to the same replicas.
+    `live` says whether the feed has been heard. `slots` are those shared with
+    other gateway processes; `crowded`: there are others all the time.
     """
 
     queue_max: int = 1000
@@ -55,6 +56,7 @@ class Terms:
     wake: Callable[[str], None] = lambda service_id: None
     live: Callable[[], bool] = lambda: True
     slots: "SlotClaims | None" = None
+    crowded: bool = False
 
 
 class SlotClaims(Protocol):
@@ -146,8 +148,9 @@ class Service:
     def leave(self, call: Call, replica: Replica, used_tokens: int | None) -> None:
         """Give the slot back. `used_tokens`: what the call used, where that is known."""
         replica.inflight -= 1
-        if self._terms.slots is not None:
-            self._terms.slots.release(replica.id)
+        claims = self._claims(replica)
+        if claims is not None:
+            claims.release(replica.id)
         left = self._held[call.key_id] - 1
         if left:
             self._held[call.key_id] = left
@@ -156,7 +159,11 @@ class Service:
         if self._queue:
             if used_tokens is not None:
                 self._queue.settle(call.key_id, used_tokens - call.cost)
-            self._pump()
+            if self._terms.crowded:
+                # Taking it back at once would leave the other gateways none.
+                self._try_again_soon()
+            else:
+                self._pump()
 
     def has_other(self, tried: list[str]) -> bool:
         """Whether there is a replica that was not tried."""
@@ -182,13 +189,19 @@ class Service:
         replicas = self.replicas.values()
         prefix = call.prefix if len(replicas) > 1 else None
         without: Container[str] = call.tried
-        claims = self._terms.slots
         while True:
             replica = choose(replicas, without=without, prefix=prefix)
-            if replica is None or claims is None or claims.take(replica.id, replica.slots):
+            if replica is None:
+                return None
+            claims = self._claims(replica)
+            if claims is None or claims.take(replica.id, replica.slots):
                 return replica
             # Full by other gateways' requests.
             without = {*without, replica.id}  # type: ignore[misc]
+
+    def _claims(self, replica: Replica) -> SlotClaims | None:
+        """Endpoints elsewhere have no slots that a moment with two gateways could overrun."""
+        return None if replica.weighted and not self._terms.crowded else self._terms.slots
 
     def _may(self, key_id: str) -> bool:
         """The last free slot is kept for a key that was here lately and holds fewer.
@@ -319,7 +332,9 @@ class Service:
         """Slots that other gateways give back are heard of by looking."""
         if self._terms.slots is not None and self._again is None:
             loop = asyncio.get_running_loop()
-            self._again = loop.call_later(_RETRY_SLOT_S, self._try_again)
+            # By chance, so that every gateway with somebody waiting has one.
+            pause_s = _RETRY_SLOT_S * random.random()  # noqa: S311 - fairness, not secrecy
+            self._again = loop.call_later(pause_s, self._try_again)
 
     def _try_again(self) -> None:
         self._again = None

@@ -42,8 +42,8 @@ _SECONDS = (
     ),
 )
 _LOADS = (
-    ("modelry_inflight_requests", "Requests that a replica works on.", attrgetter("inflight")),
-    ("modelry_waiting_requests", "Requests that wait for a slot.", attrgetter("waiting")),
+    ("modelry_inflight_requests", "Requests that are worked on now.", attrgetter("inflight")),
+    ("modelry_waiting_requests", "Requests that wait for a slot now.", attrgetter("waiting")),
 )
 _NO_LOAD = ServiceLoad(inflight=0, waiting=0, last_used_at=0.0)
 

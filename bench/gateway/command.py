@@ -10,12 +10,12 @@ from pathlib import Path
 
 from bench.gateway import ours, report, rounds
 from bench.gateway.bars import FEW, MANY, US, Outcome, verdicts
+from bench.gateway.installs import NotInstalled
 from bench.gateway.peers import (
     CONTESTANTS,
     ROOT,
     STANDARD,
     Contestant,
-    NotInstalled,
     NotStarted,
     Stage,
     modelry,
@@ -114,9 +114,8 @@ def _compare(
 
 
 def _scale(here: Stage, wanted: Sequence[Load], outcome: Outcome, absent: dict[str, str]) -> None:
-    target = ours.endpoint(here.engine_port)
-    few = ours.many(target, 2 * ours.CALLED, 2 * ours.CALLED)
-    many = ours.many(target, ours.MANY_ROUTES, ours.MANY_KEYS)
+    few = ours.many(here.engine_port, 2 * ours.CALLED, 2 * ours.CALLED)
+    many = ours.many(here.engine_port, ours.MANY_ROUTES, ours.MANY_KEYS)
     starts = [partial(modelry, here, FEW, few), partial(modelry, here, MANY, many)]
     with _all((FEW, MANY), starts, absent) as there:
         if len(there) == len(starts):

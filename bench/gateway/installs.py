@@ -14,6 +14,7 @@ FOLDER = Path(__file__).parents[2] / ".bench"
 
 VLLM_ROUTER = "0.1.17"
 LITELLM = "1.109.1"
+PINNED = {"nginx": "Debian's", "vllm-router": VLLM_ROUTER, "litellm": LITELLM}
 # What this LiteLLM pins and an index may not have yet. The first two serve a database and
 # a licence, neither of which is configured here.
 _LITELLM_ANY = ("litellm-proxy-extras", "litellm-enterprise", "certifi")

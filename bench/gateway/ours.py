@@ -50,8 +50,8 @@ class Table:
 Target = EndpointAddress | ReplicaAddress
 
 
-def endpoint(port: int) -> EndpointAddress:
-    return EndpointAddress("end_bench", f"http://{HOST}:{port}/v1", _SLOTS)
+def endpoint(port: int, name: str = "bench") -> EndpointAddress:
+    return EndpointAddress(f"end_{name}", f"http://{HOST}:{port}/v1", _SLOTS)
 
 
 def replica(path: Path) -> ReplicaAddress:
@@ -64,7 +64,7 @@ def one_of_each(target: Target) -> Table:
     return Table((route,), (_key(1, KEY, owner, _LIMITS),), ((KEY, MODEL),))
 
 
-def many(target: Target, routes: int, keys: int) -> Table:
+def many(engine_port: int, routes: int, keys: int) -> Table:
     """Over `_OWNERS` owners. Every second key has limits.
 
     Calls go to the same `CALLED` pairs however many there are, so that two such tables
@@ -76,7 +76,10 @@ def many(target: Target, routes: int, keys: int) -> Table:
     # An even number's key has limits, and its owner is that of the route of this number.
     called = range(0, 2 * CALLED, 2)
     return Table(
-        tuple(_route(f"svc_{number:08}", path, target) for number, path in enumerate(paths)),
+        tuple(
+            _route(f"svc_{number:08}", path, endpoint(engine_port, f"{number:08}"))
+            for number, path in enumerate(paths)
+        ),
         tuple(
             _key(number + 1, secret, owners[number % _OWNERS], None if number % 2 else _LIMITS)
             for number, secret in enumerate(secrets)

@@ -26,7 +26,6 @@ import psutil
 
 from bench.gateway import installs, ours, wire
 from bench.gateway.calls import Calls
-from bench.gateway.installs import NotInstalled
 from bench.gateway.wire import HOST, Unexpected
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +61,7 @@ class NotStarted(Exception):
 @contextmanager
 def stage(gateway_core: int, load_core: int, folder: Path) -> Iterator[Stage]:
     """Starts the engine, and moves this process to the engine's core."""
+    before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {load_core})
     path = folder / "engine.sock"
     command = [sys.executable, "-m", "bench.gateway.engine", "--unix", str(path)]
@@ -73,6 +73,7 @@ def stage(gateway_core: int, load_core: int, folder: Path) -> Iterator[Stage]:
     finally:
         engine.kill()
         engine.communicate()
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager
@@ -220,7 +221,7 @@ def _started(
     with log.open("wb") as output:
         process = subprocess.Popen(
             ["taskset", "--cpu-list", str(stage.gateway_core), *command],
-            cwd=stage.folder if "modelry" not in name else ROOT,
+            cwd=stage.folder,
             env={**inherited, **(environment or {})},
             stdout=output,
             stderr=output,
@@ -265,6 +266,3 @@ def _free_port() -> int:
     with socket.create_server((HOST, 0)) as taken:
         port: int = taken.getsockname()[1]
         return port
-
-
-__all__ = ["CONTESTANTS", "STANDARD", "Contestant", "NotInstalled", "NotStarted", "Stage", "stage"]

@@ -20,6 +20,7 @@ from bench.gateway.figures import (
     per_core_second,
     per_second,
 )
+from bench.gateway.installs import PINNED
 from bench.gateway.load import CallsDone, Done, StreamsDone
 from bench.gateway.rounds import Load
 
@@ -150,6 +151,7 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
         "machine": {"system": platform.platform(), "python": platform.python_version()},
+        "peers": PINNED,
         "not_there": absent,
         "memory": {name: asdict(memory) for name, memory in outcome.memory.items()},
         "rounds": msgspec.to_builtins(outcome.results.done, str_keys=True),

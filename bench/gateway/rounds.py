@@ -55,21 +55,24 @@ class Load:
 
 
 def loads(*, quick: bool) -> list[Load]:
-    def calls(name: str, scenario: str, connections: int, body: int, span: float, n: int) -> Load:
-        return Load(name, scenario, "calls", connections, body, 0.3, span, 3 if quick else n)
+    """Rather many short rounds than few long ones: what disturbs a machine lasts for seconds."""
 
-    def streams(level: int, n: int) -> Load:
-        return Load(
-            f"streams-{level}", "streams", "streams", level, SMALL_BODY, 0.2,
-            1.0 if quick else 1.5, 1 if quick else n,
-        )  # fmt: skip
+    def calls(name: str, scenario: str, connections: int, body: int, span: float, n: int) -> Load:
+        rounds = max(3, n // 3) if quick else n
+        return Load(name, scenario, "calls", connections, body, 0.3, span, rounds)
+
+    def streams(level: int, span: float, n: int) -> Load:
+        rounds = 1 if quick else n
+        name = f"streams-{level}"
+        return Load(name, "streams", "streams", level, SMALL_BODY, 0.2, span, rounds)
 
     return [
-        calls("chat", "chat", 16, SMALL_BODY, 1.0, 9),
-        calls("latency", "latency", 1, SMALL_BODY, 1.0, 7),
-        *(streams(level, 5 if level == 1024 else 3) for level in STREAM_LEVELS),
-        *(calls(f"body-{size}", "bodies", 16, size, 0.8, 5) for size in BODY_SIZES),
-        calls("scale", "scale", 16, SMALL_BODY, 1.0, 11),
+        calls("chat", "chat", 16, SMALL_BODY, 0.6, 15),
+        calls("latency", "latency", 1, SMALL_BODY, 1.0, 5),
+        *(streams(level, 1.0, 3) for level in STREAM_LEVELS[:-1]),
+        streams(STREAM_LEVELS[-1], 1.5, 5),
+        *(calls(f"body-{size}", "bodies", 16, size, 0.6, 5) for size in BODY_SIZES),
+        calls("scale", "scale", 16, SMALL_BODY, 0.5, 21),
     ]
 
 
@@ -97,11 +100,10 @@ class Results:
 def run(
     stage: Stage, contestants: Sequence[Contestant], wanted: Sequence[Load], results: Results
 ) -> None:
-    """All rounds of `wanted`; a progress line each."""
+    """All rounds of `wanted`."""
+    print("  " + ", ".join(f"{load.name} {load.rounds}×" for load in wanted), flush=True)
     for number in range(max(load.rounds for load in wanted)):
-        for load in wanted:
-            if number < load.rounds:
-                print(f"  {load.name}, round {number + 1} of {load.rounds}", flush=True)
+        for load in (each for each in wanted if number < each.rounds):
             start = number % len(contestants)
             for contestant in (*contestants[start:], *contestants[:start]):
                 mine = load.for_slow() if contestant.name == SLOW else load
@@ -132,7 +134,6 @@ def measure(stage: Stage, contestant: Contestant, load: Load) -> Done:
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace")[-2000:].strip()
         raise Broken(f"{contestant.name}, {load.name}: {said}")
-    # mypy takes a union's decoder for one of object.
     result: Done = msgspec.json.decode(done.stdout, type=Done)
     return result
 

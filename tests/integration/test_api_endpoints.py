@@ -48,8 +48,11 @@ def test_it_runs_at_once_and_shows_where_it_stands(api: Instance) -> None:
 
 
 def test_gateways_are_told_all_they_need(api: Instance) -> None:
-    endpoints = [{"url": URL, "model": "gpt-x", "api_key": KEY, "weight": 3}, {"url": "https://b"}]
-    service = connect(api, endpoints, tasks=["embedding", "rerank", "embedding"], slots=5)
+    both: list[Json] = [
+        {"url": URL, "model": "gpt-x", "api_key": KEY, "weight": 3},
+        {"url": "https://b"},
+    ]
+    service = connect(api, both, tasks=["embedding", "rerank", "embedding"], slots=5)
     assert service["model"] is None
     told = route(api, service["id"])
     assert (told.state, told.replicas, told.collect) == ("running", (), False)

@@ -14,11 +14,13 @@ from modelry.routing.messages import Load, Route, ServiceLoad, Wake
 from modelry.services import store
 from modelry.services.activity import Activity
 from modelry.services.lifecycle import Wish
+from modelry.services.plan import REPORTED_WITHIN
 from modelry.services.reconciler import Reconciler
 from tests.integration.test_reconciler import MODEL, Processes, World, world_of
 
 GATEWAY = 1
 IDLE_AFTER_S = 600.0
+QUIET_S = IDLE_AFTER_S + REPORTED_WITHIN.total_seconds()
 
 
 class Clock:
@@ -114,7 +116,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Story], N
 
 
 async def go_idle(stage: Stage) -> None:
-    stage.clock.advance(IDLE_AFTER_S)
+    stage.clock.advance(QUIET_S)
     await stage.settle()
     assert stage.route.state == "idle"
 
@@ -122,7 +124,7 @@ async def go_idle(stage: Stage) -> None:
 def test_a_quiet_service_goes_idle_and_a_call_wakes_it(play: Callable[[Story], None]) -> None:
     async def story(stage: Stage) -> None:
         (replica,) = stage.running
-        stage.clock.advance(IDLE_AFTER_S - 1)
+        stage.clock.advance(QUIET_S - 1)
         await stage.settle()
         assert stage.route.state == "running"
 
@@ -142,7 +144,7 @@ def test_a_quiet_service_goes_idle_and_a_call_wakes_it(play: Callable[[Story], N
         assert len(stage.route.replicas) == 1
 
         # And it has its whole time again.
-        stage.clock.advance(IDLE_AFTER_S - 1)
+        stage.clock.advance(QUIET_S - 1)
         await stage.settle()
         assert stage.route.state == "running"
         await go_idle(stage)
@@ -161,7 +163,7 @@ def test_a_busy_service_keeps_its_replica(
             await stage.settle()
             assert stage.route.state == "running"
         stage.report()
-        stage.clock.advance(IDLE_AFTER_S - 1)
+        stage.clock.advance(QUIET_S - 1)
         await stage.settle()
         assert stage.route.state == "running"
         await go_idle(stage)

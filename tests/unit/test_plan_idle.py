@@ -28,7 +28,7 @@ from tests.unit.worlds import (
 
 STARTING, READY, DRAINING = ReplicaState.STARTING, ReplicaState.READY, ReplicaState.DRAINING
 
-QUIET = service(idle_after=60, active=-60)
+QUIET = service(idle_after=60, active=-61.5)
 
 
 def test_a_service_that_was_quiet_long_enough_drains_its_replicas() -> None:
@@ -42,7 +42,8 @@ def test_a_service_that_was_quiet_long_enough_drains_its_replicas() -> None:
 
 
 def test_until_then_it_keeps_them_and_is_looked_at_again_in_time() -> None:
-    recent = service(idle_after=60, active=-59)
+    """A use within the last second and a half may not have been reported yet."""
+    recent = service(idle_after=60, active=-60.5)
     there = world([recent], [seen("a", READY)])
     assert plan(there) == []
     assert status(there, recent).state is ServiceState.RUNNING
@@ -116,7 +117,7 @@ def test_a_service_that_has_failed_stays_so() -> None:
 
 def test_a_service_that_served_goes_idle_though_a_replica_of_it_could_not_start() -> None:
     crashes = [failed(str(n), created=n - 900.0, crashed=n - 899.5) for n in range(3)]
-    two = service(replicas=2, idle_after=60, active=-60)
+    two = service(replicas=2, idle_after=60, active=-61.5)
     end = Simulation(world([two], [seen("a", READY), *crashes])).run()
     assert end.live("svc") == []
     (left,) = end.services

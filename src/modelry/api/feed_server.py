@@ -119,6 +119,9 @@ class FeedServer:
                     await self._hear(gateway, message)
         except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
             log.warning("a gateway's connection broke off: %s", error)
+        except Exception:
+            # The gateway comes back and tells again what was not acknowledged.
+            log.exception("what a gateway reported could not be taken")
         except asyncio.CancelledError:
             # The server closes; ending here keeps asyncio from reporting it.
             pass

@@ -128,6 +128,13 @@ class FeedClient:
                 self._save_at = loop.call_later(_SAVE_AFTER_S, self.save)
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._report_on(writer)
+        except Exception:
+            log.exception("what there is to report cannot be told; starting afresh")
+            writer.close()
+
+    async def _report_on(self, writer: asyncio.StreamWriter) -> None:
         self._reporter.connected()
         for service_id in self._woken:
             _send(writer, Wake(service_id))

@@ -27,7 +27,8 @@ class Origin:
         came, scheme = request.peer.encode(), self._scheme
         host = fields.get(b"host") or b"localhost"
         if self._trusts(request.peer):
-            came = self._caller(fields.get(b"x-forwarded-for", b"")) or came
+            # Not the proxy's own address: whoever stands there is trusted with more.
+            came = self._caller(fields.get(b"x-forwarded-for", b"")) or b"unknown"
             said = fields.get(b"x-forwarded-proto", b"").strip().lower()
             scheme = said if said in (b"http", b"https") else scheme
             host = fields.get(b"x-forwarded-host") or host

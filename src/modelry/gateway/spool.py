@@ -46,7 +46,11 @@ class Source:
     def next_slice(self) -> Slice | None:
         """What is not taken yet, a batch of whole lines; None where that is nothing."""
         while True:
-            data = self._read()
+            try:
+                data = self._read()
+            except OSError as error:
+                log.warning("the usage in %s cannot be read now: %s", self.folder, error)
+                return None
             if data:
                 return Slice(self.name, self._segment, self._offset, data)
             later = [number for number in self._segments() if number > self._segment]
@@ -70,11 +74,12 @@ class Source:
         os.close(self._descriptor)
 
     def _read(self) -> bytes:
+        """Raises `OSError` where what is there cannot be read."""
         try:
             with self._file(self._segment).open("rb") as file:
                 file.seek(self._offset)
                 data = file.read(_BATCH_BYTES)
-        except OSError:
+        except FileNotFoundError:
             return b""
         # The rest of a line that a killed machine left half written has no end.
         return data[: data.rfind(b"\n") + 1]

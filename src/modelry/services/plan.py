@@ -17,6 +17,8 @@ GIVE_UP_AFTER = 3
 """A replica that never became ready is tried this often before its service has failed."""
 STEADY_S = 60.0
 """A replica that was ready this long clears the crashes before it."""
+REPORTED_WITHIN = timedelta(seconds=1.5)
+"""Gateways report each second: so long after a use at the latest it is known."""
 _KEPT_FAILURES = 8
 _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 60.0
@@ -242,8 +244,8 @@ def _idle(world: World, service: Desired, replicas: Sequence[Seen]) -> bool:
 def _idle_from(world: World, service: Desired, replicas: Sequence[Seen]) -> datetime | None:
     """When it is idle if nobody calls it until then; None while that cannot be said.
 
-    One that has replicas keeps them while nobody tells whether they are in use;
-    one without them is idle by what was told before. One that has failed stays so.
+    One that has replicas keeps them while it is not known whether they are in use;
+    one without them is idle by what was known before. One that has failed stays so.
     """
     if service.idle_after_s is None or service.active_at is None:
         return None
@@ -254,7 +256,9 @@ def _idle_from(world: World, service: Desired, replicas: Sequence[Seen]) -> date
     idle_from = service.active_at + timedelta(seconds=service.idle_after_s)
     if all(seen.state is ReplicaState.DRAINING for seen in _live(replicas)):
         return idle_from
-    return None if world.known_from is None else max(idle_from, world.known_from)
+    if world.known_from is None:
+        return None
+    return max(idle_from + REPORTED_WITHIN, world.known_from)
 
 
 def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Iterable[Action]:

@@ -16,6 +16,7 @@ import httptools
 
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.cors import Cors
+from modelry.gateway.heads import KnownHead, known_head
 from modelry.gateway.replies import Reply, error, shaped, status_line
 from modelry.gateway.request import Request
 
@@ -77,6 +78,7 @@ class ClientConnection(asyncio.Protocol):
         self._dropped = 0
         self._refused = False
         self._refusal: Reply | None = None
+        self._known: KnownHead[Request] | None = None
         self._writable = True
         self._ready: deque[Request] = deque()
         self._backlog = bytearray()
@@ -229,6 +231,14 @@ class ClientConnection(asyncio.Protocol):
             if len(self._backlog) > _BACKLOG_MAX:
                 self.pause_reading()
             return
+        known = self._known
+        if known is not None and self._parsing is None:
+            body = known.body_of(data)
+            if body is not None and len(body) <= self._body_limit:
+                request = known.meaning.again(body, self._active_at)
+                request.id = self._server.request_id()
+                self._start(request)
+                return
         self._feed(data)
 
     def pause_writing(self) -> None:
@@ -330,7 +340,21 @@ class ClientConnection(asyncio.Protocol):
         else:
             if self._parsing is arriving:
                 self._bound_head(len(data))
+                if arriving is None and len(self._ready) == 1:
+                    self._learn(self._ready[0], data)
         self._next()
+
+    def _learn(self, request: Request, data: bytes) -> None:
+        """Know the head of a request that came in one piece, should the caller send it again."""
+        if (
+            request.keep_alive
+            and request.is_inference
+            and request.method == b"POST"
+            and b"transfer-encoding" not in request.fields
+            and b"expect" not in request.fields
+            and b"upgrade" not in request.fields
+        ):
+            self._known = known_head(data, request.bare())
 
     def _parse(self, data: bytes) -> None:
         while True:

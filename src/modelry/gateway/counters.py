@@ -17,6 +17,7 @@ import mmap
 import os
 import secrets
 import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,6 +109,8 @@ class Counters:
         size = os.fstat(self._descriptor).st_size // ROW_BYTES * ROW_BYTES
         self._rows = 0
         self._epoch = 1
+        self.alone = True
+        """Whether no other file was there when it last looked around."""
         if size:
             mapped = self._remap(size // ROW_BYTES)
             self._epoch = _EPOCH.unpack_from(mapped)[0] + 1
@@ -132,14 +135,14 @@ class Counters:
         inflight: int,
         month: int,
         month_tokens: int,
-        bucket: tuple[int, int, int] | None,
+        buckets: Iterable[Sequence[int]],
     ) -> None:
         """Show the others what changed. On a full disk they are not told."""
         if number >= self._rows and not self._grow(number):
             return
         assert self._map is not None
         start = number * ROW_BYTES
-        if bucket is not None:
+        for bucket in buckets:
             at = start + _RING_AT + bucket[0] % RING_S * _BUCKET.size
             _BUCKET.pack_into(self._map, at, *bucket)
         _TOTALS.pack_into(self._map, start, version, inflight, month, month_tokens, self._epoch)
@@ -154,6 +157,7 @@ class Counters:
             self._others.pop(name).close()
         for other in self._others.values():
             other.look()
+        self.alone = not self._others
 
     def _grow(self, number: int) -> bool:
         rows = (number // _GROW_ROWS + 1) * _GROW_ROWS

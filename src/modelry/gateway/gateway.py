@@ -90,7 +90,7 @@ class Gateway:
         self._table = Table(self._terms())
         self._spool = Spool(paths.spools)
         self._log = AccessLog(paths.access_log) if settings.access_log else None
-        self._limiter = Limiter(_counters(paths))
+        self._limiter = Limiter(_counters(paths), crowded=settings.gateway_workers > 1)
         sealer = Sealer(paths.secret_key)
         self._inference = Inference(
             self._table,
@@ -123,6 +123,7 @@ class Gateway:
         port = await self._listen()
         self._following = asyncio.create_task(self._feed.run())
         self._every(_SWEEP_S, self._inference.sweep)
+        self._every(_FLUSH_S, self._limiter.flush)
         if self._log is not None:
             self._every(_FLUSH_S, self._log.flush)
         log.info("serving on %s:%s", self._settings.host, port)
@@ -133,6 +134,7 @@ class Gateway:
         await self._server.drain(self._settings.drain_timeout_s)
         if self._following is not None:
             self._following.cancel()
+        self._limiter.flush()
         if self._log is not None:
             self._log.flush()
         self._feed.save()

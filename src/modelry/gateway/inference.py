@@ -143,7 +143,7 @@ class Inference:
         known = self._table.service_ids
         for service_id in [id_ for id_ in self._meters if id_ not in known]:
             del self._meters[service_id]
-        self._limiter.forget(self._table.has_key)
+        self._limiter.sweep(self._table.has_key)
 
     def meters(self) -> dict[str, ServiceMeter]:
         return self._meters

@@ -6,6 +6,7 @@ engine has said what it used. Other gateway processes of the machine count
 with it, see `counters`.
 """
 
+import calendar
 import math
 import time
 from collections import deque
@@ -26,21 +27,25 @@ def month_of(unix_s: float) -> int:
 
 
 class _Use:
-    """What one key used, as counted by this process."""
+    """What one key used, as counted by this process. `limits` are the key's of late."""
 
     __slots__ = (
         "buckets",
         "inflight",
+        "limits",
         "month",
         "month_tokens",
         "number",
         "requests",
+        "shown",
         "tokens",
         "version",
     )
 
-    def __init__(self, number: int, row: Row) -> None:
+    def __init__(self, number: int, limits: Limits, row: Row) -> None:
         self.number = number
+        self.limits = limits
+        self.shown = _shown(limits)
         self.version = row.version
         self.inflight = 0
         self.month = row.month
@@ -56,115 +61,162 @@ class _Use:
             self.requests -= requests
             self.tokens -= tokens
 
-    def add(self, second: int, requests: int, tokens: int) -> list[int]:
-        """Count into the bucket of `second`, which is the newest."""
-        if not self.buckets or self.buckets[-1][0] < second:
-            self.buckets.append([second, 0, 0])
-        bucket = self.buckets[-1]
-        bucket[1] += requests
-        bucket[2] += tokens
-        self.requests += requests
-        self.tokens += tokens
-        return bucket
-
 
 class Admitted:
     """A request that its key's limits let in. `settle` it exactly once."""
 
-    __slots__ = ("_estimate", "_limiter", "_limits", "_second", "_use")
+    __slots__ = ("_bucket", "_estimate", "_limiter", "_month", "_use")
 
-    def __init__(
-        self, limiter: "Limiter", use: _Use, limits: Limits, second: int, estimate: int
-    ) -> None:
+    def __init__(self, limiter: "Limiter", use: _Use, bucket: list[int], estimate: int) -> None:
         self._limiter = limiter
         self._use = use
-        self._limits = limits
-        self._second = second
+        self._bucket = bucket
+        self._month = use.month
         self._estimate = estimate
 
     def settle(self, tokens: int) -> None:
         """It is over and used `tokens`."""
-        self._limiter.settle(self._use, self._second, tokens - self._estimate)
+        use = self._use
+        use.inflight -= 1
+        difference = tokens - self._estimate
+        if use.month == self._month:
+            use.month_tokens += difference
+        bucket: list[int] | None = self._bucket
+        if use.buckets and use.buckets[0][0] <= self._bucket[0]:
+            self._bucket[2] += difference
+            use.tokens += difference
+        else:
+            bucket = None
+        self._limiter.publish(use, bucket)
 
     def lines(self) -> bytes:
         """The `x-ratelimit-*` header lines of its answer, as OpenAI has them."""
-        return self._limiter.lines(self._use, self._limits)
+        return self._limiter.lines(self._use)
 
 
 class Limiter:
-    """`counters` is None where sharing is not possible: then this process counts alone."""
+    """`counters` is None where sharing is not possible: then this process counts alone.
+    `crowded`: there are other gateways all the time; a lone one shows what it
+    counted a little later.
+    """
 
-    def __init__(self, counters: Counters | None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        counters: Counters | None,
+        *,
+        crowded: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._counters = counters
+        self._crowded = crowded
         self._clock = clock
+        self._month = 0
+        self._month_ends = 0.0
         self._uses: dict[str, _Use] = {}
+        self._unshown: set[_Use] = set()
 
     def admit(self, key: KeyGrant, limits: Limits, estimate: int) -> Admitted:
         """Count a request of about `estimate` tokens. Raises a 429 where a limit is reached."""
         now = self._clock()
         second = int(now)
-        use = self._use(key, second, now)
-        others = self._others(use.number)
+        use = self._uses.get(key.id)
+        if use is None or use.limits is not limits:
+            use = self._new_use(key, limits)
+        if now >= self._month_ends:
+            self._next_month(now)
+        if use.month != self._month:
+            use.month, use.month_tokens = self._month, 0
+        buckets = use.buckets
+        if buckets and buckets[0][0] <= second - WINDOW_S:
+            use.expire(second)
+        rows = self._others(use)
+        others = _window(rows, second) if rows else (0, 0)
         concurrency = limits.concurrency
         if concurrency is not None:
-            busy = use.inflight + sum(row.inflight for row in others)
+            busy = use.inflight + sum(row.inflight for row in rows)
             if busy >= concurrency:
                 raise _exceeded(f"{concurrency} requests at a time", 1)
         quota = limits.tokens_per_month
-        if quota is not None and _month_tokens(use, others) >= quota:
+        if quota is not None and _month_tokens(use, rows) >= quota:
             raise _quota(quota)
         per_minute = limits.requests_per_minute
         if per_minute is not None:
-            over = use.requests + _window(others, second, 1) + 1 - per_minute
+            over = use.requests + others[0] + 1 - per_minute
             if over > 0:
-                wait_s = _until(use, others, second, now, 1, over)
-                raise self._refused(f"{per_minute} requests a minute", wait_s, use, limits)
-        tokens_per_minute = limits.tokens_per_minute
-        if tokens_per_minute is not None:
+                wait_s = _until(use, rows, second, now, 1, over)
+                raise self._refused(f"{per_minute} requests a minute", wait_s, use)
+        per_minute = limits.tokens_per_minute
+        if per_minute is not None:
             # One that is larger than the limit itself gets its turn alone.
-            wanted = min(estimate, tokens_per_minute)
-            over = use.tokens + _window(others, second, 2) + wanted - tokens_per_minute
+            over = use.tokens + others[1] + min(estimate, per_minute) - per_minute
             if over > 0:
-                wait_s = _until(use, others, second, now, 2, over)
-                raise self._refused(f"{tokens_per_minute} tokens a minute", wait_s, use, limits)
+                wait_s = _until(use, rows, second, now, 2, over)
+                raise self._refused(f"{per_minute} tokens a minute", wait_s, use)
         use.inflight += 1
         use.month_tokens += estimate
-        self._publish(use, use.add(second, 1, estimate))
-        return Admitted(self, use, limits, second, estimate)
+        use.requests += 1
+        use.tokens += estimate
+        if buckets and buckets[-1][0] >= second:
+            bucket = buckets[-1]
+            bucket[1] += 1
+            bucket[2] += estimate
+        else:
+            bucket = [second, 1, estimate]
+            buckets.append(bucket)
+        self.publish(use, bucket)
+        return Admitted(self, use, bucket, estimate)
 
-    def settle(self, use: _Use, second: int, difference: int) -> None:
-        use.inflight -= 1
-        use.month_tokens = max(0, use.month_tokens + difference)
-        bucket = None
-        for known in reversed(use.buckets):
-            if known[0] <= second:
-                if known[0] == second:
-                    known[2] += difference
-                    use.tokens += difference
-                    bucket = known
-                break
-        self._publish(use, bucket)
-
-    def lines(self, use: _Use, limits: Limits) -> bytes:
-        requests, tokens = limits.requests_per_minute, limits.tokens_per_minute
-        if requests is None and tokens is None:
+    def lines(self, use: _Use) -> bytes:
+        """What is left of the minute's limits, and in how many seconds all of it is again."""
+        shown = use.shown
+        if not shown:
             return b""
-        now = self._clock()
-        second = int(now)
-        use.expire(second)
-        others = self._others(use.number)
-        newest = use.buckets[-1][0] if use.buckets else second - WINDOW_S
-        reset_s = max(0, newest + WINDOW_S - second)
-        lines = b""
-        if requests is not None:
-            left = max(0, requests - use.requests - _window(others, second, 1))
-            lines = _lines(b"requests", requests, left, reset_s)
-        if tokens is not None:
-            left = max(0, tokens - use.tokens - _window(others, second, 2))
-            lines += _lines(b"tokens", tokens, left, reset_s)
-        return lines
+        second = int(self._clock())
+        buckets = use.buckets
+        if buckets and buckets[0][0] <= second - WINDOW_S:
+            use.expire(second)
+        rows = self._others(use)
+        others = _window(rows, second) if rows else (0, 0)
+        reset_s = max(0, buckets[-1][0] + WINDOW_S - second) if buckets else 0
+        limits = use.limits
+        values: list[int] = []
+        if limits.requests_per_minute is not None:
+            left = limits.requests_per_minute - use.requests - others[0]
+            values += (left if left > 0 else 0, reset_s)
+        if limits.tokens_per_minute is not None:
+            left = limits.tokens_per_minute - use.tokens - others[1]
+            values += (left if left > 0 else 0, reset_s)
+        return shown % tuple(values)
 
-    def forget(self, keep: Callable[[str], bool]) -> None:
+    def publish(self, use: _Use, bucket: list[int] | None) -> None:
+        """Show other processes what changed: at once where there are any."""
+        counters = self._counters
+        if counters is None:
+            return
+        if counters.alone and not self._crowded:
+            self._unshown.add(use)
+            return
+        use.version += 1
+        counters.write(
+            use.number,
+            use.version,
+            use.inflight,
+            use.month,
+            use.month_tokens,
+            () if bucket is None else (bucket,),
+        )
+
+    def flush(self) -> None:
+        """Show what was not shown at once."""
+        counters = self._counters
+        while self._unshown and counters is not None:
+            use = self._unshown.pop()
+            use.version += 1
+            counters.write(
+                use.number, use.version, use.inflight, use.month, use.month_tokens, use.buckets
+            )
+
+    def sweep(self, keep: Callable[[str], bool]) -> None:
         """Drop what is remembered of keys that are gone, and look who else counts."""
         for key_id in [key_id for key_id in self._uses if not keep(key_id)]:
             if not self._uses[key_id].inflight:
@@ -172,39 +224,40 @@ class Limiter:
         if self._counters is not None:
             self._counters.look_around()
 
-    def _use(self, key: KeyGrant, second: int, now: float) -> _Use:
-        use = self._uses.get(key.id)
-        if use is None:
-            row = Row() if self._counters is None else self._counters.own(key.number)
-            use = self._uses[key.id] = _Use(key.number, row)
-        use.expire(second)
-        month = month_of(now)
-        if use.month != month:
-            use.month, use.month_tokens = month, 0
+    def _new_use(self, key: KeyGrant, limits: Limits) -> _Use:
+        known = self._uses.get(key.id)
+        if known is not None:
+            known.limits, known.shown = limits, _shown(limits)
+            return known
+        row = Row() if self._counters is None else self._counters.own(key.number)
+        use = self._uses[key.id] = _Use(key.number, limits, row)
         return use
 
-    def _others(self, number: int) -> list[Row]:
-        return [] if self._counters is None else self._counters.others(number)
+    def _next_month(self, now: float) -> None:
+        self._month = month_of(now)
+        year, month = divmod(self._month + 1, 12)
+        self._month_ends = calendar.timegm((year, month + 1, 1, 0, 0, 0))
 
-    def _publish(self, use: _Use, bucket: list[int] | None) -> None:
-        if self._counters is None:
-            return
-        use.version += 1
-        shown = None if bucket is None else (bucket[0], bucket[1], bucket[2])
-        self._counters.write(
-            use.number, use.version, use.inflight, use.month, use.month_tokens, shown
-        )
+    def _others(self, use: _Use) -> list[Row]:
+        counters = self._counters
+        return [] if counters is None or counters.alone else counters.others(use.number)
 
-    def _refused(self, what: str, wait_s: int, use: _Use, limits: Limits) -> Reply:
+    def _refused(self, what: str, wait_s: int, use: _Use) -> Reply:
         reply = _exceeded(what, wait_s)
-        reply.lines += self.lines(use, limits)
+        reply.lines += self.lines(use)
         return reply
 
 
-def _window(rows: list[Row], second: int, field: int) -> int:
-    """What the others counted within the window: 1 requests, 2 tokens."""
+def _window(rows: list[Row], second: int) -> tuple[int, int]:
+    """Requests and tokens that the others counted within the window."""
     oldest = second - WINDOW_S
-    return sum(bucket[field] for row in rows for bucket in row.buckets if bucket[0] > oldest)
+    requests = tokens = 0
+    for row in rows:
+        for bucket in row.buckets:
+            if bucket[0] > oldest:
+                requests += bucket[1]
+                tokens += bucket[2]
+    return requests, tokens
 
 
 def _month_tokens(use: _Use, others: list[Row]) -> int:
@@ -236,8 +289,15 @@ def _quota(tokens: int) -> Reply:
     return reply
 
 
-def _lines(what: bytes, limit: int, left: int, reset_s: int) -> bytes:
-    return (
-        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %ds\r\n"
-        % (what, limit, what, left, what, reset_s)
-    )
+def _shown(limits: Limits) -> bytes:
+    """The header lines, but for what is left and the seconds."""
+    lines = b""
+    for what, limit in (
+        (b"requests", limits.requests_per_minute),
+        (b"tokens", limits.tokens_per_minute),
+    ):
+        if limit is not None:
+            lines += b"x-ratelimit-limit-%b: %d\r\n" % (what, limit)
+            lines += b"x-ratelimit-remaining-%b: %%d\r\n" % what
+            lines += b"x-ratelimit-reset-%b: %%ds\r\n" % what
+    return lines

@@ -53,6 +53,23 @@ class Request:
         self.is_inference = path.startswith(b"/v1/") or path == b"/v1"
         self.fields = dict(self.headers[::-1])
 
+    def bare(self) -> "Request":
+        """The same without its body."""
+        return self.again(b"", self.arrived_at)
+
+    def again(self, body: bytes, arrived_at: float) -> "Request":
+        """The same head with another body; it has no id yet."""
+        request = Request(self.peer, arrived_at)
+        request.method = self.method
+        request.target = self.target
+        request.path = self.path
+        request.headers = self.headers
+        request.fields = self.fields
+        request.chunks = self.chunks
+        request.is_inference = self.is_inference
+        request.body = body
+        return request
+
     @property
     def is_anthropic(self) -> bool:
         """Whether its caller expects Anthropic's shapes."""

@@ -11,11 +11,12 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from functools import cache
-from typing import Protocol, cast
+from typing import Protocol, TypeAlias, cast
 
 import httptools
 
 from modelry.errors import ModelryError
+from modelry.gateway.heads import KnownHead, known_head
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,11 @@ log = logging.getLogger(__name__)
 _IDLE_KEPT_LOCAL = 16
 _IDLE_KEPT = 512
 _CONNECT_TIMEOUT_S = 10.0
+# Heads with a date in them are new each second.
+_LEARNED_MOST = 100_000
+
+Headers = list[tuple[bytes, bytes]]
+Head: TypeAlias = tuple[int, Headers]
 
 
 class UpstreamError(ModelryError):
@@ -43,7 +49,7 @@ class Exchange(Protocol):
     """What a connection tells its user; `upstream_failed` comes at most once, and last."""
 
     def upstream_connected(self, connection: "UpstreamConnection") -> None: ...
-    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None: ...
+    def upstream_head(self, status: int, headers: Headers) -> None: ...
     def upstream_body(self, data: bytes) -> None: ...
     def upstream_done(self) -> None: ...
     def upstream_failed(self, error: UpstreamError) -> None: ...
@@ -56,11 +62,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_exchange",
         "_headers",
         "_interim",
+        "_midway",
         "_parser",
         "_paused",
         "_transport",
         "_upstream",
         "_used",
+        "_whole_data",
     )
 
     def __init__(self, upstream: "Upstream") -> None:
@@ -74,6 +82,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._delimited = False
         self._paused = False
         self._used = False
+        self._midway = False
+        self._whole_data = b""
+        """All that came of the answer, where it came in one piece."""
 
     # -- used by the exchange ------------------------------------------------
 
@@ -115,6 +126,16 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes without a request: nothing the other side says can be trusted now.
             self._close()
             return
+        if not self._midway:
+            known = self._upstream.known
+            body = None if known is None else known.body_of(data)
+            if known is not None and body is not None:
+                self._whole(exchange, known.meaning, body)
+                return
+            self._midway = True
+            self._whole_data = data
+        else:
+            self._whole_data = b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -168,10 +189,14 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._interim:
             return
+        self._midway = False
         exchange, self._exchange = self._exchange, None
         assert self._parser is not None
         if exchange is not None and self._parser.should_keep_alive():
             self._used = True
+            if self._whole_data:
+                status = self._parser.get_status_code()
+                self._upstream.learn(self._whole_data, status, self._headers)
             if self._paused:
                 # For a slow client: an idle connection must notice when its
                 # other side closes it.
@@ -183,6 +208,17 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.upstream_done()
 
     # ------------------------------------------------------------------------
+
+    def _whole(self, exchange: Exchange, head: "Head", body: bytes) -> None:
+        """An answer that came in one piece, under a head that is known."""
+        self._answered = self._used = True
+        exchange.upstream_head(*head)
+        if self._exchange is exchange:
+            exchange.upstream_body(body)
+        if self._exchange is exchange:
+            self._exchange = None
+            self._upstream.keep(self)
+            exchange.upstream_done()
 
     def _fail(self, message: str) -> None:
         exchange, self._exchange = self._exchange, None
@@ -209,6 +245,8 @@ class Upstream:
         self._idle: list[UpstreamConnection] = []
         self._connecting: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.known: KnownHead[Head] | None = None
+        self._learned = 0
 
     def send(self, exchange: Exchange, *, fresh: bool = False) -> None:
         """Give `exchange` a connection; `fresh`: none that was used before."""
@@ -230,6 +268,12 @@ class Upstream:
     def forget(self, connection: UpstreamConnection) -> None:
         if connection in self._idle:
             self._idle.remove(connection)
+
+    def learn(self, answer: bytes, status: int, headers: Headers) -> None:
+        """Know the head of an answer, unless its heads differ each time."""
+        if self._learned < _LEARNED_MOST:
+            self._learned += 1
+            self.known = known_head(answer, (status, headers)) or self.known
 
     def close(self) -> None:
         """Close what is idle; exchanges under way go on."""

@@ -50,6 +50,7 @@ def note_activity(
 ) -> None:
     """Store when it was last in use, if that is news: not every report is worth a write."""
     if idle and row.state != ServiceState.IDLE:
+        # A new `since`: the next call starts it afresh, whatever crashed before.
         row.since, row.active_at = now, seen.active_at
     elif row.active_at is None or seen.active_at is None:
         row.active_at = seen.active_at

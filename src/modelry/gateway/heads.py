@@ -1,0 +1,48 @@
+"""Heads that repeat are not parsed again.
+
+A caller that keeps its connection sends the same head each time, but for the
+length of the body; so does a replica with its answers. What llhttp has parsed
+once is known by its bytes, whatever length they say. Only whole messages are
+taken this way: whatever comes in pieces, or differs in one byte, is llhttp's.
+"""
+
+import re
+from typing import Generic, TypeVar
+
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_DIGITS_MAX = 9
+
+Meaning = TypeVar("Meaning")
+
+
+class KnownHead(Generic[Meaning]):
+    """A head that was parsed and found to mean `meaning`, its body's length apart."""
+
+    __slots__ = ("_after", "_before", "meaning")
+
+    def __init__(self, before: bytes, after: bytes, meaning: Meaning) -> None:
+        self._before = before
+        self._after = after
+        self.meaning = meaning
+
+    def body_of(self, message: bytes) -> bytes | None:
+        """The body of a whole message with this head; None for any other."""
+        before = self._before
+        if not message.startswith(before):
+            return None
+        at = len(before)
+        end = message.find(b"\r", at, at + _DIGITS_MAX + 1)
+        digits = message[at:end]
+        if end < 0 or not digits.isdigit() or not message.startswith(self._after, end):
+            return None
+        start = end + len(self._after)
+        return message[start:] if len(message) - start == int(digits) else None
+
+
+def known_head(message: bytes, meaning: Meaning) -> KnownHead[Meaning] | None:
+    """What to know of a whole, valid message with a Content-Length; None where it has none."""
+    end = message.find(b"\r\n\r\n") + 4
+    found = _LENGTH.search(message, 0, end)
+    if found is None:
+        return None
+    return KnownHead(message[: found.start(1)], message[found.end(1) : end], meaning)

@@ -79,24 +79,6 @@ def edited(body: bytes | bytearray, **fields: object) -> bytes:
     return msgspec.json.encode(known)
 
 
-def renamed(answer: bytes, model: str) -> bytes:
-    """An answer of an endpoint elsewhere, with the model called as we call it."""
-    try:
-        said = _decode_named(answer).model
-    except UNREADABLE:
-        return answer
-    if said is None or said == model:
-        return answer
-    return edited(answer, model=model)
-
-
-class _Named(msgspec.Struct):
-    model: Any = None
-
-
-_decode_named = msgspec.json.Decoder(_Named).decode
-
-
 class _Prompt(msgspec.Struct):
     messages: list[msgspec.Raw] = []
 

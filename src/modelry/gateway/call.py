@@ -16,7 +16,6 @@ from modelry.gateway.collector import Collector
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.events import EventStream
 from modelry.gateway.limits import Admitted
-from modelry.gateway.metrics import ServiceMeter
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import (
     JSON_TYPE,
@@ -28,7 +27,7 @@ from modelry.gateway.replies import (
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service, Waiter
 from modelry.gateway.upstream import UpstreamConnection, UpstreamError
-from modelry.gateway.usage import Usage, usage_in
+from modelry.gateway.usage import NOTHING, Usage, read_answer
 from modelry.routing.messages import KeyGrant, UsageEvent
 
 Headers = list[tuple[bytes, bytes]]
@@ -43,6 +42,10 @@ _TROUBLE = frozenset({502, 503, 504})
 # These concern the key that Modelry holds for an endpoint, or its quota there.
 _TROUBLE_ELSEWHERE = _TROUBLE | {401, 403, 429}
 
+# With these, an engine has worked, whatever it said of it.
+_WORKED = frozenset({200, _GONE, 502})
+_SHORT = {path: path[4:].decode() for path in bodies.STREAMS_USAGE}
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -54,47 +57,31 @@ class Desk(Protocol):
         ...
 
     def replica_failed(self, service: Service, replica: Replica) -> None: ...
-    def meter(self, service: Service) -> ServiceMeter: ...
     def record(self, line: bytes) -> None: ...
     def forget(self, call: "Call") -> None: ...
     def clock(self) -> float: ...
 
 
 class Call:
-    """`admitted`: what its key's limits hold for it. `task` is None for no chat."""
+    """`admitted`: what its key's limits hold for it. `cost`: tokens it may use."""
 
-    __slots__ = (
-        "_admitted",
-        "_begun",
-        "_client",
-        "_collector",
-        "_collects",
-        "_connection",
-        "_desk",
-        "_ended",
-        "_event_stream",
-        "_events",
-        "_first_at",
-        "_framed",
-        "_head",
-        "_held",
-        "_hides_usage",
-        "_key",
-        "_lines",
-        "_meter",
-        "_prefix",
-        "_queue_s",
-        "_replica",
-        "_request",
-        "_service",
-        "_status",
-        "_waits_since",
-        "cost",
-        "key_id",
-        "last_at",
-        "tried",
-        "waiter",
-    )
+    # Most calls go straight through and never change these.
+    waiter: Waiter | None = None
+    _replica: Replica | None = None
+    _connection: UpstreamConnection | None = None
+    _prefix: bytes | None = None
+    _begun = False
+    _ended = False
+    _framed = True
+    _status = 0
+    _lines = b""
+    _held: bytes | bytearray | None = None
+    _event_stream = False
+    _events: EventStream | None = None
+    _collector: Collector | None = None
+    _queue_s = 0.0
+    _waits_since = 0.0
+    _first_at = 0.0
 
     def __init__(
         self,
@@ -107,47 +94,19 @@ class Call:
         admitted: Admitted | None,
         cost: int,
     ) -> None:
+        request.accounted = True
         self._desk = desk
         self._service = service
         self._key = key
-        request.accounted = True
         self._request = request
         self._head = head
         self._client = client
         self._admitted = admitted
-        self._meter = desk.meter(service)
-        self._collects = service.route.collect and head.stream is not True
-        self._hides_usage = (
-            head.stream is True
-            and request.path in bodies.STREAMS_USAGE
-            and not bodies.asks_for_usage(head)
-        )
-        self._replica: Replica | None = None
-        self._connection: UpstreamConnection | None = None
-        self._prefix: bytes | None = None
-        self._begun = False
-        self._ended = False
-        self._framed = True
-        self._status = 0
-        self._lines = b""
-        self._held: bytes | bytearray | None = None
-        self._event_stream = False
-        self._events: EventStream | None = None
-        self._collector: Collector | None = None
-        self._queue_s = 0.0
-        self._waits_since = 0.0
-        self._first_at: float | None = None
         self.key_id = key.id
         self.cost = cost
         self.tried: list[str] = []
-        self.waiter: Waiter | None = None
         self.last_at = request.arrived_at
         """When something last came of the replica, on the loop's clock."""
-
-    def start(self) -> None:
-        self._waits_since = self._desk.clock()
-        self._service.last_used_at = time.time()
-        self._service.enter(self)
 
     # -- admission -----------------------------------------------------------
 
@@ -162,15 +121,21 @@ class Call:
         """Whether it waits for a slot, and not for a replica's answer."""
         return self._replica is None
 
+    def waiting(self) -> None:
+        self._waits_since = self._desk.clock()
+
     def granted(self, replica: Replica) -> None:
-        self._queue_s += self._desk.clock() - self._waits_since
+        self.last_at = now = self._desk.clock()
+        if self._waits_since:
+            self._queue_s += now - self._waits_since
+            self._waits_since = 0.0
         self._replica = replica
-        self.last_at = self._desk.clock()
         self.tried.append(replica.id)
         replica.upstream.send(self)
 
     def refused(self, reply: Reply) -> None:
-        self._queue_s += self._desk.clock() - self._waits_since
+        if self._waits_since:
+            self._queue_s += self._desk.clock() - self._waits_since
         self._respond(reply)
 
     # -- the caller's side ---------------------------------------------------
@@ -210,34 +175,33 @@ class Call:
             return
         body = self._body(replica)
         self._connection = connection
-        self.last_at = now = self._desk.clock()
-        self._meter.own.add(max(0.0, now - self._request.arrived_at - self._queue_s))
+        self.last_at = self._desk.clock()
+        own_s = self.last_at - self._request.arrived_at - self._queue_s
+        self._service.meter.own.add(own_s)
         connection.write(
             b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, self._request.id, len(body), body)
         )
 
     def upstream_head(self, status: int, headers: Headers) -> None:
-        replica = self._replica
-        assert replica is not None
-        self.last_at = now = self._desk.clock()
-        if self._first_at is None:
-            self._first_at = now
+        self.last_at = self._first_at = self._desk.clock()
         self._status = status
-        self._framed = False
+        framed = event_stream = False
         lines = JSON_TYPE
-        self._event_stream = False
         for name, value in headers:
             if name == b"content-type":
                 lines = b"content-type: %b\r\n" % value
-                self._event_stream = value.startswith(b"text/event-stream")
+                event_stream = value.startswith(b"text/event-stream")
             elif name == b"content-length" or name == b"transfer-encoding":
-                self._framed = True
+                framed = True
+        self._framed = framed
         self._lines = lines
-        if status >= 400 or not self._event_stream:
+        if status >= 400 or not event_stream:
             self._held = b""
         elif self._collects:
             self._collector = Collector()
         else:
+            replica = self._replica
+            assert replica is not None
             self._events = EventStream(
                 hide_usage=self._hides_usage,
                 model=_encode(self._service.route.access_path) if replica.weighted else None,
@@ -249,7 +213,7 @@ class Call:
         events = self._events
         if events is not None:
             if events.frames:
-                self._meter.between_tokens.add(now - self.last_at)
+                self._service.meter.between_tokens.add(now - self.last_at)
             self.last_at = now
             data = events.feed(data)
             if data:
@@ -265,12 +229,14 @@ class Call:
             self._client.write(data)
         elif not self._held:
             self._held = data
-            self._let_go()
+            if len(data) > _HELD_MAX:
+                self._let_go()
         else:
             if not isinstance(self._held, bytearray):
                 self._held = bytearray(self._held)
             self._held += data
-            self._let_go()
+            if len(self._held) > _HELD_MAX:
+                self._let_go()
 
     def upstream_done(self) -> None:
         self._connection = None
@@ -324,8 +290,6 @@ class Call:
         """An answer that has grown long goes on as it comes."""
         held = self._held
         assert held is not None
-        if len(held) <= _HELD_MAX:
-            return
         if self._status >= 400:
             self._held = held[:_REFUSAL_MAX]
             return
@@ -342,14 +306,14 @@ class Call:
     def _done_whole(self, answer: bytes) -> None:
         replica = self._replica
         assert replica is not None
-        if b"json" in self._lines:
-            usage = usage_in(answer)
-            if replica.weighted:
-                answer = bodies.renamed(answer, self._service.route.access_path)
-            self._end(self._status, usage)
-        else:
-            self._end(self._status)
         lines = self._lines
+        usage = None
+        if lines is JSON_TYPE or b"json" in lines:
+            usage, model = read_answer(answer)
+            ours = self._service.route.access_path
+            if replica.weighted and model is not None and model != ours:
+                answer = bodies.edited(answer, model=ours)
+        self._end(self._status, usage)
         if self._admitted is not None:
             lines += self._admitted.lines()
         self._client.respond_whole(self._status, lines, answer)
@@ -402,9 +366,8 @@ class Call:
     def _elsewhere(self, replica: Replica) -> None:
         """Nothing has been said yet: another replica may."""
         self._held = self._collector = self._events = None
-        self._first_at = None
+        self._first_at = 0.0
         self._replica = None
-        self._waits_since = self._desk.clock()
         self._service.leave(self, replica, None)
         if not self._ended:
             self._service.enter_again(self)
@@ -449,17 +412,43 @@ class Call:
             return
         self._ended = True
         self._connection = None
-        self._desk.forget(self)
-        estimated = usage is None and self._first_at is not None and status in (200, _GONE, 502)
-        used = usage or (self._estimated() if estimated else Usage(0, 0))
+        desk, service, request = self._desk, self._service, self._request
+        desk.forget(self)
+        estimated = usage is None and self._first_at > 0.0 and status in _WORKED
+        used = usage or (self._estimated() if estimated else NOTHING)
         if self._admitted is not None:
-            self._admitted.settle(used.total_tokens)
+            self._admitted.settle(used.prompt_tokens + used.completion_tokens)
         replica, self._replica = self._replica, None
-        self._account(status, used, replica, estimated)
         if replica is not None:
-            if replica.failures and status < 500 and self._first_at is not None:
+            if replica.failures and status < 500 and self._first_at:
                 replica.answered()
-            self._service.leave(self, replica, used.total_tokens)
+            service.leave(self, replica, used.prompt_tokens + used.completion_tokens)
+        arrived_at = request.arrived_at
+        first_s = self._first_at - arrived_at if self._first_at else None
+        service.meter.ended(status, self._queue_s, first_s, used)
+        route = service.route
+        # In the order of its fields: names would cost half as much again.
+        event = UsageEvent(
+            time.time(),
+            request.id.decode(),
+            route.service_id,
+            route.access_path,
+            self.key_id,
+            self._key.owner_id,
+            _SHORT.get(request.path) or request.path[4:].decode(),
+            status,
+            desk.clock() - arrived_at,
+            self._queue_s,
+            first_s,
+            None if replica is None else replica.id,
+            self._head.stream is True,
+            used.prompt_tokens,
+            used.completion_tokens,
+            used.cached_tokens,
+            estimated,
+            status == _GONE,
+        )
+        desk.record(_encode(event) + b"\n")
 
     def _estimated(self) -> Usage:
         """What the engine did not say: the frames so far, and the prompt by its length."""
@@ -471,35 +460,16 @@ class Call:
         # A chat's first frame brings its role.
         return Usage(bodies.prompt_tokens(self._request.body), max(0, frames - 1))
 
-    def _account(self, status: int, used: Usage, replica: Replica | None, estimated: bool) -> None:
-        now, request, meter = self._desk.clock(), self._request, self._meter
-        first_s = None if self._first_at is None else self._first_at - request.arrived_at
-        meter.changed = True
-        meter.requests[status] = meter.requests.get(status, 0) + 1
-        meter.prompt_tokens += used.prompt_tokens
-        meter.completion_tokens += used.completion_tokens
-        meter.queue.add(self._queue_s)
-        if first_s is not None:
-            meter.first_token.add(first_s)
-        route = self._service.route
-        event = UsageEvent(
-            at=time.time(),
-            request_id=request.id.decode(),
-            service_id=route.service_id,
-            access_path=route.access_path,
-            key_id=self.key_id,
-            owner_id=self._key.owner_id,
-            endpoint=request.path[4:].decode(),
-            status=status,
-            duration_s=now - request.arrived_at,
-            queue_s=self._queue_s,
-            first_token_s=first_s,
-            replica_id=None if replica is None else replica.id,
-            stream=self._head.stream is True,
-            prompt_tokens=used.prompt_tokens,
-            completion_tokens=used.completion_tokens,
-            cached_tokens=used.cached_tokens,
-            estimated=estimated,
-            cancelled=status == _GONE,
+    @property
+    def _collects(self) -> bool:
+        """Whether a stream is asked for that the caller does not want."""
+        return self._service.route.collect and self._head.stream is not True
+
+    @property
+    def _hides_usage(self) -> bool:
+        """Whether the stream is asked for usage that the caller does not want."""
+        return (
+            self._head.stream is True
+            and self._request.path in bodies.STREAMS_USAGE
+            and not bodies.asks_for_usage(self._head)
         )
-        self._desk.record(_encode(event) + b"\n")

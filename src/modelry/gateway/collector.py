@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from modelry.gateway.usage import Usage, usage_in
+from modelry.gateway.usage import Usage, read_answer
 
 # Parts of a text that one chunk after another adds to.
 _JOINED = frozenset({"content", "reasoning_content", "refusal", "arguments", "text"})
@@ -59,7 +59,7 @@ class Collector:
 
     @property
     def usage(self) -> Usage | None:
-        return usage_in(msgspec.json.encode({"usage": self._answer.get("usage")}))
+        return read_answer(msgspec.json.encode({"usage": self._answer.get("usage")}))[0]
 
     def _event(self, data: bytes) -> None:
         if data == b"[DONE]":

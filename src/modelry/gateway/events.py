@@ -8,7 +8,7 @@ which is when its caller could first read it.
 
 import re
 
-from modelry.gateway.usage import Usage, usage_in
+from modelry.gateway.usage import Usage, read_answer
 
 # A frame that is longer than any usage is passed on as it comes.
 _HELD_MAX = 64 * 1024
@@ -95,7 +95,7 @@ class EventStream:
         start = frame.find(b"{")
         if start < 0 or b'"usage"' not in frame:
             return frame
-        usage = usage_in(frame[start:].rstrip())
+        usage, _ = read_answer(frame[start:].rstrip())
         if usage is not None:
             self.usage = usage
             if self._hide and _brings_only_usage(frame):

@@ -65,8 +65,6 @@ class Front:
             self._inference.check_head(request)
 
     def start(self, request: Request, client: ClientConnection) -> Job | None:
-        if request.method == b"CONNECT":
-            raise error(501, "not_implemented", "This is no proxy.")
         if request.is_inference:
             if self._cors is not None and request.method == b"OPTIONS":
                 preflight = self._cors.preflight(request)
@@ -74,6 +72,8 @@ class Front:
                     client.respond(preflight)
                     return None
             return self._inference.start(request, client)
+        if request.method == b"CONNECT":
+            raise error(501, "not_implemented", "This is no proxy.")
         if request.path == b"/healthz":
             self._management.healthy(client)
             return None
@@ -99,9 +99,7 @@ class Gateway:
             unseal=lambda address: _unsealed(sealer, address),
             answer_timeout_s=settings.answer_timeout_s,
         )
-        reporter = GatewayReporter(
-            lambda: self._table.services, self._inference.meters, self._spool
-        )
+        reporter = GatewayReporter(lambda: self._table.services, self._spool)
         self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot, reporter)
         cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
         tls = _tls(settings)
@@ -183,8 +181,8 @@ class Gateway:
 
 def _request_ids() -> Callable[[], bytes]:
     """Ids that no other process makes, and none twice: for people to look up, no secret."""
-    process, count = secrets.token_hex(6), itertools.count(1)
-    return lambda: b"req_%b%010x" % (process.encode(), next(count))
+    process, count = b"req_" + secrets.token_hex(6).encode(), itertools.count(1)
+    return lambda: b"%b%010x" % (process, next(count))
 
 
 def _counters(paths: Paths) -> Counters | None:

@@ -18,25 +18,26 @@ Meaning = TypeVar("Meaning")
 class KnownHead(Generic[Meaning]):
     """A head that was parsed and found to mean `meaning`, its body's length apart."""
 
-    __slots__ = ("_after", "_before", "meaning")
+    __slots__ = ("_after", "_after_size", "_before", "_before_size", "meaning")
 
     def __init__(self, before: bytes, after: bytes, meaning: Meaning) -> None:
         self._before = before
+        self._before_size = len(before)
         self._after = after
+        self._after_size = len(after)
         self.meaning = meaning
 
     def body_of(self, message: bytes) -> bytes | None:
         """The body of a whole message with this head; None for any other."""
-        before = self._before
-        if not message.startswith(before):
+        if not message.startswith(self._before):
             return None
-        at = len(before)
+        at = self._before_size
         end = message.find(b"\r", at, at + _DIGITS_MAX + 1)
         digits = message[at:end]
-        if end < 0 or not digits.isdigit() or not message.startswith(self._after, end):
+        if not digits.isdigit() or not message.startswith(self._after, end):
             return None
-        start = end + len(self._after)
-        return message[start:] if len(message) - start == int(digits) else None
+        body = message[end + self._after_size :]
+        return body if len(body) == int(digits) else None
 
 
 def known_head(message: bytes, meaning: Meaning) -> KnownHead[Meaning] | None:

@@ -13,7 +13,6 @@ from modelry.gateway import body as bodies
 from modelry.gateway.call import Call
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.limits import Limiter
-from modelry.gateway.metrics import ServiceMeter
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, error, json_reply, model_not_found, shown
 from modelry.gateway.request import Request
@@ -56,9 +55,9 @@ class Inference:
         self.record = record
         self._unseal = unseal
         self._answer_timeout_s = answer_timeout_s
-        self._meters: dict[str, ServiceMeter] = {}
         self._calls: set[Call] = set()
         self.clock = asyncio.get_running_loop().time
+        self.forget = self._calls.discard
 
     # -- requests ------------------------------------------------------------
 
@@ -80,18 +79,17 @@ class Inference:
             raise error(404, "unknown_url", f"There is no {request.method.decode()} {told} here.")
         if request.method != b"POST":
             _require_method(request, b"POST")
-        head = bodies.read(request.body)
-        service = self._service(head.model, key)
-        if task not in service.route.tasks:
-            does = ", ".join(service.route.tasks)
-            message = f"{service.route.access_path} does not do {task}; it does {does}."
-            raise error(400, "unsupported_task", message, param="model")
-        cost = bodies.expected_tokens(head, request.body)
+        body = request.body
+        head = bodies.read(body)
+        service = self._table.granted.get((key.id, head.model, task))
+        if service is None:
+            service = self._grant(key, head.model, task)
+        cost = bodies.expected_tokens(head, body)
         limits = key.limits
         admitted = None if limits is None else self._limiter.admit(key, limits, cost)
         call = Call(self, service, key, request, head, client, admitted, cost)
         self._calls.add(call)
-        call.start()
+        service.enter(call)
         return call
 
     # -- the desk of calls ---------------------------------------------------
@@ -102,13 +100,6 @@ class Inference:
         if head is None:
             head = replica.heads[path] = self._new_head(replica, path)
         return head
-
-    def meter(self, service: Service) -> ServiceMeter:
-        service_id = service.route.service_id
-        meter = self._meters.get(service_id)
-        if meter is None:
-            meter = self._meters[service_id] = ServiceMeter()
-        return meter
 
     def replica_failed(self, service: Service, replica: Replica) -> None:
         """Leave it out until a connection to it can be made again."""
@@ -129,9 +120,6 @@ class Inference:
 
         loop.call_later(replica.failed(), probe)
 
-    def forget(self, call: Call) -> None:
-        self._calls.discard(call)
-
     # -- now and then --------------------------------------------------------
 
     def sweep(self) -> None:
@@ -140,13 +128,7 @@ class Inference:
         for call in tuple(self._calls):
             if call.last_at < late and not call.waits:
                 call.timed_out()
-        known = self._table.service_ids
-        for service_id in [id_ for id_ in self._meters if id_ not in known]:
-            del self._meters[service_id]
         self._limiter.sweep(self._table.has_key)
-
-    def meters(self) -> dict[str, ServiceMeter]:
-        return self._meters
 
     # ------------------------------------------------------------------------
 
@@ -202,6 +184,15 @@ class Inference:
         if not allows(key, service.route):
             message = f"This API key is not allowed on {service.route.access_path}."
             raise error(403, "model_access_denied", message, param="model")
+        return service
+
+    def _grant(self, key: KeyGrant, model: str, task: str) -> Service:
+        service = self._service(model, key)
+        if task not in service.route.tasks:
+            does = ", ".join(service.route.tasks)
+            message = f"{service.route.access_path} does not do {task}; it does {does}."
+            raise error(400, "unsupported_task", message, param="model")
+        self._table.granted[key.id, model, task] = service
         return service
 
     def _models(self, path: bytes, key: KeyGrant) -> Reply:

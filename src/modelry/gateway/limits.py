@@ -133,12 +133,18 @@ class Limiter:
         others = _window(rows, second) if rows else (0, 0)
         concurrency = limits.concurrency
         if concurrency is not None:
-            busy = use.inflight + sum(row.inflight for row in rows)
+            busy = use.inflight
+            if rows:
+                busy += sum(row.inflight for row in rows)
             if busy >= concurrency:
                 raise _exceeded(f"{concurrency} requests at a time", 1)
         quota = limits.tokens_per_month
-        if quota is not None and _month_tokens(use, rows) >= quota:
-            raise _quota(quota)
+        if quota is not None:
+            tokens = use.month_tokens
+            if rows:
+                tokens += sum(row.month_tokens for row in rows if row.month == use.month)
+            if tokens >= quota:
+                raise _quota(quota)
         per_minute = limits.requests_per_minute
         if per_minute is not None:
             over = use.requests + others[0] + 1 - per_minute
@@ -148,7 +154,8 @@ class Limiter:
         per_minute = limits.tokens_per_minute
         if per_minute is not None:
             # One that is larger than the limit itself gets its turn alone.
-            over = use.tokens + others[1] + min(estimate, per_minute) - per_minute
+            wanted = estimate if estimate < per_minute else per_minute
+            over = use.tokens + others[1] + wanted - per_minute
             if over > 0:
                 wait_s = _until(use, rows, second, now, 2, over)
                 raise self._refused(f"{per_minute} tokens a minute", wait_s, use)
@@ -258,10 +265,6 @@ def _window(rows: list[Row], second: int) -> tuple[int, int]:
                 requests += bucket[1]
                 tokens += bucket[2]
     return requests, tokens
-
-
-def _month_tokens(use: _Use, others: list[Row]) -> int:
-    return use.month_tokens + sum(row.month_tokens for row in others if row.month == use.month)
 
 
 def _until(use: _Use, others: list[Row], second: int, now: float, field: int, over: int) -> int:

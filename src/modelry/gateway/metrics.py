@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 
+from modelry.gateway.usage import Usage
 from modelry.routing.messages import BUCKETS_S, Histogram, ServiceMetrics
 
 _BUCKETS = len(BUCKETS_S) + 1
@@ -47,6 +48,19 @@ class ServiceMeter:
         self.queue = Observations()
         self.own = Observations()
         self.changed = False
+
+    def ended(self, status: int, queue_s: float, first_s: float | None, used: Usage) -> None:
+        """Count a request that is over."""
+        self.changed = True
+        self.requests[status] = self.requests.get(status, 0) + 1
+        self.prompt_tokens += used.prompt_tokens
+        self.completion_tokens += used.completion_tokens
+        if queue_s:
+            self.queue.add(queue_s)
+        else:
+            self.queue.counts[0] += 1
+        if first_s is not None:
+            self.first_token.add(first_s)
 
     def shown(self, access_path: str) -> ServiceMetrics:
         self.changed = False

@@ -63,8 +63,8 @@ class Replica:
 
 def replica_of(address: ReplicaAddress | EndpointAddress) -> Replica:
     if isinstance(address, ReplicaAddress):
-        return Replica(address, Upstream(address.address))
+        return Replica(address, Upstream(address.address, learns=True))
     url = urlsplit(address.url)
     kind, port = ("tls", 443) if url.scheme == "https" else ("tcp", 80)
     where = f"{kind}:{url.hostname}:{url.port or port}"
-    return Replica(address, Upstream(where, public_only=address.public_only))
+    return Replica(address, Upstream(where, public_only=address.public_only, learns=True))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 
-from modelry.gateway.metrics import ServiceMeter
 from modelry.gateway.service import Service
 from modelry.gateway.spool import Source, Spool
 from modelry.routing.messages import (
@@ -25,11 +24,9 @@ class GatewayReporter:
     def __init__(
         self,
         services: Callable[[], list[Service]],
-        meters: Callable[[], dict[str, ServiceMeter]],
         spool: Spool,
     ) -> None:
         self._services = services
-        self._meters = meters
         self._spool = spool
         self._sources: list[Source] = [spool.own]
         self._under_way: str | None = None
@@ -96,9 +93,8 @@ class GatewayReporter:
         return changed
 
     def _changed_metrics(self) -> dict[str, ServiceMetrics]:
-        by_id = {service.route.service_id: service for service in self._services()}
         return {
-            id_: meter.shown(by_id[id_].route.access_path)
-            for id_, meter in self._meters().items()
-            if id_ in by_id and (meter.changed or self._everything)
+            service.route.service_id: service.meter.shown(service.route.access_path)
+            for service in self._services()
+            if service.meter.changed or (self._everything and service.last_used_at)
         }

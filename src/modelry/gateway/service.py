@@ -8,12 +8,14 @@ woken. Decides and keeps time; it sends nothing.
 
 import asyncio
 import random
-from collections.abc import Callable, Container
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
 from modelry.gateway.balance import choose
 from modelry.gateway.fairness import FairQueue
+from modelry.gateway.metrics import ServiceMeter
 from modelry.gateway.replica import Replica, replica_of
 from modelry.gateway.replies import Reply, error, model_not_found
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route, ServiceLoad
@@ -39,6 +41,7 @@ class Call(Protocol):
 
     @property
     def prefix(self) -> bytes | None: ...
+    def waiting(self) -> None: ...
     def granted(self, replica: Replica) -> None: ...
     def refused(self, reply: Reply) -> None: ...
 
@@ -83,6 +86,7 @@ class Service:
         self.route = route
         self.replicas: dict[str, Replica] = {}
         self.gone = False
+        self.meter = ServiceMeter()
         self.last_used_at = 0.0
         """Unix seconds."""
         self._terms = terms
@@ -122,7 +126,12 @@ class Service:
 
     def enter(self, call: Call) -> None:
         """Give the call a slot, now or when its turn comes."""
-        self._note(call.key_id)
+        key_id = call.key_id
+        self.last_used_at = time.time()
+        seen = self._seen
+        seen[key_id] = now = time.monotonic()
+        if len(seen) > _KEYS_REMEMBERED:
+            self._seen = {key: at for key, at in seen.items() if now - at < _SHARE_S}
         if not self._queue:
             replica = self._slot_for(call)
             if replica is not None:
@@ -176,28 +185,29 @@ class Service:
 
     # ------------------------------------------------------------------------
 
-    def _note(self, key_id: str) -> None:
-        seen = self._seen
-        seen[key_id] = now = asyncio.get_running_loop().time()
-        if len(seen) > _KEYS_REMEMBERED:
-            self._seen = {key: at for key, at in seen.items() if now - at < _SHARE_S}
-
     def _slot_for(self, call: Call) -> Replica | None:
         """A slot the call may take now, taken."""
         if not self._may(call.key_id):
             return None
         replicas = self.replicas.values()
-        prefix = call.prefix if len(replicas) > 1 else None
-        without: Container[str] = call.tried
+        only = len(replicas) == 1
+        prefix = None if only else call.prefix
+        without: Collection[str] = call.tried
         while True:
-            replica = choose(replicas, without=without, prefix=prefix)
-            if replica is None:
-                return None
+            if only and not without:
+                (replica,) = replicas
+                if replica.inflight >= replica.slots:
+                    return None
+            else:
+                found = choose(replicas, without=without, prefix=prefix)
+                if found is None:
+                    return None
+                replica = found
             claims = self._claims(replica)
             if claims is None or claims.take(replica.id, replica.slots):
                 return replica
             # Full by other gateways' requests.
-            without = {*without, replica.id}  # type: ignore[misc]
+            without = {*without, replica.id}
 
     def _claims(self, replica: Replica) -> SlotClaims | None:
         """Endpoints elsewhere have no slots that a moment with two gateways could overrun."""
@@ -214,7 +224,7 @@ class Service:
             return True
         if sum(replica.free for replica in self.replicas.values()) > 1:
             return True
-        lately = asyncio.get_running_loop().time() - _SHARE_S
+        lately = time.monotonic() - _SHARE_S
         return not any(
             at > lately and key != key_id and self._held.get(key, 0) < held
             for key, at in self._seen.items()
@@ -232,6 +242,7 @@ class Service:
             return
         if self.route.state == "idle":
             self._terms.wake(self.route.service_id)
+        call.waiting()
         waiter = call.waiter = Waiter(call, asyncio.get_running_loop().time())
         self._queue.push(call.key_id, call.cost, waiter, first=first)
         self._time(waiter)

@@ -8,6 +8,7 @@ said that it holds it.
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -103,7 +104,8 @@ class Spool:
         assert lock is not None
         self.own = Source(own, lock)
         self._segment = 0
-        self._written = 0
+        # Its first segment is opened by the first line.
+        self._written = _SEGMENT_BYTES
         self._file = -1
         self._unwritten: deque[bytes] = deque(maxlen=_UNWRITTEN_MAX)
         self._told = False
@@ -114,7 +116,10 @@ class Spool:
             self._unwritten.append(line)
             return
         try:
-            self._append(line)
+            if self._written < _SEGMENT_BYTES and os.write(self._file, line) == len(line):
+                self._written += len(line)
+            else:
+                self._append_anew(line)
         except OSError as error:
             self._unwritten.append(line)
             if not self._told:
@@ -125,7 +130,7 @@ class Spool:
         """Write what could not be written before."""
         try:
             while self._unwritten:
-                self._append(self._unwritten[0])
+                self._append_anew(self._unwritten[0])
                 self._unwritten.popleft()
             self._told = False
         except OSError:
@@ -141,15 +146,16 @@ class Spool:
                     found.append(Source(folder, lock))
         return found
 
-    def _append(self, line: bytes) -> None:
-        if self._file < 0 or self._written >= _SEGMENT_BYTES:
+    def _append_anew(self, line: bytes) -> None:
+        """In a segment that has room, behind the last whole line. Raises `OSError`."""
+        if self._written >= _SEGMENT_BYTES:
             self._next_segment()
-        written = os.write(self._file, line)
-        if written < len(line):
-            # The disk is full: a line is there whole or not at all.
+        # Where the disk is full, a line is there whole or not at all.
+        os.ftruncate(self._file, self._written)
+        if os.write(self._file, line) < len(line):
             os.ftruncate(self._file, self._written)
-            raise OSError(28, "No space left on device")
-        self._written += written
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._written += len(line)
 
     def _next_segment(self) -> None:
         path = self.own.folder / f"{self._segment + 1:08d}.jsonl"

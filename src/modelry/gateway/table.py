@@ -6,7 +6,6 @@ read from it.
 
 import hashlib
 import time
-from collections.abc import KeysView
 from fnmatch import fnmatchcase
 
 from modelry.gateway.service import Service, Terms
@@ -37,9 +36,14 @@ class Table:
         self._by_hash: dict[str, KeyGrant] = {}
         self._verified: dict[bytes, KeyGrant] = {}
         """Keys that were sent and found: they need no second hash."""
+        self.granted: dict[tuple[str, str, str], Service] = {}
+        """(Key id, model as it was asked for, task) → service, once it was found and allowed.
+        Empty after every change.
+        """
 
     def apply(self, message: Snapshot | Change) -> None:
         self.seq = message.seq
+        self.granted.clear()
         if isinstance(message, RoutePut):
             self._put_route(message.route)
         elif isinstance(message, RouteDrop):
@@ -54,10 +58,6 @@ class Table:
     def snapshot(self) -> Snapshot:
         routes = tuple(service.route for service in self._services.values())
         return Snapshot(self.seq, routes, tuple(self._keys.values()))
-
-    @property
-    def service_ids(self) -> KeysView[str]:
-        return self._services.keys()
 
     def has_key(self, key_id: str) -> bool:
         return key_id in self._keys

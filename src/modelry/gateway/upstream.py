@@ -5,7 +5,6 @@ tells its exchange what arrives and knows nothing of what is relayed or why.
 """
 
 import asyncio
-import ipaddress
 import logging
 import socket
 import ssl
@@ -17,6 +16,7 @@ import httptools
 
 from modelry.errors import ModelryError
 from modelry.gateway.heads import KnownHead, known_head
+from modelry.routing.addresses import is_public
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._parser is not None
         if exchange is not None and self._parser.should_keep_alive():
             self._used = True
-            if self._whole_data:
+            if self._whole_data and self._upstream.learns:
                 status = self._parser.get_status_code()
                 self._upstream.learn(self._whole_data, status, self._headers)
             if self._paused:
@@ -236,10 +236,13 @@ class Upstream:
 
     `address` is `unix:<path>`, `tcp:<host>:<port>` or `tls:<host>:<port>`.
     `public_only`: it must resolve to a public address each time it is connected to.
+    `learns`: heads that repeat are known, and a Content-Length among the headers
+    may be that of an earlier answer.
     """
 
-    def __init__(self, address: str, *, public_only: bool = False) -> None:
+    def __init__(self, address: str, *, public_only: bool = False, learns: bool = False) -> None:
         self.address = address
+        self.learns = learns
         self._public_only = public_only
         self._kept_most = _IDLE_KEPT_LOCAL if address.startswith("unix:") else _IDLE_KEPT
         self._idle: list[UpstreamConnection] = []
@@ -251,7 +254,8 @@ class Upstream:
     def send(self, exchange: Exchange, *, fresh: bool = False) -> None:
         """Give `exchange` a connection; `fresh`: none that was used before."""
         if self._idle and not fresh:
-            self._idle.pop().begin(exchange)
+            connection = self._idle.pop()
+            connection.begin(exchange)
             return
         self._run(self._give(exchange))
 
@@ -333,7 +337,7 @@ class Upstream:
         loop = asyncio.get_running_loop()
         for *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             found = str(address[0])
-            if ipaddress.ip_address(found.partition("%")[0]).is_global:
+            if is_public(found):
                 return found
         raise OSError("it has no public address")
 

@@ -1,19 +1,17 @@
-"""What an answer says it used."""
+"""What an answer says it used, and what it calls its model."""
 
-from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
 
-    @property
-    def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
+
+NOTHING = Usage(0, 0)
 
 
 class _Details(msgspec.Struct):
@@ -33,22 +31,25 @@ class _Said(msgspec.Struct):
 
 class _Answer(msgspec.Struct):
     usage: _Said | None = None
+    model: Any = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
 
 
-def usage_in(answer: bytes | bytearray | memoryview) -> Usage | None:
-    """The usage that a JSON object carries, if it does."""
+def read_answer(answer: bytes) -> tuple[Usage | None, object]:
+    """The usage and the model that a JSON object names, each None where it does not."""
     try:
-        said = _decode(answer).usage
+        read = _decode(answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+        return None, None
+    said = read.usage
     if said is None:
-        return None
+        return None, read.model
     prompt = said.prompt_tokens or said.input_tokens or 0
     completion = said.completion_tokens or said.output_tokens or 0
     if not prompt and not completion:
         prompt = said.total_tokens or 0
     details = said.prompt_tokens_details
-    return Usage(prompt, completion, (details.cached_tokens or 0) if details else 0)
+    cached = 0 if details is None else details.cached_tokens or 0
+    return Usage(prompt, completion, cached), read.model

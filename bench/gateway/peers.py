@@ -186,7 +186,7 @@ def modelry(
     environment = ours.prepare(stage.folder / name, table)
     port = _free_port()
     environment["MODELRY_PORT"] = str(port)
-    command = [sys.executable, "-m", "modelry.app.gateway"]
+    command = [str(installs.modelry()), "-m", "modelry.app.gateway"]
     with _started(stage, name, command, port, environment, table.callers) as contestant:
         yield contestant
 

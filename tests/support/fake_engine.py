@@ -1,12 +1,15 @@
 """A replica's process that does as it is told: answer, stream, dawdle, die half way.
 
-    python fake_engine.py <unix:path | tcp:host:port> <control socket> <secret> [<default>]
+    python fake_engine.py <unix:path | tcp:host:port> <control socket> <secret> [<default>] [<pem>]
+
+With the PEM file of a certificate and its key, it speaks TLS.
 
 What it does to a request stands in the request's own field `fake`, or in the
 JSON `default` of the command line:
 
     {"do": "answer", "status"?, "delay_s"?, "text"?}    a JSON answer, `text` byte for byte
     {"do": "stream", "chunks", "gated"?, "pace_s"?}     server-sent events; gated: one a `go`
+    {"do": "stream", "frames", "gated"?, "pace_s"?}     the same of these texts, and no others
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
     {"do": "hang"}                                      never a byte
 
@@ -16,13 +19,15 @@ the connection after a whole answer without a word of warning, and
 `"requests_per_connection": n` closes it at request n + 1, unanswered.
 
 The control socket takes one word a connection: `seen` answers with what came
-in, as JSON; `go` lets a gated stream send its next chunk. Plain asyncio and no
-HTTP library, because a library would not let it misbehave.
+in, as JSON; `go` lets a gated stream send its next chunk, or a gated answer go;
+`now <default>` puts another default in place. Plain asyncio and no HTTP
+library, because a library would not let it misbehave.
 """
 
 import asyncio
 import json
 import os
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,10 +44,13 @@ class Engine:
         self.open = 0
         self.sent_bytes = 0
         self.abandoned = 0
+        self.busy = 0
+        self.peak = 0
+        """Most requests that it worked on at a time."""
         self.go = asyncio.Semaphore(0)
 
     def seen(self) -> Json:
-        names = ("requests", "connections", "open", "sent_bytes", "abandoned")
+        names = ("requests", "connections", "open", "sent_bytes", "abandoned", "busy", "peak")
         return {name: getattr(self, name) for name in names}
 
 
@@ -108,7 +116,12 @@ class Connection(asyncio.Protocol):
                     }
                 )
                 self.answering = True
-                await self.answer(fake, head, body)
+                self.engine.busy += 1
+                self.engine.peak = max(self.engine.peak, self.engine.busy)
+                try:
+                    await self.answer(fake, head, body)
+                finally:
+                    self.engine.busy -= 1
                 self.answering = False
                 if fake.get("leave"):
                     raise Gone
@@ -157,6 +170,8 @@ class Connection(asyncio.Protocol):
         elif fake.get("do") == "flood":
             await self.flood(fake)
         else:
+            if fake.get("gated"):
+                await self.engine.go.acquire()
             await asyncio.sleep(fake.get("delay_s", 0))
             text = fake.get("text", '{"object": "chat.completion", "choices": []}')
             await self.whole(fake.get("status", 200), text)
@@ -179,12 +194,16 @@ class Connection(asyncio.Protocol):
 
     async def stream(self, fake: Json) -> None:
         await self.chunked("text/event-stream")
-        for number in range(fake["chunks"]):
+        frames = fake.get("frames")
+        if frames is None:
+            frames = ['data: {"number": %d}\n\n' % number for number in range(fake["chunks"])]
+        for frame in frames:
             if fake.get("gated"):
                 await self.engine.go.acquire()
             await asyncio.sleep(fake.get("pace_s", 0))
-            await self.chunk(b'data: {"number": %d}\n\n' % number)
-        await self.chunk(b"data: [DONE]\n\n")
+            await self.chunk(frame.encode())
+        if "frames" not in fake:
+            await self.chunk(b"data: [DONE]\n\n")
         await self.send(b"0\r\n\r\n")
 
     async def flood(self, fake: Json) -> None:
@@ -220,25 +239,33 @@ class Connection(asyncio.Protocol):
         raise Gone
 
 
-async def main(address: str, control: str, secret: str, default: str = "{}") -> None:
+async def main(
+    address: str, control: str, secret: str, default: str = "{}", pem: str = ""
+) -> None:
     engine = Engine(secret, json.loads(default))
 
     async def command(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        word = (await reader.readline()).strip()
+        word, _, rest = (await reader.readline()).strip().partition(b" ")
         if word == b"go":
             engine.go.release()
+        elif word == b"now":
+            engine.default = json.loads(rest)
         writer.write(json.dumps(engine.seen()).encode() + b"\n")
         await writer.drain()
         writer.close()
 
     loop = asyncio.get_running_loop()
+    tls = None
+    if pem:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(pem)
     kind, _, rest = address.partition(":")
     if kind == "unix":
         Path(rest).unlink(missing_ok=True)
         await loop.create_unix_server(lambda: Connection(engine), rest)
     else:
         host, _, port = rest.rpartition(":")
-        server = await loop.create_server(lambda: Connection(engine), host, int(port))
+        server = await loop.create_server(lambda: Connection(engine), host, int(port), ssl=tls)
         address = f"tcp:{host}:{server.sockets[0].getsockname()[1]}"
     await asyncio.start_unix_server(command, control, limit=2**24)
     sys.stdout.write(address + "\n")

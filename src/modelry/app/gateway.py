@@ -49,6 +49,8 @@ def main() -> int:
         configure_logging(name, settings.paths.logs, settings.log_level)
         # What a call leaves behind is freed by reference counts; a walk over
         # 100,000 keys every few calls would find nothing.
+        gc.collect()
+        gc.freeze()
         gc.set_threshold(50_000, 20, 50)
         uvloop.run(run(settings, boot, attached=attached))
     except ModelryError as error:

@@ -1,12 +1,13 @@
 """The access log: one line of JSON a call, written in batches off the hot path.
 
-A call of a service is logged with the line that the usage spool keeps of it;
-everything else that was answered gets a shorter one.
+A call of a service is logged with the line that the usage spool keeps of it,
+copied from there; everything else that was answered gets a shorter one.
 """
 
 import logging
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -34,16 +35,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class AccessLog:
-    """`add` keeps a line; `flush` writes what is kept. Several processes share one file."""
+    """`add` keeps lines; `flush` writes them, and those of `calls`. Several processes share
+    one file.
+    """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, calls: Callable[[], bytes]) -> None:
         self._file = file
+        self._calls = calls
         self._lines: list[bytes] = []
 
-    def add(self, line: bytes) -> None:
-        """`line`: JSON with its newline. Where the disk does not take them, the newest are lost."""
+    def add(self, lines: bytes) -> None:
+        """`lines`: JSON, each with its newline. The newest are lost where there are too many."""
         if len(self._lines) < _LINES_MAX:
-            self._lines.append(line)
+            self._lines.append(lines)
 
     def answered(self, request: Request, status: int, duration_s: float) -> None:
         """A request that reached no service."""
@@ -60,6 +64,9 @@ class AccessLog:
         self.add(_encode(line) + b"\n")
 
     def flush(self) -> None:
+        calls = self._calls()
+        if calls:
+            self.add(calls)
         if not self._lines:
             return
         try:

@@ -52,9 +52,9 @@ def prompt_tokens(body: bytes | bytearray) -> int:
 def expected_tokens(head: Head, body: bytes | bytearray) -> int:
     """About how many tokens a request uses, prompt and answer together."""
     most = head.max_completion_tokens or head.max_tokens
-    known = isinstance(most, int) and not isinstance(most, bool) and most > 0
-    answer = most if known else _TOKENS_ASSUMED
-    return prompt_tokens(body) + answer
+    if most is None or type(most) is not int or most <= 0:
+        most = _TOKENS_ASSUMED
+    return len(body) // _BYTES_PER_TOKEN + most
 
 
 def asks_for_usage(head: Head) -> bool:

@@ -26,11 +26,10 @@ from modelry.gateway.replies import (
 )
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service, Waiter
+from modelry.gateway.upstream import Head as AnswerHead
 from modelry.gateway.upstream import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import NOTHING, Usage, read_answer
 from modelry.routing.messages import KeyGrant, UsageEvent
-
-Headers = list[tuple[bytes, bytes]]
 
 _HELD_MAX = 256 * 1024
 """A whole answer up to this size goes out at its end; a longer one as it comes."""
@@ -58,8 +57,10 @@ class Desk(Protocol):
 
     def replica_failed(self, service: Service, replica: Replica) -> None: ...
     def record(self, line: bytes) -> None: ...
-    def forget(self, call: "Call") -> None: ...
     def clock(self) -> float: ...
+
+    @property
+    def answer_timeout_s(self) -> float: ...
 
 
 class Call:
@@ -72,14 +73,12 @@ class Call:
     _prefix: bytes | None = None
     _begun = False
     _ended = False
-    _framed = True
-    _status = 0
-    _lines = b""
+    _answer: AnswerHead = AnswerHead(0, [])
     _held: bytes | bytearray | None = None
-    _event_stream = False
     _events: EventStream | None = None
     _collector: Collector | None = None
     _queue_s = 0.0
+    _own_s = 0.0
     _waits_since = 0.0
     _first_at = 0.0
 
@@ -115,11 +114,6 @@ class Call:
         if self._prefix is None:
             self._prefix = bodies.conversation(self._request.body, self._service.route.access_path)
         return self._prefix
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for a slot, and not for a replica's answer."""
-        return self._replica is None
 
     def waiting(self) -> None:
         self._waits_since = self._desk.clock()
@@ -165,37 +159,30 @@ class Call:
         if self._ended:
             connection.abandon()
             return
-        replica = self._replica
+        replica, request = self._replica, self._request
         assert replica is not None
-        try:
-            head = self._desk.request_head(replica, self._request.path)
-        except UpstreamError as failure:
-            connection.abandon()
-            self.upstream_failed(failure)
-            return
-        body = self._body(replica)
+        head = replica.heads.get(request.path)
+        if head is None:
+            try:
+                head = self._desk.request_head(replica, request.path)
+            except UpstreamError as failure:
+                connection.abandon()
+                self.upstream_failed(failure)
+                return
+        if self._head.stream is True or replica.model is not None or self._service.route.collect:
+            body = self._body(replica)
+        else:
+            body = bytes(request.body)
         self._connection = connection
-        self.last_at = self._desk.clock()
-        own_s = self.last_at - self._request.arrived_at - self._queue_s
-        self._service.meter.own.add(own_s)
+        self._own_s = self.last_at - request.arrived_at - self._queue_s
         connection.write(
-            b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, self._request.id, len(body), body)
+            b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.id, len(body), body)
         )
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_head(self, head: AnswerHead) -> None:
         self.last_at = self._first_at = self._desk.clock()
-        self._status = status
-        framed = event_stream = False
-        lines = JSON_TYPE
-        for name, value in headers:
-            if name == b"content-type":
-                lines = b"content-type: %b\r\n" % value
-                event_stream = value.startswith(b"text/event-stream")
-            elif name == b"content-length" or name == b"transfer-encoding":
-                framed = True
-        self._framed = framed
-        self._lines = lines
-        if status >= 400 or not event_stream:
+        self._answer = head
+        if head.status >= 400 or not head.event_stream:
             self._held = b""
         elif self._collects:
             self._collector = Collector()
@@ -206,7 +193,19 @@ class Call:
                 hide_usage=self._hides_usage,
                 model=_encode(self._service.route.access_path) if replica.weighted else None,
             )
-            self._begin(lines + b"cache-control: no-cache\r\n", None)
+            self._begin(head.type_line + b"cache-control: no-cache\r\n")
+
+    def upstream_whole(self, head: AnswerHead, body: bytes) -> None:
+        if head.status == 200 and not head.event_stream:
+            self._first_at = self._desk.clock()
+            self._connection = None
+            self._answer = head
+            self._done_whole(head, body)
+            return
+        self.upstream_head(head)
+        self.upstream_body(body)
+        if not self._ended:
+            self.upstream_done()
 
     def upstream_body(self, data: bytes) -> None:
         now = self._desk.clock()
@@ -245,12 +244,12 @@ class Call:
         elif self._events is not None:
             self._done_streaming(self._events)
         elif self._held is None:
-            self._end(self._status)
+            self._end(self._answer.status)
             self._client.finish()
-        elif self._status >= 400:
-            self._done_refused(self._status, bytes(self._held))
+        elif self._answer.status >= 400:
+            self._done_refused(self._answer.status, bytes(self._held))
         else:
-            self._done_whole(bytes(self._held))
+            self._done_whole(self._answer, bytes(self._held))
 
     def upstream_failed(self, failure: UpstreamError) -> None:
         self._connection = None
@@ -267,9 +266,10 @@ class Call:
         else:
             self._elsewhere(replica)
 
-    def timed_out(self) -> None:
-        """The replica has been silent for too long."""
-        self._give_up("it has been silent for too long")
+    def sweep(self, now: float) -> None:
+        """Give up a replica that has been silent for too long."""
+        if self._replica is not None and now - self.last_at > self._desk.answer_timeout_s:
+            self._give_up("it has been silent for too long")
 
     # ------------------------------------------------------------------------
 
@@ -290,41 +290,41 @@ class Call:
         """An answer that has grown long goes on as it comes."""
         held = self._held
         assert held is not None
-        if self._status >= 400:
+        if self._answer.status >= 400:
             self._held = held[:_REFUSAL_MAX]
             return
         self._held = None
-        self._begin(self._lines, None)
+        self._begin(self._answer.type_line)
         self._client.write(bytes(held))
 
-    def _begin(self, lines: bytes, length: int | None) -> None:
+    def _begin(self, lines: bytes) -> None:
         self._begun = True
         if self._admitted is not None:
             lines += self._admitted.lines()
-        self._client.begin(self._status, lines, length)
+        self._client.begin(self._answer.status, lines)
 
-    def _done_whole(self, answer: bytes) -> None:
+    def _done_whole(self, head: AnswerHead, answer: bytes) -> None:
         replica = self._replica
         assert replica is not None
-        lines = self._lines
         usage = None
-        if lines is JSON_TYPE or b"json" in lines:
+        if head.is_json:
             usage, model = read_answer(answer)
             ours = self._service.route.access_path
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)
-        self._end(self._status, usage)
+        self._end(head.status, usage)
+        lines = head.type_line
         if self._admitted is not None:
             lines += self._admitted.lines()
-        self._client.respond_whole(self._status, lines, answer)
+        self._client.respond_whole(head.status, lines, answer)
 
     def _done_streaming(self, events: EventStream) -> None:
-        if not self._framed and not events.done:
+        if not self._answer.framed and not events.done:
             # Without a length, dying looks like ending.
             self.upstream_failed(UpstreamError("its stream ended early"))
             return
         rest = events.end()
-        self._end(self._status, events.usage)
+        self._end(self._answer.status, events.usage)
         if rest:
             self._client.write(rest)
         self._client.finish()
@@ -336,7 +336,6 @@ class Call:
             status = code if isinstance(code, int) and 400 <= code < 600 else 502
             self._respond(engine_refusal(status, {"error": problem}))
         elif collector.complete:
-            self._status = 200
             self._end(200, collector.usage)
             lines = JSON_TYPE
             if self._admitted is not None:
@@ -413,7 +412,6 @@ class Call:
         self._ended = True
         self._connection = None
         desk, service, request = self._desk, self._service, self._request
-        desk.forget(self)
         estimated = usage is None and self._first_at > 0.0 and status in _WORKED
         used = usage or (self._estimated() if estimated else NOTHING)
         if self._admitted is not None:
@@ -425,7 +423,7 @@ class Call:
             service.leave(self, replica, used.prompt_tokens + used.completion_tokens)
         arrived_at = request.arrived_at
         first_s = self._first_at - arrived_at if self._first_at else None
-        service.meter.ended(status, self._queue_s, first_s, used)
+        service.meter.ended(status, self._own_s, self._queue_s, first_s, used)
         route = service.route
         # In the order of its fields: names would cost half as much again.
         event = UsageEvent(

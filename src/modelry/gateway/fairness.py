@@ -32,10 +32,11 @@ class FairQueue(Generic[Item]):
     def __init__(self) -> None:
         self._lines: dict[str, _Line[Item]] = {}
         self._turns: deque[_Line[Item]] = deque()
-        self._size = 0
+        self.size = 0
+        """How many items wait."""
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def push(self, key: str, cost: int, item: Item, *, first: bool = False) -> None:
         """Add an item at the end of its key's line, or as its `first`."""
@@ -47,7 +48,7 @@ class FairQueue(Generic[Item]):
             line.items.appendleft((cost, item))
         else:
             line.items.append((cost, item))
-        self._size += 1
+        self.size += 1
 
     def pop(self, may: Callable[[str], bool]) -> Item | None:
         """The next item of a key that `may` have its turn now; None where there is none."""
@@ -73,7 +74,7 @@ class FairQueue(Generic[Item]):
         for index, (_, waiting) in enumerate(line.items):
             if waiting is item:
                 del line.items[index]
-                self._size -= 1
+                self.size -= 1
                 break
         self._drop_if_empty(line)
 
@@ -98,7 +99,7 @@ class FairQueue(Generic[Item]):
     def _take(self, line: _Line[Item]) -> Item:
         cost, item = line.items.popleft()
         line.deficit -= cost
-        self._size -= 1
+        self.size -= 1
         self._drop_if_empty(line)
         return item
 

@@ -3,9 +3,13 @@
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.replies import Reply, error, header_lines
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
-
-Headers = list[tuple[bytes, bytes]]
+from modelry.gateway.upstream import (
+    Head,
+    Headers,
+    Upstream,
+    UpstreamConnection,
+    UpstreamError,
+)
 
 _HOP_BY_HOP = frozenset(
     {
@@ -65,7 +69,6 @@ class Forward:
         self._connection: UpstreamConnection | None = None
         self._begun = False
         self._ended = False
-        self._status = 0
 
     def start(self) -> None:
         self._control.send(self)
@@ -88,6 +91,9 @@ class Forward:
             self._client.finish()
         else:
             self._client.respond(error(503, "unavailable", "Modelry is being stopped."))
+
+    def sweep(self, now: float) -> None:
+        """A log that is followed may be silent for long."""
 
     def client_writable(self, writable: bool) -> None:
         if self._connection is None:
@@ -121,14 +127,19 @@ class Forward:
             )
         )
 
-    def upstream_head(self, status: int, headers: Headers) -> None:
+    def upstream_head(self, head: Head) -> None:
         self._begun = True
-        lengths = [value for name, value in headers if name == b"content-length"]
+        lengths = [value for name, value in head.headers if name == b"content-length"]
         length = int(lengths[0]) if lengths else None
-        self._client.begin(status, header_lines(end_to_end(headers, _OURS)), length)
+        self._client.begin(head.status, header_lines(end_to_end(head.headers, _OURS)), length)
 
     def upstream_body(self, data: bytes) -> None:
         self._client.write(data)
+
+    def upstream_whole(self, head: Head, body: bytes) -> None:
+        self.upstream_head(head)
+        self.upstream_body(body)
+        self.upstream_done()
 
     def upstream_done(self) -> None:
         self._ended = True

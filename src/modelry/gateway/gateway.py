@@ -89,13 +89,16 @@ class Gateway:
         paths = settings.paths
         self._table = Table(self._terms())
         self._spool = Spool(paths.spools)
-        self._log = AccessLog(paths.access_log) if settings.access_log else None
+        self._log: AccessLog | None = None
+        if settings.access_log:
+            self._log = AccessLog(paths.access_log, self._spool.new_lines)
+            self._spool.on_full = self._log.add
         self._limiter = Limiter(_counters(paths), crowded=settings.gateway_workers > 1)
         sealer = Sealer(paths.secret_key)
         self._inference = Inference(
             self._table,
             self._limiter,
-            record=self._record,
+            record=self._spool.write,
             unseal=lambda address: _unsealed(sealer, address),
             answer_timeout_s=settings.answer_timeout_s,
         )
@@ -148,12 +151,6 @@ class Gateway:
             slots=SharedSlots(settings.paths.counters),
             crowded=settings.gateway_workers > 1,
         )
-
-    def _record(self, line: bytes) -> None:
-        """The line of a call that ended: for the control plane, and for the log."""
-        self._spool.write(line)
-        if self._log is not None:
-            self._log.add(line)
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

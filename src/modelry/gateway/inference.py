@@ -5,6 +5,7 @@ for the rest. docs/guides/errors.md lists every refusal; a test keeps it true.
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
@@ -54,10 +55,8 @@ class Inference:
         self._limiter = limiter
         self.record = record
         self._unseal = unseal
-        self._answer_timeout_s = answer_timeout_s
-        self._calls: set[Call] = set()
+        self.answer_timeout_s = answer_timeout_s
         self.clock = asyncio.get_running_loop().time
-        self.forget = self._calls.discard
 
     # -- requests ------------------------------------------------------------
 
@@ -67,7 +66,12 @@ class Inference:
 
     def start(self, request: Request, client: ClientConnection) -> Call | None:
         # Asked again: the key may have been revoked while the body came in.
-        key = self._authenticate(request)
+        key = request.key
+        table = self._table
+        if key is None or request.key_seq != table.seq or key.expires_at is not None:
+            key = self._authenticate(request)
+        else:
+            table.last_used_at[key.id] = time.time()
         path = request.path
         task = ENDPOINTS.get(path)
         if task is None:
@@ -81,24 +85,21 @@ class Inference:
             _require_method(request, b"POST")
         body = request.body
         head = bodies.read(body)
-        service = self._table.granted.get((key.id, head.model, task))
+        service = table.granted.get((key.id, head.model, task))
         if service is None:
             service = self._grant(key, head.model, task)
         cost = bodies.expected_tokens(head, body)
         limits = key.limits
         admitted = None if limits is None else self._limiter.admit(key, limits, cost)
         call = Call(self, service, key, request, head, client, admitted, cost)
-        self._calls.add(call)
         service.enter(call)
         return call
 
     # -- the desk of calls ---------------------------------------------------
 
     def request_head(self, replica: Replica, path: bytes) -> bytes:
-        """The start of a request's head, up to the request id."""
-        head = replica.heads.get(path)
-        if head is None:
-            head = replica.heads[path] = self._new_head(replica, path)
+        """The start of a request's head, up to the request id; kept in the replica's `heads`."""
+        head = replica.heads[path] = self._new_head(replica, path)
         return head
 
     def replica_failed(self, service: Service, replica: Replica) -> None:
@@ -123,11 +124,7 @@ class Inference:
     # -- now and then --------------------------------------------------------
 
     def sweep(self) -> None:
-        """Give up replicas that have been silent for too long; drop what nobody needs."""
-        late = self.clock() - self._answer_timeout_s
-        for call in tuple(self._calls):
-            if call.last_at < late and not call.waits:
-                call.timed_out()
+        """Drop what nobody needs any more."""
         self._limiter.sweep(self._table.has_key)
 
     # ------------------------------------------------------------------------
@@ -175,6 +172,7 @@ class Inference:
                 "invalid_api_key",
                 "The API key is not valid: it is wrong, revoked or expired.",
             )
+        request.key, request.key_seq = key, self._table.seq
         return key
 
     def _service(self, model: str, key: KeyGrant) -> Service:

@@ -20,6 +20,9 @@ WINDOW_S = 61
 """A request counts in the second it came in and in the 60 after that."""
 
 
+_NOBODY: list[Row] = []
+
+
 def month_of(unix_s: float) -> int:
     """Months since year 0, in UTC."""
     at = time.gmtime(unix_s)
@@ -39,11 +42,14 @@ class _Use:
         "requests",
         "shown",
         "tokens",
+        "unshown",
         "version",
     )
 
     def __init__(self, number: int, limits: Limits, row: Row) -> None:
         self.number = number
+        self.unshown = False
+        """Whether it changed and will be shown to other processes soon."""
         self.limits = limits
         self.shown = _shown(limits)
         self.version = row.version
@@ -76,18 +82,16 @@ class Admitted:
 
     def settle(self, tokens: int) -> None:
         """It is over and used `tokens`."""
-        use = self._use
+        use, bucket = self._use, self._bucket
         use.inflight -= 1
         difference = tokens - self._estimate
         if use.month == self._month:
             use.month_tokens += difference
-        bucket: list[int] | None = self._bucket
-        if use.buckets and use.buckets[0][0] <= self._bucket[0]:
-            self._bucket[2] += difference
+        if use.buckets and use.buckets[0][0] <= bucket[0]:
+            bucket[2] += difference
             use.tokens += difference
-        else:
-            bucket = None
-        self._limiter.publish(use, bucket)
+        if not use.unshown:
+            self._limiter.publish(use, bucket)
 
     def lines(self) -> bytes:
         """The `x-ratelimit-*` header lines of its answer, as OpenAI has them."""
@@ -113,7 +117,7 @@ class Limiter:
         self._month = 0
         self._month_ends = 0.0
         self._uses: dict[str, _Use] = {}
-        self._unshown: set[_Use] = set()
+        self._unshown: list[_Use] = []
 
     def admit(self, key: KeyGrant, limits: Limits, estimate: int) -> Admitted:
         """Count a request of about `estimate` tokens. Raises a 429 where a limit is reached."""
@@ -129,8 +133,9 @@ class Limiter:
         buckets = use.buckets
         if buckets and buckets[0][0] <= second - WINDOW_S:
             use.expire(second)
-        rows = self._others(use)
-        others = _window(rows, second) if rows else (0, 0)
+        counters = self._counters
+        rows = _NOBODY if counters is None or counters.alone else counters.others(use.number)
+        others_requests, others_tokens = _window(rows, second) if rows else (0, 0)
         concurrency = limits.concurrency
         if concurrency is not None:
             busy = use.inflight
@@ -147,7 +152,7 @@ class Limiter:
                 raise _quota(quota)
         per_minute = limits.requests_per_minute
         if per_minute is not None:
-            over = use.requests + others[0] + 1 - per_minute
+            over = use.requests + others_requests + 1 - per_minute
             if over > 0:
                 wait_s = _until(use, rows, second, now, 1, over)
                 raise self._refused(f"{per_minute} requests a minute", wait_s, use)
@@ -155,7 +160,7 @@ class Limiter:
         if per_minute is not None:
             # One that is larger than the limit itself gets its turn alone.
             wanted = estimate if estimate < per_minute else per_minute
-            over = use.tokens + others[1] + wanted - per_minute
+            over = use.tokens + others_tokens + wanted - per_minute
             if over > 0:
                 wait_s = _until(use, rows, second, now, 2, over)
                 raise self._refused(f"{per_minute} tokens a minute", wait_s, use)
@@ -170,7 +175,8 @@ class Limiter:
         else:
             bucket = [second, 1, estimate]
             buckets.append(bucket)
-        self.publish(use, bucket)
+        if not use.unshown:
+            self.publish(use, bucket)
         return Admitted(self, use, bucket, estimate)
 
     def lines(self, use: _Use) -> bytes:
@@ -182,18 +188,19 @@ class Limiter:
         buckets = use.buckets
         if buckets and buckets[0][0] <= second - WINDOW_S:
             use.expire(second)
-        rows = self._others(use)
-        others = _window(rows, second) if rows else (0, 0)
+        counters = self._counters
+        rows = _NOBODY if counters is None or counters.alone else counters.others(use.number)
+        others_requests, others_tokens = _window(rows, second) if rows else (0, 0)
         reset_s = max(0, buckets[-1][0] + WINDOW_S - second) if buckets else 0
-        limits = use.limits
-        values: list[int] = []
-        if limits.requests_per_minute is not None:
-            left = limits.requests_per_minute - use.requests - others[0]
-            values += (left if left > 0 else 0, reset_s)
-        if limits.tokens_per_minute is not None:
-            left = limits.tokens_per_minute - use.tokens - others[1]
-            values += (left if left > 0 else 0, reset_s)
-        return shown % tuple(values)
+        requests, tokens = use.limits.requests_per_minute, use.limits.tokens_per_minute
+        if requests is not None:
+            requests = max(0, requests - use.requests - others_requests)
+        if tokens is None:
+            return shown % (requests, reset_s)
+        tokens = max(0, tokens - use.tokens - others_tokens)
+        if requests is None:
+            return shown % (tokens, reset_s)
+        return shown % (requests, reset_s, tokens, reset_s)
 
     def publish(self, use: _Use, bucket: list[int] | None) -> None:
         """Show other processes what changed: at once where there are any."""
@@ -201,7 +208,8 @@ class Limiter:
         if counters is None:
             return
         if counters.alone and not self._crowded:
-            self._unshown.add(use)
+            use.unshown = True
+            self._unshown.append(use)
             return
         use.version += 1
         counters.write(
@@ -216,8 +224,11 @@ class Limiter:
     def flush(self) -> None:
         """Show what was not shown at once."""
         counters = self._counters
-        while self._unshown and counters is not None:
-            use = self._unshown.pop()
+        unshown, self._unshown = self._unshown, []
+        for use in unshown:
+            use.unshown = False
+            if counters is None:
+                continue
             use.version += 1
             counters.write(
                 use.number, use.version, use.inflight, use.month, use.month_tokens, use.buckets
@@ -244,10 +255,6 @@ class Limiter:
         self._month = month_of(now)
         year, month = divmod(self._month + 1, 12)
         self._month_ends = calendar.timegm((year, month + 1, 1, 0, 0, 0))
-
-    def _others(self, use: _Use) -> list[Row]:
-        counters = self._counters
-        return [] if counters is None or counters.alone else counters.others(use.number)
 
     def _refused(self, what: str, wait_s: int, use: _Use) -> Reply:
         reply = _exceeded(what, wait_s)

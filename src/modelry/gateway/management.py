@@ -7,7 +7,7 @@ from modelry.gateway.connection import ClientConnection
 from modelry.gateway.forward import Forward
 from modelry.gateway.replies import json_reply
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
+from modelry.gateway.upstream import Head, Upstream, UpstreamConnection, UpstreamError
 
 _READY_TIMEOUT_S = 2.0
 
@@ -106,6 +106,9 @@ class ReadyCheck:
     def hurry(self) -> None:
         """It has a deadline of its own."""
 
+    def sweep(self, now: float) -> None:
+        """It has a timer."""
+
     def client_writable(self, writable: bool) -> None:
         """The answer is a few bytes."""
 
@@ -116,11 +119,15 @@ class ReadyCheck:
         self._connection = connection
         connection.write(b"GET /readyz HTTP/1.1\r\nhost: control\r\n\r\n")
 
-    def upstream_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        self._status = status
+    def upstream_head(self, head: Head) -> None:
+        self._status = head.status
 
     def upstream_body(self, data: bytes) -> None:
         """What it says beyond its status is of no matter."""
+
+    def upstream_whole(self, head: Head, body: bytes) -> None:
+        self.upstream_head(head)
+        self.upstream_done()
 
     def upstream_done(self) -> None:
         self._connection = None

@@ -49,18 +49,27 @@ class ServiceMeter:
         self.own = Observations()
         self.changed = False
 
-    def ended(self, status: int, queue_s: float, first_s: float | None, used: Usage) -> None:
+    def ended(
+        self, status: int, own_s: float, queue_s: float, first_s: float | None, used: Usage
+    ) -> None:
         """Count a request that is over."""
         self.changed = True
-        self.requests[status] = self.requests.get(status, 0) + 1
+        requests = self.requests
+        requests[status] = requests.get(status, 0) + 1
         self.prompt_tokens += used.prompt_tokens
         self.completion_tokens += used.completion_tokens
+        if own_s:
+            own = self.own
+            own.counts[bisect_left(BUCKETS_S, own_s)] += 1
+            own.total_s += own_s
         if queue_s:
             self.queue.add(queue_s)
         else:
             self.queue.counts[0] += 1
         if first_s is not None:
-            self.first_token.add(first_s)
+            first = self.first_token
+            first.counts[bisect_left(BUCKETS_S, first_s)] += 1
+            first.total_s += first_s
 
     def shown(self, access_path: str) -> ServiceMetrics:
         self.changed = False

@@ -1,5 +1,7 @@
 """One parsed request of a caller: head and whole body."""
 
+from modelry.routing.messages import KeyGrant
+
 ANTHROPIC = b"/v1/messages"
 
 
@@ -9,7 +11,8 @@ class Request:
     `id` is empty until the head is complete; `fields` has the first header of
     each name from then on. `chunks`: the caller understands a chunked answer,
     as HTTP/1.0 does not. `arrived_at` is of the loop's clock, in seconds.
-    `accounted`: whoever answers it keeps the record of it.
+    `accounted`: whoever answers it keeps the record of it. `key`: its key, as
+    looked up when the feed was at `key_seq`.
     """
 
     __slots__ = (
@@ -22,6 +25,8 @@ class Request:
         "id",
         "is_inference",
         "keep_alive",
+        "key",
+        "key_seq",
         "method",
         "path",
         "peer",
@@ -40,6 +45,8 @@ class Request:
         self.chunks = True
         self.is_inference = False
         self.accounted = False
+        self.key: KeyGrant | None = None
+        self.key_seq = -1
         self.peer = peer
         self.arrived_at = arrived_at
 
@@ -53,22 +60,13 @@ class Request:
         self.is_inference = path.startswith(b"/v1/") or path == b"/v1"
         self.fields = dict(self.headers[::-1])
 
-    def bare(self) -> "Request":
-        """The same without its body."""
-        return self.again(b"", self.arrived_at)
-
-    def again(self, body: bytes, arrived_at: float) -> "Request":
-        """The same head with another body; it has no id yet."""
-        request = Request(self.peer, arrived_at)
-        request.method = self.method
-        request.target = self.target
-        request.path = self.path
-        request.headers = self.headers
-        request.fields = self.fields
-        request.chunks = self.chunks
-        request.is_inference = self.is_inference
-        request.body = body
-        return request
+    def renew(self, id: bytes, body: bytes, arrived_at: float) -> "Request":
+        """The next request with this head. The one before it is over."""
+        self.id = id
+        self.body = body
+        self.arrived_at = arrived_at
+        self.accounted = False
+        return self
 
     @property
     def is_anthropic(self) -> bool:

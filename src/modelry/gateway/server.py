@@ -9,7 +9,7 @@ from modelry.gateway.access_log import AccessLog
 from modelry.gateway.connection import ClientConnection, Handler
 from modelry.gateway.cors import Cors
 
-_SWEEP_S = 5.0
+_SWEEP_S = 1.0
 _BACKLOG = 2048
 _HURRY_AFTER_S = 1.0
 

@@ -85,6 +85,8 @@ class Service:
     def __init__(self, route: Route, terms: Terms) -> None:
         self.route = route
         self.replicas: dict[str, Replica] = {}
+        self._only: Replica | None = None
+        """Its replica, where it has one alone."""
         self.gone = False
         self.meter = ServiceMeter()
         self.last_used_at = 0.0
@@ -107,6 +109,7 @@ class Service:
             if replica is None or replica.address != address:
                 replica = replica_of(address)
             self.replicas[address.id] = replica
+        self._only = next(iter(self.replicas.values())) if len(self.replicas) == 1 else None
         self._close(before)
         self._look_again()
 
@@ -114,6 +117,7 @@ class Service:
         """Its route is gone: nobody need wait any longer."""
         self.gone = True
         before, self.replicas = self.replicas, {}
+        self._only = None
         self._close(before)
         self._look_again()
 
@@ -132,10 +136,13 @@ class Service:
         seen[key_id] = now = time.monotonic()
         if len(seen) > _KEYS_REMEMBERED:
             self._seen = {key: at for key, at in seen.items() if now - at < _SHARE_S}
-        if not self._queue:
+        if not self._queue.size:
             replica = self._slot_for(call)
             if replica is not None:
-                self._grant(call, replica)
+                held = self._held
+                held[key_id] = held.get(key_id, 0) + 1
+                replica.inflight += 1
+                call.granted(replica)
                 return
         self._wait(call, first=False)
 
@@ -165,7 +172,7 @@ class Service:
             self._held[call.key_id] = left
         else:
             del self._held[call.key_id]
-        if self._queue:
+        if self._queue.size:
             if used_tokens is not None:
                 self._queue.settle(call.key_id, used_tokens - call.cost)
             if self._terms.crowded:
@@ -187,22 +194,18 @@ class Service:
 
     def _slot_for(self, call: Call) -> Replica | None:
         """A slot the call may take now, taken."""
-        if not self._may(call.key_id):
+        if len(self._seen) > 1 and not self._may(call.key_id):
             return None
-        replicas = self.replicas.values()
-        only = len(replicas) == 1
-        prefix = None if only else call.prefix
+        only = self._only
         without: Collection[str] = call.tried
+        if only is not None and not without and only.weighted and not self._terms.crowded:
+            return only if only.inflight < only.slots else None
+        replicas = self.replicas.values()
+        prefix = call.prefix if only is None else None
         while True:
-            if only and not without:
-                (replica,) = replicas
-                if replica.inflight >= replica.slots:
-                    return None
-            else:
-                found = choose(replicas, without=without, prefix=prefix)
-                if found is None:
-                    return None
-                replica = found
+            replica = choose(replicas, without=without, prefix=prefix)
+            if replica is None:
+                return None
             claims = self._claims(replica)
             if claims is None or claims.take(replica.id, replica.slots):
                 return replica
@@ -220,7 +223,7 @@ class Service:
         every slot to itself where there are no others.
         """
         held = self._held.get(key_id, 0)
-        if not held or len(self._seen) < 2:
+        if not held:
             return True
         if sum(replica.free for replica in self.replicas.values()) > 1:
             return True

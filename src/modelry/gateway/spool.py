@@ -1,25 +1,29 @@
 """Usage on its way to the control plane: lines in files, until they are taken.
 
-Each gateway process writes a folder of its own under `spools`, in segments. A
-line is written before the answer's end is sent, straight to the kernel, so
-that it survives this process being killed. What an earlier process left is
-sent by whoever comes next. Nothing is deleted before the control plane has
-said that it holds it.
+Each gateway process writes a folder of its own under `spools`, in segments that
+are mapped into memory: a line is with the kernel the moment it is copied, before
+the answer's end is sent, so that it survives this process being killed, and
+costs no system call. Segments are reserved whole, because a page that a full
+disk has not got would end the process; behind the last line they are zeros.
+
+What an earlier process left is sent by whoever comes next. Nothing is deleted
+before the control plane has said that it holds it.
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
+import mmap
 import os
 import secrets
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_SEGMENT_BYTES = 8 * 1024 * 1024
+_SEGMENT_BYTES = 4 * 1024 * 1024
 _BATCH_BYTES = 256 * 1024
 _UNWRITTEN_MAX = 20_000
 _LOCK = "lock"
@@ -82,8 +86,9 @@ class Source:
                 data = file.read(_BATCH_BYTES)
         except FileNotFoundError:
             return b""
-        # The rest of a line that a killed machine left half written has no end.
-        return data[: data.rfind(b"\n") + 1]
+        # A line that is half written has no end; behind the last there are zeros.
+        zeros = data.find(b"\0")
+        return data[: data.rfind(b"\n", 0, len(data) if zeros < 0 else zeros) + 1]
 
     def _segments(self) -> list[int]:
         names = [file.stem for file in self.folder.glob("*.jsonl")]
@@ -105,36 +110,51 @@ class Spool:
         self.own = Source(own, lock)
         self._segment = 0
         # Its first segment is opened by the first line.
-        self._written = _SEGMENT_BYTES
-        self._file = -1
+        self._map: mmap.mmap | None = None
+        self._size = 0
+        self._end = 0
+        self._copied = 0
         self._unwritten: deque[bytes] = deque(maxlen=_UNWRITTEN_MAX)
         self._told = False
+        self.on_full: Callable[[bytes], None] | None = None
+        """Gets the lines of a segment that nobody has asked for, before the next is begun."""
 
     def write(self, line: bytes) -> None:
         """Keep a line, its newline included."""
-        if self._unwritten:
+        end = self._end + len(line)
+        if end <= self._size and not self._unwritten:
+            self._map[self._end : end] = line  # type: ignore[index]
+            self._end = end
+        else:
             self._unwritten.append(line)
-            return
-        try:
-            if self._written < _SEGMENT_BYTES and os.write(self._file, line) == len(line):
-                self._written += len(line)
-            else:
-                self._append_anew(line)
-        except OSError as error:
-            self._unwritten.append(line)
-            if not self._told:
-                log.warning("usage cannot be written and waits in memory: %s", error.strerror)
-                self._told = True
+            self.retry()
 
     def retry(self) -> None:
         """Write what could not be written before."""
-        try:
-            while self._unwritten:
-                self._append_anew(self._unwritten[0])
-                self._unwritten.popleft()
-            self._told = False
-        except OSError:
-            return
+        while self._unwritten:
+            line = self._unwritten[0]
+            end = self._end + len(line)
+            if end > self._size:
+                try:
+                    self._next_segment()
+                except OSError as error:
+                    if not self._told:
+                        log.warning("usage cannot be written, it waits in memory: %s", error)
+                    self._told = True
+                    return
+                continue
+            assert self._map is not None
+            self._map[self._end : end] = line
+            self._end = end
+            self._unwritten.popleft()
+        self._told = False
+
+    def new_lines(self) -> bytes:
+        """The lines written since this was last asked."""
+        if self._map is None or self._copied == self._end:
+            return b""
+        lines, self._copied = self._map[self._copied : self._end], self._end
+        return lines
 
     def left_behind(self) -> list[Source]:
         """The spools of processes that are gone, now ours to send."""
@@ -146,24 +166,23 @@ class Spool:
                     found.append(Source(folder, lock))
         return found
 
-    def _append_anew(self, line: bytes) -> None:
-        """In a segment that has room, behind the last whole line. Raises `OSError`."""
-        if self._written >= _SEGMENT_BYTES:
-            self._next_segment()
-        # Where the disk is full, a line is there whole or not at all.
-        os.ftruncate(self._file, self._written)
-        if os.write(self._file, line) < len(line):
-            os.ftruncate(self._file, self._written)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._written += len(line)
-
     def _next_segment(self) -> None:
+        """Raises `OSError` where the disk has no room for it."""
+        if self.on_full is not None:
+            self.on_full(self.new_lines())
         path = self.own.folder / f"{self._segment + 1:08d}.jsonl"
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        file = os.open(path, flags, 0o600)
-        if self._file >= 0:
-            os.close(self._file)
-        self._file, self._segment, self._written = file, self._segment + 1, 0
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, _SEGMENT_BYTES)
+            mapped = mmap.mmap(descriptor, _SEGMENT_BYTES)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        self._map, self._size = mapped, _SEGMENT_BYTES
+        self._segment += 1
+        self._end = self._copied = 0
 
 
 def _lock(folder: Path) -> int | None:

@@ -10,12 +10,13 @@ import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from functools import cache
-from typing import Protocol, TypeAlias, cast
+from typing import Protocol, cast
 
 import httptools
 
 from modelry.errors import ModelryError
 from modelry.gateway.heads import KnownHead, known_head
+from modelry.gateway.replies import JSON_TYPE
 from modelry.routing.addresses import is_public
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,27 @@ _CONNECT_TIMEOUT_S = 10.0
 _LEARNED_MOST = 100_000
 
 Headers = list[tuple[bytes, bytes]]
-Head: TypeAlias = tuple[int, Headers]
+
+
+class Head:
+    """An answer's head. `type_line`: its Content-Type as a header line. `framed`: its end can
+    be told from its being cut off.
+    """
+
+    __slots__ = ("event_stream", "framed", "headers", "is_json", "status", "type_line")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        self.framed = self.event_stream = self.is_json = False
+        self.type_line = JSON_TYPE
+        for name, value in headers:
+            if name == b"content-type":
+                self.type_line = b"content-type: %b\r\n" % value
+                self.event_stream = value.startswith(b"text/event-stream")
+                self.is_json = b"json" in value
+            elif name == b"content-length" or name == b"transfer-encoding":
+                self.framed = True
 
 
 class UpstreamError(ModelryError):
@@ -49,8 +70,12 @@ class Exchange(Protocol):
     """What a connection tells its user; `upstream_failed` comes at most once, and last."""
 
     def upstream_connected(self, connection: "UpstreamConnection") -> None: ...
-    def upstream_head(self, status: int, headers: Headers) -> None: ...
+    def upstream_head(self, head: Head) -> None: ...
     def upstream_body(self, data: bytes) -> None: ...
+    def upstream_whole(self, head: Head, body: bytes) -> None:
+        """An answer at once: its head, its body and its end."""
+        ...
+
     def upstream_done(self) -> None: ...
     def upstream_failed(self, error: UpstreamError) -> None: ...
 
@@ -60,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_answered",
         "_delimited",
         "_exchange",
+        "_head",
         "_headers",
         "_interim",
         "_midway",
@@ -76,7 +102,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Headers = []
+        self._head = Head(0, self._headers)
         self._interim = False
         self._answered = False
         self._delimited = False
@@ -130,7 +157,10 @@ class UpstreamConnection(asyncio.Protocol):
             known = self._upstream.known
             body = None if known is None else known.body_of(data)
             if known is not None and body is not None:
-                self._whole(exchange, known.meaning, body)
+                self._answered = self._used = True
+                self._exchange = None
+                self._upstream.keep(self)
+                exchange.upstream_whole(known.meaning, body)
                 return
             self._midway = True
             self._whole_data = data
@@ -180,7 +210,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._interim = status < 200
         if not self._interim and self._exchange is not None:
             self._answered = True
-            self._exchange.upstream_head(status, self._headers)
+            self._head = Head(status, self._headers)
+            self._exchange.upstream_head(self._head)
 
     def on_body(self, data: bytes) -> None:
         if self._exchange is not None:
@@ -195,8 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is not None and self._parser.should_keep_alive():
             self._used = True
             if self._whole_data and self._upstream.learns:
-                status = self._parser.get_status_code()
-                self._upstream.learn(self._whole_data, status, self._headers)
+                self._upstream.learn(self._whole_data, self._head)
             if self._paused:
                 # For a slow client: an idle connection must notice when its
                 # other side closes it.
@@ -208,17 +238,6 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.upstream_done()
 
     # ------------------------------------------------------------------------
-
-    def _whole(self, exchange: Exchange, head: "Head", body: bytes) -> None:
-        """An answer that came in one piece, under a head that is known."""
-        self._answered = self._used = True
-        exchange.upstream_head(*head)
-        if self._exchange is exchange:
-            exchange.upstream_body(body)
-        if self._exchange is exchange:
-            self._exchange = None
-            self._upstream.keep(self)
-            exchange.upstream_done()
 
     def _fail(self, message: str) -> None:
         exchange, self._exchange = self._exchange, None
@@ -254,8 +273,7 @@ class Upstream:
     def send(self, exchange: Exchange, *, fresh: bool = False) -> None:
         """Give `exchange` a connection; `fresh`: none that was used before."""
         if self._idle and not fresh:
-            connection = self._idle.pop()
-            connection.begin(exchange)
+            self._idle.pop().begin(exchange)
             return
         self._run(self._give(exchange))
 
@@ -273,11 +291,11 @@ class Upstream:
         if connection in self._idle:
             self._idle.remove(connection)
 
-    def learn(self, answer: bytes, status: int, headers: Headers) -> None:
+    def learn(self, answer: bytes, head: Head) -> None:
         """Know the head of an answer, unless its heads differ each time."""
         if self._learned < _LEARNED_MOST:
             self._learned += 1
-            self.known = known_head(answer, (status, headers)) or self.known
+            self.known = known_head(answer, head) or self.known
 
     def close(self) -> None:
         """Close what is idle; exchanges under way go on."""

@@ -45,9 +45,10 @@ from modelry.routing.messages import (
     Wake,
     decode_usage_event,
 )
+from modelry.sealing import Sealer
 from modelry.settings import Paths
 from tests.support.waiting import wait_for
-from tests.support.wire import Wire, get
+from tests.support.wire import Answer, Wire, get
 
 Value = TypeVar("Value")
 
@@ -199,29 +200,33 @@ class Replica:
     """A fake engine's process, and what it saw."""
 
     def __init__(
-        self, folder: Path, *, tcp: bool = False, slots: int = 4, default: Any = None
+        self,
+        folder: Path,
+        *,
+        tcp: bool = False,
+        slots: int = 4,
+        default: Any = None,
+        pem: Path | None = None,
     ) -> None:
         self.id = f"rep_{next(_numbers):016x}"
         self.secret = f"engine-{self.id}"
         self.control_socket = folder / f"{self.id}.ctl"
-        address = "tcp:127.0.0.1:0" if tcp else f"unix:{folder / self.id}.sock"
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-IS",
-                str(_ENGINE),
-                address,
-                str(self.control_socket),
-                self.secret,
-                json.dumps(default or {}),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._default = default or {}
+        self._pem = "" if pem is None else str(pem)
+        address = "tcp:127.0.0.1:0" if tcp or pem else f"unix:{folder / self.id}.sock"
+        self.process = self._spawn(address)
         assert self.process.stdout is not None
         self.address = ReplicaAddress(
             self.id, self.process.stdout.readline().strip(), self.secret, slots
+        )
+
+    def _spawn(self, address: str) -> subprocess.Popen[str]:
+        program = [sys.executable, "-IS", str(_ENGINE), address, str(self.control_socket)]
+        return subprocess.Popen(
+            [*program, self.secret, json.dumps(self._default), self._pem],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
 
     def seen(self, word: str = "seen") -> dict[str, Any]:
@@ -234,8 +239,12 @@ class Replica:
         return answer
 
     def go(self) -> None:
-        """Let a gated stream send its next chunk."""
+        """Let a gated stream send its next chunk, or a gated answer go."""
         self.seen("go")
+
+    def now(self, **default: Any) -> None:
+        """From now on, do this with every request."""
+        self.seen(f"now {json.dumps(default)}")
 
     @property
     def requests(self) -> list[dict[str, Any]]:
@@ -245,6 +254,14 @@ class Replica:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def revive(self) -> None:
+        """Start it again, after its end, at the address that it had."""
+        self.close()
+        self.control_socket.unlink()
+        self.process = self._spawn(self.address.address)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline().strip() == self.address.address
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -267,15 +284,25 @@ class Plane:
         self.control.start()
         self.gateway = GatewayProcess(self.paths.data, **settings)
         self._replicas: list[Replica] = []
+        self._others: list[GatewayProcess] = []
         self.owner_key = self.key()
 
     def restart_gateway(self) -> None:
         self.gateway.close()
         self.gateway = GatewayProcess(self.paths.data, **self.settings)
 
+    def another_gateway(self) -> GatewayProcess:
+        """One more on the same data directory, once it follows the feed."""
+        known = len(self.control.gateways)
+        gateway = GatewayProcess(self.paths.data, **self.settings)
+        self._others.append(gateway)
+        wait_for(lambda: len(self.control.gateways) > known, "the other gateway to follow")
+        return gateway
+
     def close(self) -> None:
         self.end_replicas()
-        self.gateway.close()
+        for gateway in (self.gateway, *self._others):
+            gateway.close()
         self.control.close()
         shutil.rmtree(self.folder)
 
@@ -305,11 +332,33 @@ class Plane:
 
         wait_for(known, "the gateway to know a key")
 
-    def replica(self, *, tcp: bool = False, slots: int = 4, **default: Any) -> Replica:
-        """A fake engine; `default` is what it does with every request."""
-        replica = Replica(self.paths.sockets, tcp=tcp, slots=slots, default=default)
+    def replica(
+        self, *, tcp: bool = False, slots: int = 4, pem: Path | None = None, **default: Any
+    ) -> Replica:
+        """A fake engine; `default` is what it does with every request. With `pem`: over TLS."""
+        replica = Replica(self.paths.sockets, tcp=tcp, slots=slots, default=default, pem=pem)
         self._replicas.append(replica)
         return replica
+
+    def endpoint(
+        self,
+        replica: Replica,
+        *,
+        base: str = "/v1",
+        host: str = "127.0.0.1",
+        secret: str | None = "",
+        scheme: str = "http",
+        **address: Any,
+    ) -> EndpointAddress:
+        """A fake engine that listens on TCP as an endpoint elsewhere. `secret`: the key that it
+        is sent, if any; its own unless said otherwise.
+        """
+        id_ = f"ep_{next(_numbers):016x}"
+        key = replica.secret if secret == "" else secret
+        sealed = None if key is None else Sealer(self.paths.secret_key).seal(key, id_)
+        port = replica.address.address.rpartition(":")[2]
+        url = f"{scheme}://{host}:{port}{base}"
+        return EndpointAddress(id_, url, sealed_key=sealed, **{"slots": 64, **address})
 
     def service(
         self,
@@ -340,6 +389,17 @@ class Plane:
         )
         self.control.put_route(route)
         return path
+
+    # -- what gateways told --------------------------------------------------
+
+    def event(self, answer: Answer | str) -> UsageEvent:
+        """The usage event of an answer, or of a request id, once it is taken."""
+        id_ = answer if isinstance(answer, str) else answer.headers["x-request-id"]
+
+        def found() -> UsageEvent | None:
+            return next((each for each in self.control.events if each.request_id == id_), None)
+
+        return wait_for(found, f"the usage event of {id_}", 10)
 
     # -- callers -------------------------------------------------------------
 

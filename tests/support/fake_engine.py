@@ -239,9 +239,7 @@ class Connection(asyncio.Protocol):
         raise Gone
 
 
-async def main(
-    address: str, control: str, secret: str, default: str = "{}", pem: str = ""
-) -> None:
+async def main(address: str, control: str, secret: str, default: str = "{}", pem: str = "") -> None:
     engine = Engine(secret, json.loads(default))
 
     async def command(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

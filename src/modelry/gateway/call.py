@@ -7,6 +7,7 @@ out at its end, so for such a call that is nearly always.
 """
 
 import time
+from bisect import bisect_left
 from typing import Protocol
 
 import msgspec
@@ -29,7 +30,7 @@ from modelry.gateway.service import Service, Waiter
 from modelry.gateway.upstream import Head as AnswerHead
 from modelry.gateway.upstream import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import NOTHING, Usage, read_answer
-from modelry.routing.messages import KeyGrant, UsageEvent
+from modelry.routing.messages import BUCKETS_S, KeyGrant, UsageEvent
 
 _HELD_MAX = 256 * 1024
 """A whole answer up to this size goes out at its end; a longer one as it comes."""
@@ -206,6 +207,24 @@ class Call:
         self.upstream_body(body)
         if not self._ended:
             self.upstream_done()
+
+    def upstream_chunk(self, chunk: bytes, data: bytes) -> None:
+        events = self._events
+        if events is None:
+            self.upstream_body(data)
+            return
+        now = self._desk.clock()
+        if events.frames:
+            between = self._service.meter.between_tokens
+            gap_s = now - self.last_at
+            between.counts[bisect_left(BUCKETS_S, gap_s)] += 1
+            between.total_s += gap_s
+        self.last_at = now
+        passed = events.feed(data)
+        if passed is data:
+            self._client.write_chunk(chunk, data)
+        elif passed:
+            self._client.write(passed)
 
     def upstream_body(self, data: bytes) -> None:
         now = self._desk.clock()

@@ -167,6 +167,13 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    def write_chunk(self, chunk: bytes, data: bytes) -> None:
+        """Write `data`, of which `chunk` is the chunked form."""
+        if self._chunked and not self._bodiless and self._transport is not None:
+            self._transport.write(chunk)
+        else:
+            self.write(data)
+
     def finish(self) -> None:
         """The answer is complete; the next request may come."""
         if self._chunked and not self._bodiless:

@@ -136,6 +136,9 @@ class Forward:
     def upstream_body(self, data: bytes) -> None:
         self._client.write(data)
 
+    def upstream_chunk(self, chunk: bytes, data: bytes) -> None:
+        self._client.write(data)
+
     def upstream_whole(self, head: Head, body: bytes) -> None:
         self.upstream_head(head)
         self.upstream_body(body)

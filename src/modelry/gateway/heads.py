@@ -1,9 +1,10 @@
-"""Heads that repeat are not parsed again.
+"""Heads and chunks that repeat are not parsed again.
 
 A caller that keeps its connection sends the same head each time, but for the
 length of the body; so does a replica with its answers. What llhttp has parsed
-once is known by its bytes, whatever length they say. Only whole messages are
-taken this way: whatever comes in pieces, or differs in one byte, is llhttp's.
+once is known by its bytes, whatever length they say. Only whole messages, and
+whole chunks, are taken this way: whatever comes in pieces, or differs in one
+byte, is llhttp's.
 """
 
 import re
@@ -47,3 +48,27 @@ def known_head(message: bytes, meaning: Meaning) -> KnownHead[Meaning] | None:
     if found is None:
         return None
     return KnownHead(message[: found.start(1)], message[found.end(1) : end], meaning)
+
+
+_SIZE = re.compile(rb"[0-9A-Fa-f]{1,7}")
+_SIZES_KNOWN = 4096
+_sizes: dict[bytes, int] = {}
+
+
+def whole_chunk(data: bytes) -> bytes | None:
+    """What a chunk holds (RFC 9112, 7.1), where `data` is exactly one in its plainest form.
+
+    None for any other, and for the last, which holds nothing.
+    """
+    end = data.find(b"\r\n", 1, 9)
+    if end < 0:
+        return None
+    digits = data[:end]
+    size = _sizes.get(digits)
+    if size is None:
+        size = int(digits, 16) if _SIZE.fullmatch(digits) else 0
+        if len(_sizes) < _SIZES_KNOWN:
+            _sizes[digits] = size
+    if not size or len(data) != end + size + 4 or data[-2:] != b"\r\n":
+        return None
+    return data[end + 2 : -2]

@@ -125,6 +125,9 @@ class ReadyCheck:
     def upstream_body(self, data: bytes) -> None:
         """What it says beyond its status is of no matter."""
 
+    def upstream_chunk(self, chunk: bytes, data: bytes) -> None:
+        """As little as its body."""
+
     def upstream_whole(self, head: Head, body: bytes) -> None:
         self.upstream_head(head)
         self.upstream_done()

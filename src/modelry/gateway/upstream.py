@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import httptools
 
 from modelry.errors import ModelryError
-from modelry.gateway.heads import KnownHead, known_head
+from modelry.gateway.heads import KnownHead, known_head, whole_chunk
 from modelry.gateway.replies import JSON_TYPE
 from modelry.routing.addresses import is_public
 
@@ -36,20 +36,22 @@ class Head:
     be told from its being cut off.
     """
 
-    __slots__ = ("event_stream", "framed", "headers", "is_json", "status", "type_line")
+    __slots__ = ("chunked", "event_stream", "framed", "headers", "is_json", "status", "type_line")
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
-        self.framed = self.event_stream = self.is_json = False
+        self.framed = self.chunked = self.event_stream = self.is_json = False
         self.type_line = JSON_TYPE
         for name, value in headers:
             if name == b"content-type":
                 self.type_line = b"content-type: %b\r\n" % value
                 self.event_stream = value.startswith(b"text/event-stream")
                 self.is_json = b"json" in value
-            elif name == b"content-length" or name == b"transfer-encoding":
+            elif name == b"content-length":
                 self.framed = True
+            elif name == b"transfer-encoding":
+                self.framed = self.chunked = True
 
 
 class UpstreamError(ModelryError):
@@ -72,6 +74,10 @@ class Exchange(Protocol):
     def upstream_connected(self, connection: "UpstreamConnection") -> None: ...
     def upstream_head(self, head: Head) -> None: ...
     def upstream_body(self, data: bytes) -> None: ...
+    def upstream_chunk(self, chunk: bytes, data: bytes) -> None:
+        """As `upstream_body`; `chunk` is the same in the chunked transfer coding."""
+        ...
+
     def upstream_whole(self, head: Head, body: bytes) -> None:
         """An answer at once: its head, its body and its end."""
         ...
@@ -82,7 +88,9 @@ class Exchange(Protocol):
 
 class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
+        "_after_chunk",
         "_answered",
+        "_between_chunks",
         "_delimited",
         "_exchange",
         "_head",
@@ -90,6 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_interim",
         "_midway",
         "_parser",
+        "_parts",
         "_paused",
         "_transport",
         "_upstream",
@@ -110,6 +119,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._used = False
         self._midway = False
+        self._after_chunk = False
+        self._between_chunks = False
+        """Whether the next chunk begins with the next byte."""
+        self._parts: list[bytes] = []
         self._whole_data = b""
         """All that came of the answer, where it came in one piece."""
 
@@ -153,6 +166,11 @@ class UpstreamConnection(asyncio.Protocol):
             # Bytes without a request: nothing the other side says can be trusted now.
             self._close()
             return
+        if self._between_chunks:
+            held = whole_chunk(data)
+            if held is not None:
+                exchange.upstream_chunk(data, held)
+                return
         if not self._midway:
             known = self._upstream.known
             body = None if known is None else known.body_of(data)
@@ -168,6 +186,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._whole_data = b""
         try:
             self._parser.feed_data(data)
+            # Not where only a part of the next chunk's size has come.
+            self._between_chunks = self._after_chunk and data.endswith(b"\r\n")
+            if self._parts:
+                self._deliver(exchange)
         except httptools.HttpParserCallbackError:
             log.exception("an answer of %s could not be relayed", self._upstream.address)
             # Also where the answer had ended and the connection was kept already.
@@ -211,16 +233,24 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._interim and self._exchange is not None:
             self._answered = True
             self._head = Head(status, self._headers)
+            self._after_chunk = self._head.chunked
             self._exchange.upstream_head(self._head)
 
+    def on_chunk_header(self) -> None:
+        self._after_chunk = False
+
+    def on_chunk_complete(self) -> None:
+        self._after_chunk = True
+
     def on_body(self, data: bytes) -> None:
-        if self._exchange is not None:
-            self._exchange.upstream_body(data)
+        self._parts.append(data)
 
     def on_message_complete(self) -> None:
         if self._interim:
             return
-        self._midway = False
+        self._midway = self._after_chunk = False
+        if self._parts and self._exchange is not None:
+            self._deliver(self._exchange)
         exchange, self._exchange = self._exchange, None
         assert self._parser is not None
         if exchange is not None and self._parser.should_keep_alive():
@@ -238,6 +268,12 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.upstream_done()
 
     # ------------------------------------------------------------------------
+
+    def _deliver(self, exchange: Exchange) -> None:
+        """What came at once is passed on at once, however many chunks it had."""
+        parts, self._parts = self._parts, []
+        if self._exchange is exchange:
+            exchange.upstream_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def _fail(self, message: str) -> None:
         exchange, self._exchange = self._exchange, None

@@ -55,6 +55,36 @@ def make_plane() -> Iterator[Callable[..., Plane]]:
 
 
 @pytest.fixture(scope="session")
+def both_gateways() -> Iterator[tuple[Plane, GatewayProcess]]:
+    plane = Plane(gateway_workers="2")
+    other = plane.another_gateway()
+    # Which processes there are is looked at now and then: one request at a
+    # time, so what the other works on is refused here once they know each other.
+    probe = plane.key(limits=Limits(concurrency=1))
+    replica = plane.replica()
+    request = post("/v1/chat/completions", probe, chat(plane.service(replica), do="hang"))
+    for one, another in ((plane.gateway, other), (other, plane.gateway)):
+        with Wire(one.port) as held, Wire(another.port) as wire:
+            known = len(replica.requests)
+            held.send(request)
+            wait_for(lambda known=known: len(replica.requests) > known, "the request to arrive")
+            wait_for(lambda wire=wire: refused(wire, probe), "the gateways to share limits")
+        wait_for(lambda: replica.seen()["open"] == 0, "the replica to be hung up on")
+    plane.end_replicas()
+    yield plane, other
+    plane.close()
+
+
+@pytest.fixture
+def two_gateways(
+    both_gateways: tuple[Plane, GatewayProcess],
+) -> Iterator[tuple[Plane, GatewayProcess]]:
+    """Two gateways on one data directory that know of each other. Leave both running."""
+    yield both_gateways
+    both_gateways[0].end_replicas()
+
+
+@pytest.fixture(scope="session")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     """A running instance for calls of the management API; it has no weights."""
     data_dir = tmp_path_factory.mktemp("api") / "data"

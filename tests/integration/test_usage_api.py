@@ -238,7 +238,7 @@ def test_metrics_are_what_gateways_report(api: Instance) -> None:
     counted = ServiceMetrics("public/metered", {200: 3}, 30, 6, seen, seen, seen, seen)
     before = scraped(api)["modelry_gateways"]
     with gateway_stand_in(api.paths.feed_socket) as gateway:
-        gateway.tell(MetricsReport({"svc_9": counted}))
+        gateway.tell(MetricsReport("process", {"svc_9": counted}))
         gateway.tell(Load({"svc_9": ServiceLoad(1, 0, 0.0)}))
         found = wait_for(lambda: found if sample in (found := scraped(api)) else None, "a sample")
         assert found[sample] == 3

@@ -379,20 +379,3 @@ def test_people_see_usage_by_their_keys_and_of_their_services(run: Run) -> None:
         assert seen == ["mine", "mine-elsewhere", "theirs"]
 
     run(story)
-
-
-def test_the_tokens_of_a_month_are_known_by_key(run: Run) -> None:
-    month = datetime(2026, 2, 1, tzinfo=UTC)
-    events = [
-        event(1, at=month.timestamp() - 1),
-        event(2, at=month.timestamp()),
-        event(3, at=at(0)),
-        event(4, at=at(0), key_id="key_2"),
-    ]
-
-    async def story(books: Books) -> None:
-        await books.take(spooled(*events))
-        async with books.db.begin() as session:
-            assert await store.tokens_by_key(session, month) == {"key_1": 25, "key_2": 14}
-
-    run(story)

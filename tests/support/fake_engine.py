@@ -196,7 +196,7 @@ class Connection(asyncio.Protocol):
         await self.chunked("text/event-stream")
         frames = fake.get("frames")
         if frames is None:
-            frames = ['data: {"number": %d}\n\n' % number for number in range(fake["chunks"])]
+            frames = [f'data: {{"number": {number}}}\n\n' for number in range(fake["chunks"])]
         for frame in frames:
             if fake.get("gated"):
                 await self.engine.go.acquire()

@@ -38,8 +38,8 @@ def counted(requests: int = 1, path: str = PATH, status: int = 200) -> ServiceMe
     return ServiceMetrics(path, {status: requests}, 10 * requests, 3, seen, seen, seen, seen)
 
 
-def report(**services: ServiceMetrics) -> MetricsReport:
-    return MetricsReport(services)
+def report(process: int = 1, **services: ServiceMetrics) -> MetricsReport:
+    return MetricsReport(f"process-{process}", services)
 
 
 def samples(metrics: Metrics) -> dict[str, float]:
@@ -109,8 +109,8 @@ def test_gateways_are_added_up() -> None:
     metrics = Metrics(tuple)
     for gateway in (1, 2):
         metrics.gateway_connected(gateway)
-        metrics.report(gateway, report(svc_1=counted(gateway)))
-    metrics.report(2, report(svc_1=counted(4, status=503)))
+        metrics.report(gateway, report(gateway, svc_1=counted(gateway)))
+    metrics.report(2, report(2, svc_1=counted(4, status=503)))
     found = samples(metrics)
     assert requests(metrics) == 1
     assert requests(metrics, status=503) == 4
@@ -122,9 +122,9 @@ def test_gateways_are_added_up() -> None:
 
 def test_a_counter_never_goes_down_when_gateways_go() -> None:
     metrics = Metrics(tuple)
-    for gateway in (1, 2, 3):
+    for gateway in range(1, 101):
         metrics.gateway_connected(gateway)
-        metrics.report(gateway, report(svc_1=counted(10)))
+        metrics.report(gateway, report(gateway, svc_1=counted(10)))
         metrics.gateway_gone(gateway)
         assert requests(metrics) == 10 * gateway
     assert samples(metrics)["modelry_gateways"] == 0
@@ -176,3 +176,12 @@ def test_an_unusual_path_breaks_no_line(path: str) -> None:
         assert line.startswith("#") or re.fullmatch(
             r'[a-z_]+(\{([a-z]+="([^"\\]|\\["\\n])*",?)*\})? [0-9.]+', line
         )
+
+
+def test_a_process_that_comes_back_on_another_connection_is_counted_once() -> None:
+    metrics = Metrics(tuple)
+    for connection in (1, 2, 3):
+        metrics.gateway_connected(connection)
+        metrics.report(connection, report(7, svc_1=counted(10 * connection)))
+        metrics.gateway_gone(connection)
+        assert requests(metrics) == 10 * connection

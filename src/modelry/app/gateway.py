@@ -1,7 +1,9 @@
 """A gateway's process: `python -m modelry.app.gateway`."""
 
+import contextlib
 import gc
 import os
+import resource
 import socket
 import sys
 
@@ -36,6 +38,14 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         await gateway.stop()
 
 
+def _allow_many_connections() -> None:
+    """A connection is a file: as many as this account may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> int:
     attached = ATTACHED in sys.argv[1:]
     os.umask(0o077)
@@ -47,6 +57,7 @@ def main() -> int:
         settings.paths.prepare()
         name = f"gateway-{boot.worker}" if boot.worker else "gateway"
         configure_logging(name, settings.paths.logs, settings.log_level)
+        _allow_many_connections()
         # What a call leaves behind is freed by reference counts; a walk over
         # 100,000 keys every few calls would find nothing.
         gc.collect()

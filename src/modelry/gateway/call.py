@@ -7,41 +7,19 @@ out at its end, so for such a call that is nearly always.
 """
 
 import time
-from bisect import bisect_left
-from typing import Protocol
 
 import msgspec
 
 from modelry.gateway import body as bodies
-from modelry.gateway.collector import Collector
-from modelry.gateway.connection import ClientConnection
-from modelry.gateway.events import EventStream
-from modelry.gateway.limits import Admitted
+from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
-from modelry.gateway.replies import (
-    JSON_TYPE,
-    Reply,
-    anthropic_error,
-    engine_refusal,
-    error_body,
-)
-from modelry.gateway.request import Request
-from modelry.gateway.service import Service, Waiter
-from modelry.gateway.upstream import Head as AnswerHead
+from modelry.gateway.replies import Reply, anthropic_error, error_body
 from modelry.gateway.upstream import UpstreamConnection, UpstreamError
-from modelry.gateway.usage import NOTHING, Usage, read_answer
-from modelry.routing.messages import BUCKETS_S, KeyGrant, UsageEvent
+from modelry.gateway.usage import NOTHING, Usage
+from modelry.routing.messages import UsageEvent
 
-_HELD_MAX = 256 * 1024
-"""A whole answer up to this size goes out at its end; a longer one as it comes."""
-_REFUSAL_MAX = 64 * 1024
 _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
-# An engine that says these is in trouble, not its caller.
-_TROUBLE = frozenset({502, 503, 504})
-# These concern the key that Modelry holds for an endpoint, or its quota there.
-_TROUBLE_ELSEWHERE = _TROUBLE | {401, 403, 429}
-
 # With these, an engine has worked, whatever it said of it.
 _WORKED = frozenset({200, _GONE, 502})
 _SHORT = {path: path[4:].decode() for path in bodies.STREAMS_USAGE}
@@ -49,64 +27,8 @@ _SHORT = {path: path[4:].decode() for path in bodies.STREAMS_USAGE}
 _encode = msgspec.json.Encoder().encode
 
 
-class Desk(Protocol):
-    """What a call needs of the gateway around it."""
-
-    def request_head(self, replica: Replica, path: bytes) -> bytes:
-        """The start of a request's head, up to the request id. Raises `UpstreamError`."""
-        ...
-
-    def replica_failed(self, service: Service, replica: Replica) -> None: ...
-    def record(self, line: bytes) -> None: ...
-    def clock(self) -> float: ...
-
-    @property
-    def answer_timeout_s(self) -> float: ...
-
-
-class Call:
-    """`admitted`: what its key's limits hold for it. `cost`: tokens it may use."""
-
-    # Most calls go straight through and never change these.
-    waiter: Waiter | None = None
-    _replica: Replica | None = None
-    _connection: UpstreamConnection | None = None
-    _prefix: bytes | None = None
-    _begun = False
-    _ended = False
-    _answer: AnswerHead = AnswerHead(0, [])
-    _held: bytes | bytearray | None = None
-    _events: EventStream | None = None
-    _collector: Collector | None = None
-    _queue_s = 0.0
-    _own_s = 0.0
-    _waits_since = 0.0
-    _first_at = 0.0
-
-    def __init__(
-        self,
-        desk: Desk,
-        service: Service,
-        key: KeyGrant,
-        request: Request,
-        head: bodies.Head,
-        client: ClientConnection,
-        admitted: Admitted | None,
-        cost: int,
-    ) -> None:
-        request.accounted = True
-        self._desk = desk
-        self._service = service
-        self._key = key
-        self._request = request
-        self._head = head
-        self._client = client
-        self._admitted = admitted
-        self.key_id = key.id
-        self.cost = cost
-        self.tried: list[str] = []
-        self.last_at = request.arrived_at
-        """When something last came of the replica, on the loop's clock."""
+class Call(Relay):
+    """See `Relay` for its arguments."""
 
     # -- admission -----------------------------------------------------------
 
@@ -180,96 +102,6 @@ class Call:
             b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.id, len(body), body)
         )
 
-    def upstream_head(self, head: AnswerHead) -> None:
-        self.last_at = self._first_at = self._desk.clock()
-        self._answer = head
-        if head.status >= 400 or not head.event_stream:
-            self._held = b""
-        elif self._collects:
-            self._collector = Collector()
-        else:
-            replica = self._replica
-            assert replica is not None
-            self._events = EventStream(
-                hide_usage=self._hides_usage,
-                model=_encode(self._service.route.access_path) if replica.weighted else None,
-            )
-            self._begin(head.type_line + b"cache-control: no-cache\r\n")
-
-    def upstream_whole(self, head: AnswerHead, body: bytes) -> None:
-        if head.status == 200 and not head.event_stream:
-            self._first_at = self._desk.clock()
-            self._connection = None
-            self._answer = head
-            self._done_whole(head, body)
-            return
-        self.upstream_head(head)
-        self.upstream_body(body)
-        if not self._ended:
-            self.upstream_done()
-
-    def upstream_chunk(self, chunk: bytes, data: bytes) -> None:
-        events = self._events
-        if events is None:
-            self.upstream_body(data)
-            return
-        now = self._desk.clock()
-        if events.frames:
-            between = self._service.meter.between_tokens
-            gap_s = now - self.last_at
-            between.counts[bisect_left(BUCKETS_S, gap_s)] += 1
-            between.total_s += gap_s
-        self.last_at = now
-        passed = events.feed(data)
-        if passed is data:
-            self._client.write_chunk(chunk, data)
-        elif passed:
-            self._client.write(passed)
-
-    def upstream_body(self, data: bytes) -> None:
-        now = self._desk.clock()
-        events = self._events
-        if events is not None:
-            if events.frames:
-                self._service.meter.between_tokens.add(now - self.last_at)
-            self.last_at = now
-            data = events.feed(data)
-            if data:
-                self._client.write(data)
-            return
-        self.last_at = now
-        if self._collector is not None:
-            try:
-                self._collector.feed(data)
-            except (ValueError, TypeError, AttributeError, KeyError):
-                self._give_up("an event of its stream is no chunk of an answer")
-        elif self._held is None:
-            self._client.write(data)
-        elif not self._held:
-            self._held = data
-            if len(data) > _HELD_MAX:
-                self._let_go()
-        else:
-            if not isinstance(self._held, bytearray):
-                self._held = bytearray(self._held)
-            self._held += data
-            if len(self._held) > _HELD_MAX:
-                self._let_go()
-
-    def upstream_done(self) -> None:
-        self._connection = None
-        if self._collector is not None:
-            self._done_collecting(self._collector)
-        elif self._events is not None:
-            self._done_streaming(self._events)
-        elif self._held is None:
-            self._end(self._answer.status)
-            self._client.finish()
-        elif self._answer.status >= 400:
-            self._done_refused(self._answer.status, bytes(self._held))
-        else:
-            self._done_whole(self._answer, bytes(self._held))
-
     def upstream_failed(self, failure: UpstreamError) -> None:
         self._connection = None
         if self._ended:
@@ -304,82 +136,6 @@ class Call:
         if theirs is not None:
             body = bodies.edited(body, model=theirs)
         return bytes(body)
-
-    def _let_go(self) -> None:
-        """An answer that has grown long goes on as it comes."""
-        held = self._held
-        assert held is not None
-        if self._answer.status >= 400:
-            self._held = held[:_REFUSAL_MAX]
-            return
-        self._held = None
-        self._begin(self._answer.type_line)
-        self._client.write(bytes(held))
-
-    def _begin(self, lines: bytes) -> None:
-        self._begun = True
-        if self._admitted is not None:
-            lines += self._admitted.lines()
-        self._client.begin(self._answer.status, lines)
-
-    def _done_whole(self, head: AnswerHead, answer: bytes) -> None:
-        replica = self._replica
-        assert replica is not None
-        usage = None
-        if head.is_json:
-            usage, model = read_answer(answer)
-            ours = self._service.route.access_path
-            if replica.weighted and model is not None and model != ours:
-                answer = bodies.edited(answer, model=ours)
-        self._end(head.status, usage)
-        lines = head.type_line
-        if self._admitted is not None:
-            lines += self._admitted.lines()
-        self._client.respond_whole(head.status, lines, answer)
-
-    def _done_streaming(self, events: EventStream) -> None:
-        if not self._answer.framed and not events.done:
-            # Without a length, dying looks like ending.
-            self.upstream_failed(UpstreamError("its stream ended early"))
-            return
-        rest = events.end()
-        self._end(self._answer.status, events.usage)
-        if rest:
-            self._client.write(rest)
-        self._client.finish()
-
-    def _done_collecting(self, collector: Collector) -> None:
-        if collector.error is not None:
-            problem = collector.error
-            code = problem.get("code") if isinstance(problem, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 502
-            self._respond(engine_refusal(status, {"error": problem}))
-        elif collector.complete:
-            self._end(200, collector.usage)
-            lines = JSON_TYPE
-            if self._admitted is not None:
-                lines += self._admitted.lines()
-            self._client.respond_whole(200, lines, collector.answer())
-        else:
-            self.upstream_failed(UpstreamError("its stream ended early"))
-
-    def _done_refused(self, status: int, said: bytes) -> None:
-        replica = self._replica
-        assert replica is not None
-        if status in (_TROUBLE_ELSEWHERE if replica.weighted else _TROUBLE) or (
-            # It concerns the gateway's secret; the caller's key has been checked.
-            status == 401
-        ):
-            self._desk.replica_failed(self._service, replica)
-            if status in (401, 403) or self._service.has_other(self.tried):
-                self._elsewhere(replica)
-                return
-        told: object
-        try:
-            told = bodies.decode_any(said)
-        except bodies.UNREADABLE:
-            told = said.decode("utf-8", "replace")
-        self._respond(engine_refusal(status, told))
 
     def _elsewhere(self, replica: Replica) -> None:
         """Nothing has been said yet: another replica may."""
@@ -476,17 +232,3 @@ class Call:
             frames = self._collector.frames
         # A chat's first frame brings its role.
         return Usage(bodies.prompt_tokens(self._request.body), max(0, frames - 1))
-
-    @property
-    def _collects(self) -> bool:
-        """Whether a stream is asked for that the caller does not want."""
-        return self._service.route.collect and self._head.stream is not True
-
-    @property
-    def _hides_usage(self) -> bool:
-        """Whether the stream is asked for usage that the caller does not want."""
-        return (
-            self._head.stream is True
-            and self._request.path in bodies.STREAMS_USAGE
-            and not bodies.asks_for_usage(self._head)
-        )

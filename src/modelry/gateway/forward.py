@@ -1,15 +1,10 @@
 """Requests that are relayed to the control plane as they are."""
 
-from modelry.gateway.connection import ClientConnection
+from modelry.gateway.answers import AnswerWriter
+from modelry.gateway.heads import Head, Headers
 from modelry.gateway.replies import Reply, error, header_lines
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import (
-    Head,
-    Headers,
-    Upstream,
-    UpstreamConnection,
-    UpstreamError,
-)
+from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
 _HOP_BY_HOP = frozenset(
     {
@@ -60,7 +55,7 @@ class Forward:
     """
 
     def __init__(
-        self, client: ClientConnection, control: Upstream, request: Request, origin: bytes
+        self, client: AnswerWriter, control: Upstream, request: Request, origin: bytes
     ) -> None:
         self._client = client
         self._control = control

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from modelry.errors import SettingsError
 from modelry.gateway.access_log import AccessLog
-from modelry.gateway.connection import ClientConnection, Job
+from modelry.gateway.answers import Job
+from modelry.gateway.connection import ClientConnection
 from modelry.gateway.cors import Cors
 from modelry.gateway.counters import Counters
 from modelry.gateway.feed import FeedClient

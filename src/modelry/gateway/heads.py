@@ -1,4 +1,4 @@
-"""Heads and chunks that repeat are not parsed again.
+"""Heads of answers; and heads and chunks that repeat, which are not parsed again.
 
 A caller that keeps its connection sends the same head each time, but for the
 length of the body; so does a replica with its answers. What llhttp has parsed
@@ -10,10 +10,36 @@ byte, is llhttp's.
 import re
 from typing import Generic, TypeVar
 
+from modelry.gateway.replies import JSON_TYPE
+
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _DIGITS_MAX = 9
 
 Meaning = TypeVar("Meaning")
+Headers = list[tuple[bytes, bytes]]
+
+
+class Head:
+    """An answer's head. `type_line`: its Content-Type as a header line. `framed`: its end can
+    be told from its being cut off.
+    """
+
+    __slots__ = ("chunked", "event_stream", "framed", "headers", "is_json", "status", "type_line")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        self.framed = self.chunked = self.event_stream = self.is_json = False
+        self.type_line = JSON_TYPE
+        for name, value in headers:
+            if name == b"content-type":
+                self.type_line = b"content-type: %b\r\n" % value
+                self.event_stream = value.startswith(b"text/event-stream")
+                self.is_json = b"json" in value
+            elif name == b"content-length":
+                self.framed = True
+            elif name == b"transfer-encoding":
+                self.framed = self.chunked = True
 
 
 class KnownHead(Generic[Meaning]):

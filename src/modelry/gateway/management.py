@@ -5,9 +5,10 @@ from ipaddress import ip_address, ip_network
 
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.forward import Forward
+from modelry.gateway.heads import Head
 from modelry.gateway.replies import json_reply
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import Head, Upstream, UpstreamConnection, UpstreamError
+from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
 
 _READY_TIMEOUT_S = 2.0
 

@@ -49,7 +49,7 @@ class GatewayReporter:
             self._sources += self._spool.left_behind()
             metrics = self._changed_metrics()
             if metrics:
-                yield MetricsReport(metrics)
+                yield MetricsReport(self._spool.own.name, metrics)
             self._everything = False
         self._beat += 1
 
@@ -82,10 +82,10 @@ class GatewayReporter:
         changed = {}
         known = {}
         for service in self._services():
+            if not service.last_used_at:
+                continue
             load = service.load
             id_ = service.route.service_id
-            if not load.last_used_at:
-                continue
             known[id_] = load
             if load.inflight or load.waiting or self._told.get(id_) != load:
                 changed[id_] = load

@@ -28,6 +28,9 @@ _KEYS_REMEMBERED = 1024
 _RETRY_SLOT_S = 0.01
 
 
+_UNUSED = ServiceMeter()
+
+
 class Call(Protocol):
     """A request that wants a slot. It hears by `granted` or `refused`, maybe at once.
 
@@ -88,7 +91,7 @@ class Service:
         self._only: Replica | None = None
         """Its replica, where it has one alone."""
         self.gone = False
-        self.meter = ServiceMeter()
+        self.meter = _UNUSED
         self.last_used_at = 0.0
         """Unix seconds."""
         self._terms = terms
@@ -131,6 +134,9 @@ class Service:
     def enter(self, call: Call) -> None:
         """Give the call a slot, now or when its turn comes."""
         key_id = call.key_id
+        if self.meter is _UNUSED:
+            # One for each of 10,000 services that nobody calls would be 15 MB.
+            self.meter = ServiceMeter()
         self.last_used_at = time.time()
         seen = self._seen
         seen[key_id] = now = time.monotonic()

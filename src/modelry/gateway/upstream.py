@@ -15,8 +15,7 @@ from typing import Protocol, cast
 import httptools
 
 from modelry.errors import ModelryError
-from modelry.gateway.heads import KnownHead, known_head, whole_chunk
-from modelry.gateway.replies import JSON_TYPE
+from modelry.gateway.heads import Head, Headers, KnownHead, known_head, whole_chunk
 from modelry.routing.addresses import is_public
 
 log = logging.getLogger(__name__)
@@ -27,31 +26,6 @@ _IDLE_KEPT = 512
 _CONNECT_TIMEOUT_S = 10.0
 # Heads with a date in them are new each second.
 _LEARNED_MOST = 100_000
-
-Headers = list[tuple[bytes, bytes]]
-
-
-class Head:
-    """An answer's head. `type_line`: its Content-Type as a header line. `framed`: its end can
-    be told from its being cut off.
-    """
-
-    __slots__ = ("chunked", "event_stream", "framed", "headers", "is_json", "status", "type_line")
-
-    def __init__(self, status: int, headers: Headers) -> None:
-        self.status = status
-        self.headers = headers
-        self.framed = self.chunked = self.event_stream = self.is_json = False
-        self.type_line = JSON_TYPE
-        for name, value in headers:
-            if name == b"content-type":
-                self.type_line = b"content-type: %b\r\n" % value
-                self.event_stream = value.startswith(b"text/event-stream")
-                self.is_json = b"json" in value
-            elif name == b"content-length":
-                self.framed = True
-            elif name == b"transfer-encoding":
-                self.framed = self.chunked = True
 
 
 class UpstreamError(ModelryError):

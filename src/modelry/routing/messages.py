@@ -210,8 +210,13 @@ class ServiceMetrics(msgspec.Struct, frozen=True):
 
 
 class MetricsReport(msgspec.Struct, frozen=True, tag="metrics"):
-    """Service id → counters that only ever grow, of services that were used since the last."""
+    """Service id → counters that only ever grow, of services that were used since the last.
 
+    `process` names the gateway process that counts them, whatever connection it
+    reports by.
+    """
+
+    process: str
     services: dict[str, ServiceMetrics]
 
 

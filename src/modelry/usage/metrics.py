@@ -2,10 +2,10 @@
 
 A gateway reports counters that grow from the start of its process on, of services that
 were used since its last report: the latest of each service is what counts. Those of a
-gateway that is gone are kept in a sum, for a counter never goes down.
+gateway that is gone stay, and end in a sum, for a counter never goes down.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import add, attrgetter
 
@@ -45,6 +45,8 @@ _LOADS = (
     ("modelry_inflight_requests", "Requests that are worked on now.", attrgetter("inflight")),
     ("modelry_waiting_requests", "Requests that wait for a slot now.", attrgetter("waiting")),
 )
+# Processes that are gone, but may only have lost their connection.
+_REMEMBERED = 32
 _NO_LOAD = ServiceLoad(inflight=0, waiting=0, last_used_at=0.0)
 
 
@@ -53,24 +55,33 @@ class Metrics:
 
     def __init__(self, routes: Callable[[], Sequence[Route]]) -> None:
         self._routes = routes
-        self._counts: dict[int, dict[str, ServiceMetrics]] = {}
+        self._counts: dict[str, dict[str, ServiceMetrics]] = {}
+        """By gateway process, which may come back on another connection."""
+        self._processes: dict[int, str] = {}
+        self._left: deque[str] = deque()
         self._loads: dict[int, dict[str, ServiceLoad]] = {}
         self._gone: dict[str, ServiceMetrics] = {}
 
     def gateway_connected(self, gateway: int) -> None:
-        self._counts[gateway] = {}
         self._loads[gateway] = {}
 
     def load(self, gateway: int, message: Load) -> None:
         self._loads[gateway].update(message.services)
 
     def report(self, gateway: int, message: MetricsReport) -> None:
-        self._counts[gateway].update(message.services)
+        self._processes[gateway] = message.process
+        self._counts.setdefault(message.process, {}).update(message.services)
 
     def gateway_gone(self, gateway: int) -> None:
         del self._loads[gateway]
-        last = self._counts.pop(gateway)
-        self._gone = _by_path((*self._gone.values(), *last.values()))
+        process = self._processes.pop(gateway, None)
+        if process is not None:
+            self._left.append(process)
+        while len(self._left) > _REMEMBERED:
+            oldest = self._left.popleft()
+            if oldest not in self._left and oldest not in self._processes.values():
+                last = self._counts.pop(oldest, {})
+                self._gone = _by_path((*self._gone.values(), *last.values()))
 
     def text(self) -> str:
         """Everything, as a scraper reads it."""

@@ -167,14 +167,6 @@ async def prune(session: Session, before: datetime) -> None:
     await session.execute(delete(UsageSourceRow).where(UsageSourceRow.seen_at < before))
 
 
-async def tokens_by_key(session: Session, since: datetime) -> dict[str, int]:
-    """Key id → tokens, prompt and answer together, from the hour `since` on."""
-    tokens = _sum("prompt_tokens") + _sum("completion_tokens")
-    statement = select(UsageHourRow.key_id, tokens).where(UsageHourRow.hour >= since)
-    rows = await session.execute(statement.group_by(UsageHourRow.key_id))
-    return dict(rows.all())
-
-
 async def summed_up(
     session: Session,
     summary: Summary,

@@ -26,7 +26,7 @@ fmt:
 serve *arguments:
     uv run modelry up "$@"
 
-# Measure: start, memory, relay. Prints ratios; see bench/README.md.
+# Measure: start, memory, gateway. Prints ratios; see bench/README.md.
 bench *arguments:
     uv run --group test python -m bench "$@"
 

@@ -7,8 +7,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.data_plane import Plane
+from modelry.routing.messages import Limits
+from tests.support.data_plane import GatewayProcess, Plane, Replica, chat
 from tests.support.instance import ADMIN_TOKEN, Instance, running
+from tests.support.waiting import wait_for
+from tests.support.wire import Wire, post
+
+CHAT = "/v1/chat/completions"
 
 
 class KeptConnection(Instance):
@@ -58,21 +63,26 @@ def make_plane() -> Iterator[Callable[..., Plane]]:
 def both_gateways() -> Iterator[tuple[Plane, GatewayProcess]]:
     plane = Plane(gateway_workers="2")
     other = plane.another_gateway()
-    # Which processes there are is looked at now and then: one request at a
-    # time, so what the other works on is refused here once they know each other.
-    probe = plane.key(limits=Limits(concurrency=1))
     replica = plane.replica()
-    request = post("/v1/chat/completions", probe, chat(plane.service(replica), do="hang"))
+    path = plane.service(replica)
     for one, another in ((plane.gateway, other), (other, plane.gateway)):
-        with Wire(one.port) as held, Wire(another.port) as wire:
-            known = len(replica.requests)
-            held.send(request)
-            wait_for(lambda known=known: len(replica.requests) > known, "the request to arrive")
-            wait_for(lambda wire=wire: refused(wire, probe), "the gateways to share limits")
-        wait_for(lambda: replica.seen()["open"] == 0, "the replica to be hung up on")
+        _await_sharing(plane, replica, path, one.port, another.port)
     plane.end_replicas()
     yield plane, other
     plane.close()
+
+
+def _await_sharing(plane: Plane, replica: Replica, path: str, one: int, other: int) -> None:
+    """A gateway looks now and then who else there is. Once it knows, a key for one request at a
+    time is refused by it while the other works on one.
+    """
+    key = plane.key(limits=Limits(concurrency=1))
+    with Wire(one) as held, Wire(other) as wire:
+        held.send(post(CHAT, key, chat(path, do="hang")))
+        wait_for(lambda: replica.seen()["busy"], "the request to arrive")
+        request = post(CHAT, key, chat(path))
+        wait_for(lambda: wire.ask(request).status == 429, "the gateways to share limits")
+    wait_for(lambda: not replica.seen()["busy"], "the replica to be hung up on")
 
 
 @pytest.fixture

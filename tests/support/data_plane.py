@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
+import msgspec
 import psutil
 from openai import OpenAI
 
@@ -285,6 +286,7 @@ class Plane:
         self.gateway = GatewayProcess(self.paths.data, **settings)
         self._replicas: list[Replica] = []
         self._others: list[GatewayProcess] = []
+        self._grants: dict[str, KeyGrant] = {}
         self.owner_key = self.key()
 
     def restart_gateway(self) -> None:
@@ -318,9 +320,15 @@ class Plane:
         name = f"key_{next(_numbers):016x}"
         secret = f"sk-secret-of-{name}"
         digest = hashlib.sha256(secret.encode()).hexdigest()
-        self.control.put_key(KeyGrant(name, digest, owner, number=next(_numbers), **grant))
+        self._grants[secret] = KeyGrant(name, digest, owner, number=next(_numbers), **grant)
+        self.control.put_key(self._grants[secret])
         self.await_key(secret)
         return secret
+
+    def change_key(self, key: str, **grant: Any) -> None:
+        """In force once this returns."""
+        self._grants[key] = msgspec.structs.replace(self._grants[key], **grant)
+        self.control.put_key(self._grants[key])
 
     def revoke(self, key: str) -> None:
         self.control.drop_key(key.removeprefix("sk-secret-of-"))

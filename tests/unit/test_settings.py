@@ -55,6 +55,16 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "START_WAIT_S": "0.5",
         "DRAIN_TIMEOUT_S": "1",
         "KEEP_REPLICAS": "true",
+        "GATEWAY_WORKERS": "4",
+        "QUEUE_MAX": "0",
+        "QUEUE_WAIT_S": "1.5",
+        "ANSWER_TIMEOUT_S": "2",
+        "ACCESS_LOG": "false",
+        "USAGE_KEEP_DAYS": "1",
+        "CORS_ORIGINS": "https://App.example/, http://localhost:3000",
+        "TRUSTED_PROXIES": "10.0.0.1, fd00::/8",
+        "TLS_CERT": "/srv/cert.pem",
+        "TLS_KEY": "/srv/key.pem",
     }
     for name, value in given.items():
         monkeypatch.setenv(f"MODELRY_{name}", value)
@@ -71,6 +81,11 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.admin_token.reveal() == TOKEN
     assert (found.max_body_bytes, found.start_wait_s, found.drain_timeout_s) == (1024, 0.5, 1)
     assert found.keep_replicas
+    assert (found.gateway_workers, found.queue_max, found.queue_wait_s) == (4, 0, 1.5)
+    assert (found.answer_timeout_s, found.access_log, found.usage_keep_days) == (2, False, 1)
+    assert found.cors_origins == "https://app.example,http://localhost:3000"
+    assert found.trusted_proxies == "10.0.0.1/32,fd00::/8"
+    assert (found.tls_cert, found.tls_key) == (Path("/srv/cert.pem"), Path("/srv/key.pem"))
     names = {f"MODELRY_{name.upper()}" for name in Settings.__struct_fields__}
     assert names == {f"MODELRY_{name}" for name in given}
 
@@ -119,6 +134,16 @@ def test_folders_are_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("START_WAIT_S", "nan"),
         ("DRAIN_TIMEOUT_S", "-0.1"),
         ("KEEP_REPLICAS", "perhaps"),
+        ("GATEWAY_WORKERS", "0"),
+        ("GATEWAY_WORKERS", "65"),
+        ("QUEUE_MAX", "-1"),
+        ("ANSWER_TIMEOUT_S", "0"),
+        ("ACCESS_LOG", "loud"),
+        ("USAGE_KEEP_DAYS", "0"),
+        ("CORS_ORIGINS", "app.example"),
+        ("CORS_ORIGINS", "https://app.example/path"),
+        ("TRUSTED_PROXIES", "proxy.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
         ("PUBLIC_URL", "models.example"),
         ("PUBLIC_URL", "ftp://models.example"),
         ("PUBLIC_URL", "https://"),

@@ -199,6 +199,12 @@ def _unsealed(sealer: Sealer, address: EndpointAddress) -> str:
 def _tls(settings: Settings) -> ssl.SSLContext | None:
     """Raises `SettingsError` where the certificate or its key cannot be used."""
     if settings.tls_cert is None:
+        if settings.tls_key is not None:
+            raise SettingsError(
+                "MODELRY_TLS_KEY: there is no certificate to this key",
+                hint="set MODELRY_TLS_CERT to the PEM file with the certificate and its chain",
+                param="tls_key",
+            )
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

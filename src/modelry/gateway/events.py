@@ -4,16 +4,26 @@ The gateway asks every stream for usage. Where the caller did not, the frame
 that brings it is taken out again, and so is the empty `usage` of the others.
 Frames are passed on whole: one that arrives in pieces is held until its end,
 which is when its caller could first read it.
+
+Most of what comes is whole frames that need no change, and a few searches for
+bytes show it. Only the others are read field by field.
 """
 
 import re
+
+import msgspec
 
 from modelry.gateway.usage import Usage, read_answer
 
 # A frame that is longer than any usage is passed on as it comes.
 _HELD_MAX = 64 * 1024
-_MODEL = re.compile(rb'"model" ?: ?"(?:[^"\\]|\\.)*"')
-_NO_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
+_END = re.compile(rb"\n\r?\n")
+_FRAME = re.compile(rb".*?\n\r?\n", re.DOTALL)
+_OBJECT = re.compile(rb"data: ?(\{[^\n\r]*\})")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 class EventStream:
@@ -21,33 +31,42 @@ class EventStream:
     JSON, where the engine may call it otherwise.
     """
 
-    __slots__ = ("_held", "_hide", "_model", "_passing", "_theirs", "done", "frames", "usage")
+    __slots__ = (
+        "_held",
+        "_hide",
+        "_model",
+        "_named",
+        "_passing",
+        "_tail",
+        "done",
+        "frames",
+        "usage",
+    )
 
     def __init__(self, *, hide_usage: bool, model: bytes | None) -> None:
         self.frames = 0
+        """How many came that bring a part of the answer."""
         self.usage: Usage | None = None
         self.done = False
         """Whether the stream said that it is complete."""
         self._hide = hide_usage
         self._model = model
-        self._theirs: bytes | None = None
+        self._named = b"" if model is None else b'"model":' + model
         self._held = b""
         self._passing = False
+        self._tail = b""
 
     def feed(self, data: bytes) -> bytes:
         """Takes what came, returns what goes on now."""
         if self._held or self._passing or data[-2:] != b"\n\n" or b"\r" in data:
-            data = self._whole_frames(data)
-            if not data:
-                return b""
+            return self._feed_pieces(data)
+        if (
+            b'"usage"' in data
+            or b"[DONE]" in data
+            or (self._named and data.count(b'"model"') != data.count(self._named))
+        ):
+            return self._read(data)
         self.frames += data.count(b"\n\n")
-        if self._model is not None:
-            data = self._renamed(data)
-        if b'"usage"' in data:
-            data = b"".join([self._read(frame) for frame in _split(data)])
-        if b"[DONE]" in data[-12:]:
-            self.done = True
-            self.frames -= 1
         return data
 
     @property
@@ -60,70 +79,66 @@ class EventStream:
         held, self._held = self._held, b""
         return held
 
-    def _whole_frames(self, data: bytes) -> bytes:
-        """All up to the last end of a frame; the rest is held."""
-        data = self._held + data
-        self._held = b""
-        cut = max(_after(data, b"\n\n"), _after(data, b"\n\r\n"))
-        if not cut:
-            if self._passing or len(data) > _HELD_MAX:
-                self._passing = True
-                return data
-            self._held = data
-            return b""
-        self._passing = False
-        whole, self._held = data[:cut], data[cut:]
-        if b"\r\n\r\n" in whole:
-            self.frames += whole.count(b"\r\n\r\n")
-        return whole
-
-    def _renamed(self, data: bytes) -> bytes:
-        assert self._model is not None
-        if self._theirs is None:
-            found = _MODEL.search(data)
+    def _feed_pieces(self, data: bytes) -> bytes:
+        passed = b""
+        if self._passing:
+            found = _END.search(self._tail + data)
             if found is None:
+                self._tail = (self._tail + data)[-2:]
                 return data
-            ours = b'"model":' + self._model
-            self._theirs = found.group()
-            if self._theirs == ours:
-                # They call it as we do: nothing to look for in this stream.
-                self._model = None
-                return data
-        return data.replace(self._theirs, b'"model":' + self._model)
+            cut = found.end() - len(self._tail)
+            passed, data = data[:cut], data[cut:]
+            self._passing = False
+            self.frames += 1
+        data = self._held + data
+        cut = max(_after(data, b"\n\n"), _after(data, b"\n\r\n"))
+        whole, self._held = data[:cut], data[cut:]
+        passed += self._read(whole)
+        if len(self._held) > _HELD_MAX:
+            self._passing = True
+            self._tail = self._held[-2:]
+            passed += self.end()
+        return passed
 
-    def _read(self, frame: bytes) -> bytes:
-        start = frame.find(b"{")
-        if start < 0 or b'"usage"' not in frame:
+    def _read(self, whole: bytes) -> bytes:
+        frames = _FRAME.findall(whole)
+        rest = whole[sum(map(len, frames)) :]
+        return b"".join([*map(self._frame, frames), rest])
+
+    def _frame(self, frame: bytes) -> bytes:
+        """The frame as it goes on, empty where it does not."""
+        if frame.rstrip() == b"data: [DONE]":
+            self.done = True
             return frame
-        usage, _ = read_answer(frame[start:].rstrip())
-        if usage is not None:
-            self.usage = usage
-            if self._hide and _brings_only_usage(frame):
+        self.frames += 1
+        if b'"usage"' not in frame and not (self._named and b'"model"' in frame):
+            return frame
+        found = _OBJECT.search(frame)
+        if found is None:
+            return frame
+        try:
+            fields = _decode_fields(found.group(1))
+        except _UNREADABLE:
+            return frame
+        changed = False
+        said = bytes(fields.get("usage", b""))
+        if said.startswith(b"{"):
+            self.usage = read_answer(found.group(1))[0] or self.usage
+            if self._hide and bytes(fields.get("choices", b"")).split() in ([b"[]"], [b"[", b"]"]):
                 self.frames -= 1
                 return b""
-        elif self._hide:
-            return _NO_USAGE.sub(b"", frame, count=1)
-        return frame
+        elif said == b"null" and self._hide:
+            del fields["usage"]
+            changed = True
+        if self._model is not None and bytes(fields.get("model", self._model)) != self._model:
+            fields["model"] = msgspec.Raw(self._model)
+            changed = True
+        if not changed:
+            return frame
+        return frame[: found.start(1)] + _encode(fields) + frame[found.end(1) :]
 
 
 def _after(data: bytes, end: bytes) -> int:
     """Where the last `end` ends; 0 where there is none."""
     found = data.rfind(end)
     return 0 if found < 0 else found + len(end)
-
-
-_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-
-
-def _brings_only_usage(frame: bytes) -> bool:
-    return _NO_CHOICES.search(frame) is not None
-
-
-def _split(data: bytes) -> list[bytes]:
-    """Frames, each with the blank line that ends it."""
-    if b"\r" in data:
-        return [part for part in re.split(rb"(?<=\n\r\n)", data) if part]
-    parts = data.split(b"\n\n")
-    last = parts.pop()
-    frames = [part + b"\n\n" for part in parts]
-    return [*frames, last] if last else frames

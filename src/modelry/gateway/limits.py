@@ -87,11 +87,14 @@ class Admitted:
         difference = tokens - self._estimate
         if use.month == self._month:
             use.month_tokens += difference
-        if use.buckets and use.buckets[0][0] <= bucket[0]:
+        buckets = use.buckets
+        if buckets and buckets[0][0] <= bucket[0]:
             bucket[2] += difference
             use.tokens += difference
         if not use.unshown:
-            self._limiter.publish(use, bucket)
+            # An old bucket's place in the ring may be a newer one's by now.
+            current = buckets and bucket[0] > buckets[-1][0] - WINDOW_S
+            self._limiter.publish(use, bucket if current else None)
 
     def lines(self) -> bytes:
         """The `x-ratelimit-*` header lines of its answer, as OpenAI has them."""

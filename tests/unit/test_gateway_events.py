@@ -113,19 +113,25 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in pairwise(ends)]
 
 
-def agree(data: bytes, pieces: list[bytes], *, hide_usage: bool, model: bytes | None) -> None:
-    """Fails unless the stream in these pieces comes to what the plain reading says."""
-    stream = EventStream(hide_usage=hide_usage, model=model)
-    out = passed(stream, pieces)
-    wanted = reading(data, hide_usage=hide_usage, model=model)
-    assert [parts(frame) for frame in split(out)] == wanted.frames
-    assert told(stream) == wanted.usage
-    assert wanted.chunks <= stream.frames <= len(wanted.frames)
-    assert stream.done == wanted.done
-    if not hide_usage and model is None:
-        assert out == data
+def blocks(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
+def agree(data: bytes, splits: list[list[bytes]], **mode: Any) -> None:
+    """Fails unless the stream, in whatever pieces, comes to what the plain reading says."""
+    wanted = reading(data, **mode)
+    for pieces in splits:
+        stream = EventStream(**mode)
+        out = passed(stream, pieces)
+        assert [parts(frame) for frame in split(out)] == wanted.frames
+        assert told(stream) == wanted.usage
+        assert wanted.chunks <= stream.frames <= len(wanted.frames)
+        assert stream.done == wanted.done
+        if mode == AS_IT_CAME:
+            assert out == data
+
+
+AS_IT_CAME = {"hide_usage": False, "model": None}
 modes = pytest.mark.parametrize(
     ("hide_usage", "model"),
     [(False, None), (True, None), (False, OURS), (True, OURS)],
@@ -137,10 +143,8 @@ modes = pytest.mark.parametrize(
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.stem)
 def test_a_stream_split_at_every_byte(file: Path, hide_usage: bool, model: bytes | None) -> None:
     data = file.read_bytes()
-    agree(data, [data], hide_usage=hide_usage, model=model)
-    agree(data, [bytes([byte]) for byte in data], hide_usage=hide_usage, model=model)
-    for place in range(1, len(data)):
-        agree(data, [data[:place], data[place:]], hide_usage=hide_usage, model=model)
+    in_two = [[data[:place], data[place:]] for place in range(len(data))]
+    agree(data, [*in_two, blocks(data, 1)], hide_usage=hide_usage, model=model)
 
 
 # -- streams made up -------------------------------------------------------------------
@@ -229,7 +233,7 @@ def test_a_stream_split_anywhere(
     given_frames: list[str], end: str, tail: str, at: list[int], hide_usage: bool, model: bytes
 ) -> None:
     data = b"".join(lines_ended(frame, end) for frame in given_frames) + tail.encode()
-    agree(data, cut(data, at), hide_usage=hide_usage, model=model)
+    agree(data, [cut(data, at), [data]], hide_usage=hide_usage, model=model)
 
 
 @modes
@@ -239,7 +243,7 @@ def test_a_stream_whose_lines_end_now_so_now_so(
 ) -> None:
     """As behind a proxy that adds comments of its own."""
     data = b"".join(lines_ended(frame, end) for frame, end in given_frames)
-    agree(data, cut(data, at), hide_usage=hide_usage, model=model)
+    agree(data, [cut(data, at), [data]], hide_usage=hide_usage, model=model)
 
 
 # -- what is no stream at all ----------------------------------------------------------
@@ -331,10 +335,6 @@ def test_what_follows_a_frame_beyond_measure_is_read_as_ever(
     assert told(stream) == (3, 4, 0)
     assert stream.done
     assert not stream.within_frame
-
-
-def blocks(data: bytes, size: int) -> list[bytes]:
-    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
 def test_a_stream_that_breaks_off_says_whether_it_was_within_a_frame() -> None:

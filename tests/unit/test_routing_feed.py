@@ -150,7 +150,7 @@ Contents: TypeAlias = tuple[
     set[KeyGrant],
     dict[str, Route | None],
     dict[str, KeyGrant | None],
-    set[ReplicaAddress],
+    set[str],
 ]
 
 
@@ -164,7 +164,7 @@ def contents(table: Table) -> Contents:
         set(snapshot.keys),
         {name: service.route if service else None for name, service in found.items()},
         {name: table.key(f"sk-{name}".encode()) for name in ("a", "b", "c")},
-        table.replica_addresses(),
+        {id_ for service in table.services for id_ in service.replicas},
     )
 
 

@@ -18,7 +18,6 @@ from modelry.gateway.usage import Usage, read_answer
 # A frame that is longer than any usage is passed on as it comes.
 _HELD_MAX = 64 * 1024
 _END = re.compile(rb"\n\r?\n")
-_FRAME = re.compile(rb".*?\n\r?\n", re.DOTALL)
 _OBJECT = re.compile(rb"data: ?(\{[^\n\r]*\})")
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
@@ -58,14 +57,21 @@ class EventStream:
 
     def feed(self, data: bytes) -> bytes:
         """Takes what came, returns what goes on now."""
-        if self._held or self._passing or data[-2:] != b"\n\n" or b"\r" in data:
+        if (
+            self._held
+            or self._passing
+            or data[-2:] != b"\n\n"
+            # Which two of three belong together is known from the front alone.
+            or data[-3:-1] == b"\n\n"
+            or b"\r" in data
+        ):
             return self._feed_pieces(data)
         if (
             b'"usage"' in data
             or b"[DONE]" in data
             or (self._named and data.count(b'"model"') != data.count(self._named))
         ):
-            return self._read(data)
+            return self._read(data, 0)[0]
         self.frames += data.count(b"\n\n")
         return data
 
@@ -90,24 +96,27 @@ class EventStream:
             passed, data = data[:cut], data[cut:]
             self._passing = False
             self.frames += 1
-        data = self._held + data
-        cut = max(_after(data, b"\n\n"), _after(data, b"\n\r\n"))
-        whole, self._held = data[:cut], data[cut:]
-        passed += self._read(whole)
+        # What is held has no end in it, but may have the first line end of one.
+        known = max(0, len(self._held) - 2)
+        read, self._held = self._read(self._held + data, known)
+        passed += read
         if len(self._held) > _HELD_MAX:
             self._passing = True
             self._tail = self._held[-2:]
             passed += self.end()
         return passed
 
-    def _read(self, whole: bytes) -> bytes:
-        frames = _FRAME.findall(whole)
-        rest = whole[sum(map(len, frames)) :]
-        return b"".join([*map(self._frame, frames), rest])
+    def _read(self, data: bytes, known: int) -> tuple[bytes, bytes]:
+        """What goes on of the whole frames, and the rest. No frame ends before `known`."""
+        passed, start = [], 0
+        while found := _END.search(data, max(start, known)):
+            passed.append(self._frame(data[start : found.end()]))
+            start = found.end()
+        return b"".join(passed), data[start:]
 
     def _frame(self, frame: bytes) -> bytes:
         """The frame as it goes on, empty where it does not."""
-        if frame.rstrip() == b"data: [DONE]":
+        if frame.strip() == b"data: [DONE]":
             self.done = True
             return frame
         self.frames += 1
@@ -136,9 +145,3 @@ class EventStream:
         if not changed:
             return frame
         return frame[: found.start(1)] + _encode(fields) + frame[found.end(1) :]
-
-
-def _after(data: bytes, end: bytes) -> int:
-    """Where the last `end` ends; 0 where there is none."""
-    found = data.rfind(end)
-    return 0 if found < 0 else found + len(end)

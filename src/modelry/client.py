@@ -4,6 +4,7 @@ It knows the contract and nothing of the parts behind it.
 """
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -29,16 +30,25 @@ class Unreachable(ModelryError):
 
 
 class Client:
-    """Talks to one Modelry. `token` is an access token; use it as a context manager."""
+    """Talks to one Modelry. `token` is an access token; use it as a context manager.
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    `certificate`: a PEM file; only who holds its key is spoken to, under
+    whatever name. For the instance on this machine.
+    """
+
+    def __init__(self, url: str, token: str | None = None, certificate: str | None = None) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise Unreachable(
                 f"{url} is no address of a Modelry", hint="it looks like http://localhost:8080"
             )
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
-        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT)
+        self._http = httpx2.Client(
+            base_url=self.url,
+            headers=headers,
+            timeout=_TIMEOUT,
+            verify=True if certificate is None else _pinned(certificate),
+        )
 
     def __enter__(self) -> "Client":
         return self
@@ -162,3 +172,18 @@ def _refusal(status: int, body: Json) -> ApiError:
         code=error.get("code"),
         status=status,
     )
+
+
+def _pinned(certificate: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    # It is trusted itself, whoever signed it.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(certificate)
+    except (OSError, ssl.SSLError) as error:
+        raise Unreachable(
+            f"the certificate {certificate} cannot be read: {error}",
+            hint="it is what MODELRY_TLS_CERT named when `modelry up` started",
+        ) from None
+    return context

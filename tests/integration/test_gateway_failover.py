@@ -159,12 +159,10 @@ def test_requests_of_one_conversation_overflow_to_other_replicas(plane: Plane) -
     wires = [plane.wire() for _ in range(9)]
     for wire in wires:
         wire.send(request)
-    counts = wait_for(
-        lambda: (
-            (found := [len(replica.requests) for replica in replicas]) and sum(found) == 9 and found
-        ),
-        "every request to arrive",
+    wait_for(
+        lambda: sum(len(replica.requests) for replica in replicas) == 9, "every request to arrive"
     )
+    counts = [len(replica.requests) for replica in replicas]
     # None is more than a quarter over the mean, rounded up.
     assert max(counts) <= 4
     for replica, count in zip(replicas, counts, strict=True):

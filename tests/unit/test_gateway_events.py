@@ -207,7 +207,9 @@ def chunks(draw: st.DrawFn) -> str:
 
 def written(value: Any, comma: str, colon: str, raw: bool) -> str:
     if isinstance(value, Fields):
-        pairs = [json.dumps(name) + colon + written(each, comma, colon, raw) for name, each in value]
+        pairs = [
+            json.dumps(name) + colon + written(each, comma, colon, raw) for name, each in value
+        ]
         return "{" + comma.join(pairs) + "}"
     if isinstance(value, list):
         return "[" + comma.join(written(each, comma, colon, raw) for each in value) + "]"

@@ -13,7 +13,6 @@ from modelry.routing.messages import (
     KeyDrop,
     KeyGrant,
     KeyPut,
-    ReplicaAddress,
     Route,
     RouteDrop,
     RoutePut,

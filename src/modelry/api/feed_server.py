@@ -117,7 +117,9 @@ class FeedServer:
                     _write(writer, await self._listener.usage(message, lines))
                 else:
                     await self._hear(gateway, message)
-        except (OSError, EOFError, ValueError, msgspec.DecodeError) as error:
+        except (OSError, EOFError) as error:
+            log.info("a gateway went: %s", error)
+        except (ValueError, msgspec.DecodeError) as error:
             log.warning("a gateway's connection broke off: %s", error)
         except Exception:
             # The gateway comes back and tells again what was not acknowledged.

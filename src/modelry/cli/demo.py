@@ -13,9 +13,9 @@ MODEL = "smollm2-135m-instruct"
 NAME = "demo"
 
 
-def run_demo(url: str, token: str) -> None:
+def run_demo(url: str, token: str, certificate: str | None = None) -> None:
     """Bring the demo service to run and print how to call it. Raises `ModelryError`."""
-    with Client(url, token) as client:
+    with Client(url, token, certificate) as client:
         err.print(f"\nDeploying {MODEL} as [bold]{NAME}[/]:")
         service = _ensure_service(client)
         service = await_running(client, service)

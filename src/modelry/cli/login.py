@@ -22,8 +22,11 @@ class NotSignedIn(ModelryError):
 
 @dataclass(frozen=True)
 class Login:
+    """`certificate`: the PEM file that the instance on this machine shows."""
+
     url: str
     token: str
+    certificate: str | None = None
 
 
 def stored_login_file() -> Path:
@@ -44,7 +47,7 @@ def write_login(file: Path, login: Login) -> None:
 def read_login(file: Path) -> Login | None:
     try:
         data = json.loads(file.read_text())
-        return Login(str(data["url"]), str(data["token"]))
+        return Login(str(data["url"]), str(data["token"]), data.get("certificate"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -67,9 +70,9 @@ def current_login() -> Login:
         raise NotSignedIn(
             f"MODELRY_URL is {url}, and there is no token for it", hint="set MODELRY_TOKEN"
         )
-    return Login(found.url, token or found.token)
+    return Login(found.url, token or found.token, found.certificate)
 
 
 def open_client() -> Client:
     login = current_login()
-    return Client(login.url, login.token)
+    return Client(login.url, login.token, login.certificate)

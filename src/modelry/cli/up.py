@@ -65,10 +65,12 @@ def control() -> None:
 
 
 async def _up(settings: Settings) -> int:
+    certificate = None if settings.tls_cert is None else str(settings.tls_cert)
+
     def control_started(started: Started) -> None:
         token = started.control.local_token
         if token is not None:
-            write_login(settings.paths.local_login, Login(started.url, token))
+            write_login(settings.paths.local_login, Login(started.url, token, certificate))
 
     def stopping() -> None:
         err.print("\n[dim]Stopping: running requests may finish. ^C again cuts them off.[/]")
@@ -82,13 +84,16 @@ async def _up(settings: Settings) -> int:
         # In a thread of its own: it speaks HTTP like any other client, and
         # dies with the process when that is told to stop.
         url, token = started.url, started.control.local_token or ""
-        threading.Thread(target=_demo, args=(supervisor, url, token), daemon=True).start()
+        demo = threading.Thread(
+            target=_demo, args=(supervisor, url, token, certificate), daemon=True
+        )
+        demo.start()
     return await supervisor.run()
 
 
-def _demo(supervisor: Supervisor, url: str, token: str) -> None:
+def _demo(supervisor: Supervisor, url: str, token: str, certificate: str | None) -> None:
     try:
-        run_demo(url, token)
+        run_demo(url, token, certificate)
     except ModelryError as error:
         # It ends the demonstration, not Modelry; at the end of both it is no news.
         if not supervisor.stopping:

@@ -90,13 +90,3 @@ def test_conversations_that_begin_otherwise_differ() -> None:
 )
 def test_what_is_no_chat_is_no_conversation(body: bytes) -> None:
     assert bodies.conversation(body, "u/x") is None
-
-
-def test_an_answer_is_given_our_name_for_the_model() -> None:
-    answer = b'{"id":1,"model":"gpt","choices":[{"text":"model"}]}'
-    assert json.loads(bodies.renamed(answer, "u/x")) == {**json.loads(answer), "model": "u/x"}
-
-
-@pytest.mark.parametrize("answer", [b'{"model":"u/x"}', b'{"a":1}', b"[1]", b"no json", b""])
-def test_an_answer_that_needs_no_other_name_stays_as_it_is(answer: bytes) -> None:
-    assert bodies.renamed(answer, "u/x") is answer

@@ -1,11 +1,12 @@
-"""A queue that is fair between keys, by tokens: deficit round robin.
+"""A queue that is fair between keys, by tokens: start-time fair queuing.
 
-Each key that waits has a line of its own and a deficit, the tokens it may
-still spend this round. Lines take turns; each turn adds a quantum to a line's
-deficit, and a line whose deficit covers its first item gives it up. So over
-time every key that waits gets as many tokens as any other, however many
-requests it throws in (Shreedhar and Varghese, "Efficient fair queuing using
-deficit round robin", 1995). Pure: it knows neither clock nor replicas.
+Time here is counted in tokens. Each key that waits stands at a moment: that at
+which it would begin its next request, had every key been given tokens at the
+same pace. The one that stands earliest is next; its request moves it on by the
+tokens that it costs. Whoever comes new stands at the present, so a key that
+asks for little is next at once, however many requests another has thrown in
+(Goyal, Vin and Cheng, "Start-time fair queuing", 1996; docs/adr/0012 says why
+not by turns). Pure: it knows neither clock nor replicas.
 """
 
 from collections import deque
@@ -14,15 +15,17 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
-QUANTUM_TOKENS = 512
+CREDIT_TOKENS = 1024
+"""What a key gets back for requests that cost less than expected puts it at most this far ahead."""
+_KEYS_REMEMBERED = 1024
 
 
 class _Line(Generic[Item]):
-    __slots__ = ("deficit", "items", "key")
+    __slots__ = ("at", "items", "key")
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, at: int) -> None:
         self.key = key
-        self.deficit = 0
+        self.at = at
         self.items: deque[tuple[int, Item]] = deque()
 
 
@@ -31,7 +34,9 @@ class FairQueue(Generic[Item]):
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line[Item]] = {}
-        self._turns: deque[_Line[Item]] = deque()
+        self._now = 0
+        self._left_at: dict[str, int] = {}
+        """Where keys stood that have nothing waiting now."""
         self.size = 0
         """How many items wait."""
 
@@ -42,8 +47,8 @@ class FairQueue(Generic[Item]):
         """Add an item at the end of its key's line, or as its `first`."""
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = _Line(key)
-            self._turns.append(line)
+            at = max(self._now, self._left_at.pop(key, 0))
+            line = self._lines[key] = _Line(key, at)
         if first:
             line.items.appendleft((cost, item))
         else:
@@ -51,22 +56,17 @@ class FairQueue(Generic[Item]):
         self.size += 1
 
     def pop(self, may: Callable[[str], bool]) -> Item | None:
-        """The next item of a key that `may` have its turn now; None where there is none."""
-        eligible = [line for line in self._turns if may(line.key)]
+        """The next item, of a key that `may` go now; None where there is none."""
+        eligible = [line for line in self._lines.values() if may(line.key)]
         if not eligible:
             return None
-        # As many whole rounds as pass before any line can pay, at once.
-        rounds = min(_rounds(line) for line in eligible)
-        if rounds > 1:
-            for line in eligible:
-                line.deficit += (rounds - 1) * QUANTUM_TOKENS
-        while True:
-            line = self._turns[0]
-            if may(line.key):
-                if line.deficit >= line.items[0][0]:
-                    return self._take(line)
-                line.deficit += QUANTUM_TOKENS
-            self._turns.rotate(-1)
+        line = min(eligible, key=lambda line: line.at)
+        self._now = max(self._now, line.at)
+        cost, item = line.items.popleft()
+        line.at += cost
+        self.size -= 1
+        self._drop_if_empty(line)
+        return item
 
     def remove(self, key: str, item: Item) -> None:
         """Take an item out that waits no longer."""
@@ -80,9 +80,12 @@ class FairQueue(Generic[Item]):
 
     def settle(self, key: str, tokens: int) -> None:
         """Charge what a request used beyond its cost (less than 0: give it back)."""
+        earliest = self._now - CREDIT_TOKENS
         line = self._lines.get(key)
         if line is not None:
-            line.deficit -= tokens
+            line.at = max(earliest, line.at + tokens)
+        elif key in self._left_at:
+            self._left_at[key] += tokens
 
     def last_of_longest(self) -> tuple[str, Item]:
         """The newest item of the key that has most of them waiting."""
@@ -94,22 +97,14 @@ class FairQueue(Generic[Item]):
         return 0 if line is None else len(line.items)
 
     def items(self) -> list[Item]:
-        return [item for line in self._turns for _, item in line.items]
-
-    def _take(self, line: _Line[Item]) -> Item:
-        cost, item = line.items.popleft()
-        line.deficit -= cost
-        self.size -= 1
-        self._drop_if_empty(line)
-        return item
+        return [item for line in self._lines.values() for _, item in line.items]
 
     def _drop_if_empty(self, line: _Line[Item]) -> None:
-        if not line.items:
-            # A deficit is not saved up for later.
-            del self._lines[line.key]
-            self._turns.remove(line)
-
-
-def _rounds(line: _Line[Item]) -> int:
-    """Turns until the line can pay for its first item."""
-    return max(0, -((line.deficit - line.items[0][0]) // QUANTUM_TOKENS))
+        if line.items:
+            return
+        del self._lines[line.key]
+        self._left_at[line.key] = line.at
+        if len(self._left_at) > _KEYS_REMEMBERED:
+            # Whoever stood in the past stands at the present when it comes back.
+            ahead = {key: at for key, at in self._left_at.items() if at > self._now}
+            self._left_at = ahead if len(ahead) <= _KEYS_REMEMBERED else {}

@@ -54,7 +54,7 @@ class Reporter(Protocol):
         """The next usage to send, if any is left that was not sent already."""
         ...
 
-    def taken(self, message: UsageTaken) -> FromGateway | None: ...
+    def taken(self, message: UsageTaken) -> None: ...
 
 
 class FeedClient:
@@ -115,9 +115,7 @@ class FeedClient:
         while line := await reader.readline():
             message = decode_from_control(line)
             if isinstance(message, UsageTaken):
-                ended = self._reporter.taken(message)
-                if ended is not None:
-                    _send(writer, ended)
+                self._reporter.taken(message)
                 self._send_usage(writer)
                 continue
             self._table.live = True

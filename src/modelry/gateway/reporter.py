@@ -1,9 +1,10 @@
 """What this gateway tells its control plane: load, metrics, and the usage in its spools."""
 
+import logging
 from collections.abc import Callable, Iterator
 
 from modelry.gateway.service import Service
-from modelry.gateway.spool import Source, Spool
+from modelry.gateway.spool import Slice, Source, Spool
 from modelry.routing.messages import (
     FromGateway,
     Load,
@@ -14,6 +15,8 @@ from modelry.routing.messages import (
     UsageBatch,
     UsageTaken,
 )
+
+log = logging.getLogger(__name__)
 
 _METRICS_EVERY = 5
 
@@ -29,14 +32,14 @@ class GatewayReporter:
         self._services = services
         self._spool = spool
         self._sources: list[Source] = [spool.own]
-        self._under_way: str | None = None
+        self._under_way = False
         self._told: dict[str, ServiceLoad] = {}
         self._everything = True
         self._beat = 0
 
     def connected(self) -> None:
         self._everything = True
-        self._under_way = None
+        self._under_way = False
         self._beat = 0
         self._told.clear()
 
@@ -46,37 +49,44 @@ class GatewayReporter:
         if load or self._everything:
             yield Load(load)
         if self._beat % _METRICS_EVERY == 0:
-            self._sources += self._spool.left_behind()
             metrics = self._changed_metrics()
             if metrics:
                 yield MetricsReport(self._spool.own.name, metrics)
             self._everything = False
+            self._sources += self._spool.left_behind()
+            yield from self._ended()
         self._beat += 1
 
     def usage(self) -> tuple[UsageBatch, bytes] | None:
-        if self._under_way is not None:
+        if self._under_way:
             return None
         # What others left comes first: it is the oldest.
         for source in reversed(self._sources):
-            found = source.next_slice()
+            found = _next_slice(source)
             if found is not None:
-                self._under_way = source.name
+                self._under_way = True
                 batch = UsageBatch(found.source, found.segment, found.start, len(found.data))
                 return batch, found.data
         return None
 
-    def taken(self, message: UsageTaken) -> SpoolEnded | None:
-        """Go on behind what is held. A spool whose process is gone ends with its last line."""
-        self._under_way = None
+    def taken(self, message: UsageTaken) -> None:
+        """Go on behind what is held."""
+        self._under_way = False
         for source in self._sources:
             if source.name == message.source:
                 source.taken(message.segment, message.offset)
-                if source is not self._spool.own and source.next_slice() is None:
-                    self._sources.remove(source)
-                    source.remove()
-                    return SpoolEnded(source.name)
-                break
-        return None
+
+    def _ended(self) -> Iterator[SpoolEnded]:
+        """Spools whose process is gone, and whose last line was taken."""
+        for source in self._sources[1:]:
+            try:
+                empty = source.next_slice() is None
+            except OSError:
+                empty = False
+            if empty:
+                self._sources.remove(source)
+                source.remove()
+                yield SpoolEnded(source.name)
 
     def _changed_load(self) -> dict[str, ServiceLoad]:
         changed = {}
@@ -98,3 +108,11 @@ class GatewayReporter:
             for service in self._services()
             if service.meter.changed or (self._everything and service.last_used_at)
         }
+
+
+def _next_slice(source: Source) -> Slice | None:
+    try:
+        return source.next_slice()
+    except OSError as error:
+        log.warning("the usage in %s cannot be read now: %s", source.folder, error)
+        return None

@@ -260,6 +260,9 @@ class Service:
             self._pump()
         if self._queue:
             self._try_again_soon()
+            if any(replica.free > 0 for replica in self.replicas.values()):
+                # Kept for keys that may not come again.
+                asyncio.get_running_loop().call_later(_SHARE_S, self.let_in)
 
     def _make_room(self, call: Call) -> Reply | None:
         """Where the queue is full, the key that has most waiting gives way."""

@@ -49,13 +49,12 @@ class Source:
         self._segment, self._offset = min(self._segments(), default=1), 0
 
     def next_slice(self) -> Slice | None:
-        """What is not taken yet, a batch of whole lines; None where that is nothing."""
+        """What is not taken yet, a batch of whole lines; None where that is nothing.
+
+        Raises `OSError` where what is there cannot be read.
+        """
         while True:
-            try:
-                data = self._read()
-            except OSError as error:
-                log.warning("the usage in %s cannot be read now: %s", self.folder, error)
-                return None
+            data = self._read()
             if data:
                 return Slice(self.name, self._segment, self._offset, data)
             later = [number for number in self._segments() if number > self._segment]
@@ -79,7 +78,6 @@ class Source:
         os.close(self._descriptor)
 
     def _read(self) -> bytes:
-        """Raises `OSError` where what is there cannot be read."""
         try:
             with self._file(self._segment).open("rb") as file:
                 file.seek(self._offset)

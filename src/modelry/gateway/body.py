@@ -15,6 +15,7 @@ STREAMS_USAGE = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 _TOKENS_ASSUMED = 256
 """Of an answer whose request does not say how long it may be."""
 _BYTES_PER_TOKEN = 4
+_TOKENS_MOST = 1 << 30
 
 decode_any = msgspec.json.Decoder(Any).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -54,7 +55,7 @@ def expected_tokens(head: Head, body: bytes | bytearray) -> int:
     most = head.max_completion_tokens or head.max_tokens
     if most is None or type(most) is not int or most <= 0:
         most = _TOKENS_ASSUMED
-    return len(body) // _BYTES_PER_TOKEN + most
+    return len(body) // _BYTES_PER_TOKEN + min(most, _TOKENS_MOST)
 
 
 def asks_for_usage(head: Head) -> bool:

@@ -6,17 +6,22 @@ replica that fails is replaced by another; a whole answer of moderate size goes
 out at its end, so for such a call that is nearly always.
 """
 
+import logging
 import time
 
 import msgspec
 
+from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
 from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
-from modelry.gateway.replies import Reply, anthropic_error, error_body
+from modelry.gateway.replies import Reply, anthropic_error, bad_request, error, error_body
+from modelry.gateway.request import Request
 from modelry.gateway.upstream import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import NOTHING, Usage
 from modelry.routing.messages import UsageEvent
+
+log = logging.getLogger(__name__)
 
 _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
@@ -40,6 +45,7 @@ class Call(Relay):
 
     def waiting(self) -> None:
         self._waits_since = self._desk.clock()
+        self.waits_from = self.waits_from or self._waits_since
 
     def granted(self, replica: Replica) -> None:
         self.last_at = now = self._desk.clock()
@@ -84,18 +90,16 @@ class Call(Relay):
             return
         replica, request = self._replica, self._request
         assert replica is not None
-        head = replica.heads.get(request.path)
-        if head is None:
-            try:
+        try:
+            head = replica.heads.get(request.path)
+            if head is None:
                 head = self._desk.request_head(replica, request.path)
-            except UpstreamError as failure:
-                connection.abandon()
-                self.upstream_failed(failure)
-                return
-        if self._head.stream is True or replica.model is not None or self._service.route.collect:
             body = self._body(replica)
-        else:
-            body = bytes(request.body)
+        except Exception as problem:
+            # Whatever it is: the slot goes back, and the caller hears of it.
+            connection.abandon()
+            self._respond(_unsendable(problem, request))
+            return
         self._connection = connection
         self._own_s = self.last_at - request.arrived_at - self._queue_s
         connection.write(
@@ -125,15 +129,16 @@ class Call(Relay):
     # ------------------------------------------------------------------------
 
     def _body(self, replica: Replica) -> bytes:
-        """The body as this replica gets it."""
+        """The body as this replica gets it. Raises where it cannot be changed."""
         body, head = self._request.body, self._head
-        theirs = replica.model
+        path = self._service.route.access_path
+        theirs = replica.model or (path if replica.weighted else None)
         if self._collects:
             options = {"include_usage": True}
             body = bodies.edited(body, stream=True, stream_options=options)
-        elif self._hides_usage:
+        elif head.stream is True and self._hides_usage:
             body = bodies.with_usage(head, body)
-        if theirs is not None:
+        if theirs is not None and theirs != head.model:
             body = bodies.edited(body, model=theirs)
         return bytes(body)
 
@@ -185,9 +190,11 @@ class Call(Relay):
         if self._ended:
             return
         self._ended = True
-        self._connection = None
+        sent, self._connection = self._connection is not None, None
         desk, service, request = self._desk, self._service, self._request
-        estimated = usage is None and self._first_at > 0.0 and status in _WORKED
+        # Who hangs up before the first byte has had the prompt read all the same.
+        worked = self._first_at > 0.0 or (sent and status == _GONE)
+        estimated = usage is None and worked and status in _WORKED
         used = usage or (self._estimated() if estimated else NOTHING)
         if self._admitted is not None:
             self._admitted.settle(used.prompt_tokens + used.completion_tokens)
@@ -232,3 +239,12 @@ class Call(Relay):
             frames = self._collector.frames
         # A chat's first frame brings its role.
         return Usage(bodies.prompt_tokens(self._request.body), max(0, frames - 1))
+
+
+def _unsendable(problem: Exception, request: Request) -> Reply:
+    if isinstance(problem, bodies.UNREADABLE):
+        return bad_request("The body is not valid JSON: a name in it is no UTF-8.")
+    if isinstance(problem, ModelryError):
+        return error(503, "service_unavailable", problem.message)
+    log.error("%s could not be sent on", request.id.decode(), exc_info=problem)
+    return error(500, "internal_error", "Something went wrong in the gateway.")

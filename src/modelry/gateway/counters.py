@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 RING_S = 64
 _TOTALS = struct.Struct("<QIIqI")
 """Version (of any change), requests under way, month, the month's tokens, epoch."""
+_VERSION = struct.Struct("<Q")
+_REST = struct.Struct("<IIqI")
 _EPOCH = struct.Struct("<I")
 """At the start of the file, where no key's row is: how often it was taken over. What an earlier
 owner had under way ended with it.
@@ -119,14 +121,14 @@ class Counters:
 
     def own(self, number: int) -> Row:
         """What this process, or the one whose file it took over, counted for key `number`."""
-        if number >= self._rows:
+        if not 1 <= number < self._rows:
             return _NOTHING
         assert self._map is not None
         return _row(self._map, number * ROW_BYTES)
 
     def others(self, number: int) -> list[Row]:
         """The rows of the others, without the requests under way of those that are gone."""
-        return [other.row(number) for other in self._others.values()]
+        return [other.row(number) for other in self._others.values()] if number else []
 
     def write(
         self,
@@ -138,14 +140,18 @@ class Counters:
         buckets: Iterable[Sequence[int]],
     ) -> None:
         """Show the others what changed. On a full disk they are not told."""
-        if number >= self._rows and not self._grow(number):
+        if number < 1 or (number >= self._rows and not self._grow(number)):
             return
         assert self._map is not None
         start = number * ROW_BYTES
         for bucket in buckets:
             at = start + _RING_AT + bucket[0] % RING_S * _BUCKET.size
             _BUCKET.pack_into(self._map, at, *bucket)
-        _TOTALS.pack_into(self._map, start, version, inflight, month, month_tokens, self._epoch)
+        _REST.pack_into(
+            self._map, start + _VERSION.size, inflight, month, month_tokens, self._epoch
+        )
+        # Last: who reads a version has all that belongs to it.
+        _VERSION.pack_into(self._map, start, version)
 
     def look_around(self) -> None:
         """Find processes that came, and those that went. Now and then is enough."""

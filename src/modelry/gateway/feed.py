@@ -9,12 +9,12 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from modelry.gateway.reporter import batches
 from modelry.gateway.table import Table
 from modelry.routing.messages import (
     Ack,
@@ -146,7 +146,7 @@ class FeedClient:
             if self._table.last_used_at and clock() - keys_at >= _KEYS_S:
                 keys_at = clock()
                 used, self._table.last_used_at = self._table.last_used_at, {}
-                for some in _batches(used):
+                for some in batches(used, _REPORTED_AT_ONCE):
                     _send(writer, KeysUsed(some))
             await asyncio.sleep(_LOAD_S)
 
@@ -170,13 +170,6 @@ class FeedClient:
         except OSError as error:
             log.warning("the snapshot could not be written: %s", error)
             draft.unlink(missing_ok=True)
-
-
-def _batches(used: dict[str, float]) -> Iterator[dict[str, float]]:
-    """In lines of a length that the other side takes."""
-    items = iter(used.items())
-    while some := dict(islice(items, _REPORTED_AT_ONCE)):
-        yield some
 
 
 def _send(writer: asyncio.StreamWriter, message: FromGateway) -> None:

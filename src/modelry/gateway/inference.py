@@ -19,7 +19,6 @@ from modelry.gateway.replies import Reply, error, json_reply, model_not_found, s
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.table import Table, allows
-from modelry.gateway.upstream import UpstreamError
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
 # Endpoint → the task a service must do to answer there.
@@ -68,7 +67,7 @@ class Inference:
         # Asked again: the key may have been revoked while the body came in.
         key = request.key
         table = self._table
-        if key is None or request.key_seq != table.seq or key.expires_at is not None:
+        if key is None or request.key_version != table.version or key.expires_at is not None:
             key = self._authenticate(request)
         else:
             table.last_used_at[key.id] = time.time()
@@ -76,7 +75,8 @@ class Inference:
         task = ENDPOINTS.get(path)
         if task is None:
             if path == MODELS or path.startswith(MODELS + b"/"):
-                _require_method(request, b"GET")
+                if request.method != b"HEAD":
+                    _require_method(request, b"GET")
                 client.respond(self._models(path, key))
                 return None
             told = shown(path.decode("ascii", "replace"))
@@ -92,7 +92,11 @@ class Inference:
         limits = key.limits
         admitted = None if limits is None else self._limiter.admit(key, limits, cost)
         call = Call(self, service, key, request, head, client, admitted, cost)
-        service.enter(call)
+        try:
+            service.enter(call)
+        except BaseException:
+            call.client_gone()
+            raise
         return call
 
     # -- the desk of calls ---------------------------------------------------
@@ -140,10 +144,7 @@ class Inference:
         url = urlsplit(address.url)
         key = b""
         if address.sealed_key is not None:
-            try:
-                key = b"authorization: Bearer %b\r\n" % self._unseal(address).encode()
-            except ValueError as problem:
-                raise UpstreamError(str(problem)) from None
+            key = b"authorization: Bearer %b\r\n" % self._unseal(address).encode()
         return (
             b"POST %b HTTP/1.1\r\nhost: %b\r\n%baccept: */*\r\naccept-encoding: identity\r\n"
             b"user-agent: %b\r\ncontent-type: application/json\r\nx-request-id: "
@@ -172,7 +173,7 @@ class Inference:
                 "invalid_api_key",
                 "The API key is not valid: it is wrong, revoked or expired.",
             )
-        request.key, request.key_seq = key, self._table.seq
+        request.key, request.key_version = key, self._table.version
         return key
 
     def _service(self, model: str, key: KeyGrant) -> Service:

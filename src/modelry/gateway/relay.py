@@ -56,6 +56,12 @@ class Relay:
 
     # Most calls go straight through and never change these.
     waiter: Waiter | None = None
+    waits_from = 0.0
+    """When it first began to wait, on the loop's clock; 0 where it never did."""
+    charged = False
+    """Whether its cost was charged in the queue."""
+    patient = False
+    """Whether it waits for a replica that is well."""
     _replica: Replica | None = None
     _connection: UpstreamConnection | None = None
     _prefix: bytes | None = None

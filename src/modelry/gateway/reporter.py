@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TypeVar
 
 from modelry.gateway.service import Service
 from modelry.gateway.spool import Slice, Source, Spool
@@ -19,6 +21,11 @@ from modelry.routing.messages import (
 log = logging.getLogger(__name__)
 
 _METRICS_EVERY = 5
+# So that a line stays well below what the other side takes.
+_LOADS_AT_ONCE = 2000
+_METRICS_AT_ONCE = 200
+
+Value = TypeVar("Value")
 
 
 class GatewayReporter:
@@ -46,11 +53,12 @@ class GatewayReporter:
     def messages(self) -> Iterator[FromGateway]:
         self._spool.retry()
         load = self._changed_load()
-        if load or self._everything:
-            yield Load(load)
+        if self._everything and not load:
+            yield Load({})
+        for some in batches(load, _LOADS_AT_ONCE):
+            yield Load(some)
         if self._beat % _METRICS_EVERY == 0:
-            metrics = self._changed_metrics()
-            if metrics:
+            for metrics in batches(self._changed_metrics(), _METRICS_AT_ONCE):
                 yield MetricsReport(self._spool.own.name, metrics)
             self._everything = False
             self._sources += self._spool.left_behind()
@@ -108,6 +116,13 @@ class GatewayReporter:
             for service in self._services()
             if service.meter.changed or (self._everything and service.last_used_at)
         }
+
+
+def batches(found: dict[str, Value], size: int) -> Iterator[dict[str, Value]]:
+    """The same in parts of at most `size`."""
+    items = iter(found.items())
+    while some := dict(islice(items, size)):
+        yield some
 
 
 def _next_slice(source: Source) -> Slice | None:

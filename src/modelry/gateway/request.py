@@ -12,7 +12,7 @@ class Request:
     each name from then on. `chunks`: the caller understands a chunked answer,
     as HTTP/1.0 does not. `arrived_at` is of the loop's clock, in seconds.
     `accounted`: whoever answers it keeps the record of it. `key`: its key, as
-    looked up when the feed was at `key_seq`.
+    looked up when the table was at `key_version`.
     """
 
     __slots__ = (
@@ -26,7 +26,7 @@ class Request:
         "is_inference",
         "keep_alive",
         "key",
-        "key_seq",
+        "key_version",
         "method",
         "path",
         "peer",
@@ -46,7 +46,7 @@ class Request:
         self.is_inference = False
         self.accounted = False
         self.key: KeyGrant | None = None
-        self.key_seq = -1
+        self.key_version = -1
         self.peer = peer
         self.arrived_at = arrived_at
 

@@ -72,8 +72,10 @@ class Source:
     def remove(self) -> None:
         """Delete the folder, once there is nothing left in it."""
         with contextlib.suppress(OSError):
-            for file in self.folder.iterdir():
+            for file in self.folder.glob("*.jsonl"):
                 file.unlink()
+            # Last: until then nobody else can take the folder for their own.
+            (self.folder / _LOCK).unlink()
             self.folder.rmdir()
         os.close(self._descriptor)
 

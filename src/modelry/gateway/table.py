@@ -26,6 +26,8 @@ class Table:
 
     def __init__(self, terms: Terms | None = None) -> None:
         self.seq = -1
+        self.version = 0
+        """Counts every change, whichever control plane it came from."""
         self._terms = terms or Terms()
         self.live = False
         """Whether the feed has been heard in this process: until then, all is hearsay."""
@@ -43,6 +45,7 @@ class Table:
 
     def apply(self, message: Snapshot | Change) -> None:
         self.seq = message.seq
+        self.version += 1
         self.granted.clear()
         if isinstance(message, RoutePut):
             self._put_route(message.route)

@@ -12,6 +12,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 NOTHING = Usage(0, 0)
+_MOST = 1 << 31
 
 
 class _Details(msgspec.Struct):
@@ -52,4 +53,7 @@ def read_answer(answer: bytes) -> tuple[Usage | None, object]:
         prompt = said.total_tokens or 0
     details = said.prompt_tokens_details
     cached = 0 if details is None else details.cached_tokens or 0
+    if not (0 <= prompt < _MOST and 0 <= completion < _MOST and 0 <= cached < _MOST):
+        # No engine's: they would spoil every sum.
+        return None, read.model
     return Usage(prompt, completion, cached), read.model

@@ -162,9 +162,10 @@ async def add_to_hours(session: Session, rows: Sequence[dict[str, Any]]) -> None
 
 
 async def prune(session: Session, before: datetime) -> None:
-    """Forget events from before then, and sources that were not heard of since. Hours stay."""
+    """Forget events from before then. Hours stay, and so do sources: a spool that comes back
+    after years must not be counted again.
+    """
     await session.execute(delete(UsageEventRow).where(UsageEventRow.at < before))
-    await session.execute(delete(UsageSourceRow).where(UsageSourceRow.seen_at < before))
 
 
 async def summed_up(

@@ -180,7 +180,8 @@ def test_calls_that_end_badly_give_their_slots_back(plane: Plane) -> None:
         for model in (path, collected):
             with plane.wire() as wire:
                 wire.send(post(CHAT, plane.owner_key, chat(model, **way)))
-                wire.rest() if "die_after" in way else wire.answer()
+                with suppress(Broken):
+                    wire.answer()
     for model in (path, collected, path):
         with plane.wire() as wire:
             wire.send(post(CHAT, plane.owner_key, chat(model, do="hang")))

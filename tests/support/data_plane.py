@@ -56,6 +56,7 @@ Value = TypeVar("Value")
 OWNER = "u-0123456789ab"
 STRANGER = "u-ba9876543210"
 _ENGINE = Path(__file__).with_name("fake_engine.py")
+_GATEWAY = ("-m", "modelry.app.gateway")
 _numbers = itertools.count(1)
 
 
@@ -156,14 +157,16 @@ class ControlPlane:
 
 
 class GatewayProcess:
-    """`python -m modelry.app.gateway` on a free port."""
+    """`python -m modelry.app.gateway`, or another `program`, on a free port."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(
+        self, data_dir: Path, program: tuple[str, ...] = _GATEWAY, /, **settings: str
+    ) -> None:
         kept = {name: value for name, value in os.environ.items() if "MODELRY" not in name}
         given = {f"MODELRY_{name.upper()}": value for name, value in settings.items()}
         environment = {**kept, "MODELRY_DATA_DIR": str(data_dir), "MODELRY_PORT": "0", **given}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "modelry.app.gateway"],
+            [sys.executable, "-P", *program],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -239,6 +242,11 @@ class Replica:
                 answer: dict[str, Any] = json.loads(file.readline())
         return answer
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What `seen` has, in numbers alone: cheap where there are many requests."""
+        return self.seen("count")
+
     def go(self) -> None:
         """Let a gated stream send its next chunk, or a gated answer go."""
         self.seen("go")
@@ -275,28 +283,30 @@ class Replica:
 class Plane:
     """A data directory, its control plane, one gateway, and the replicas of a test."""
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, program: tuple[str, ...] = _GATEWAY, /, **settings: str) -> None:
         # A short path, so that the sockets lie under the data directory.
         self.folder = Path(tempfile.mkdtemp(prefix="mdl-"))
         self.settings = settings
+        self.program = program
         self.paths = Paths(self.folder / "data")
         self.paths.prepare()
         self.control = ControlPlane(self.paths)
         self.control.start()
-        self.gateway = GatewayProcess(self.paths.data, **settings)
+        self.gateway = GatewayProcess(self.paths.data, program, **settings)
         self._replicas: list[Replica] = []
         self._others: list[GatewayProcess] = []
         self._grants: dict[str, KeyGrant] = {}
+        self._services: set[str] = set()
         self.owner_key = self.key()
 
     def restart_gateway(self) -> None:
         self.gateway.close()
-        self.gateway = GatewayProcess(self.paths.data, **self.settings)
+        self.gateway = GatewayProcess(self.paths.data, self.program, **self.settings)
 
-    def another_gateway(self) -> GatewayProcess:
+    def another_gateway(self, **settings: str) -> GatewayProcess:
         """One more on the same data directory, once it follows the feed."""
         known = len(self.control.gateways)
-        gateway = GatewayProcess(self.paths.data, **self.settings)
+        gateway = GatewayProcess(self.paths.data, self.program, **{**self.settings, **settings})
         self._others.append(gateway)
         wait_for(lambda: len(self.control.gateways) > known, "the other gateway to follow")
         return gateway
@@ -307,6 +317,11 @@ class Plane:
             gateway.close()
         self.control.close()
         shutil.rmtree(self.folder)
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Those that were made, alive or not."""
+        return self._replicas
 
     def end_replicas(self) -> None:
         for replica in self._replicas:
@@ -366,7 +381,7 @@ class Plane:
         sealed = None if key is None else Sealer(self.paths.secret_key).seal(key, id_)
         port = replica.address.address.rpartition(":")[2]
         url = f"{scheme}://{host}:{port}{base}"
-        return EndpointAddress(id_, url, sealed_key=sealed, **{"slots": 64, **address})
+        return EndpointAddress(id_, url, **{"slots": 64, "sealed_key": sealed, **address})
 
     def service(
         self,
@@ -395,17 +410,34 @@ class Plane:
             collect=collect,
             endpoints=endpoints,
         )
+        self._services.add(route.service_id)
         self.control.put_route(route)
         return path
 
+    def end_services(self) -> None:
+        while self._services:
+            self.control.drop_route(self._services.pop())
+
     # -- what gateways told --------------------------------------------------
 
+    def logged(self) -> list[dict[str, Any]]:
+        """The latest lines of the access log, which gateways write several times a second."""
+        try:
+            with self.paths.access_log.open("rb") as file:
+                file.seek(max(0, self.paths.access_log.stat().st_size - 200_000))
+                lines = file.read().split(b"\n")
+        except FileNotFoundError:
+            return []
+        # The first may be cut off, and the last as well.
+        return [json.loads(line) for line in lines if line[:1] == b"{" and line[-1:] == b"}"]
+
     def event(self, answer: Answer | str) -> UsageEvent:
-        """The usage event of an answer, or of a request id, once it is taken."""
+        """The usage event of an answer, or of a request id, from the access log."""
         id_ = answer if isinstance(answer, str) else answer.headers["x-request-id"]
 
         def found() -> UsageEvent | None:
-            return next((each for each in self.control.events if each.request_id == id_), None)
+            lines = [line for line in self.logged() if line["request_id"] == id_]
+            return msgspec.convert(lines[0], UsageEvent) if lines else None
 
         return wait_for(found, f"the usage event of {id_}", 10)
 

@@ -12,6 +12,11 @@ JSON `default` of the command line:
     {"do": "stream", "frames", "gated"?, "pace_s"?}     the same of these texts, and no others
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
     {"do": "hang"}                                      never a byte
+    {"do": "raw", "pieces": [...], "gated"?, "end"?}    bytes as they stand, no HTTP added
+
+A raw piece is a text, a byte a character, or `{"text": …, "times": n}`; gated:
+one a `go`. `end` of it: "stay" (silent, the default), "next" (on to the next
+request), "close", "exit".
 
 `die_after` ends it at that many bytes of the answer: 0 is before the first,
 `die` says how: "exit" (the process), "close" (the connection). `leave` closes
@@ -19,9 +24,10 @@ the connection after a whole answer without a word of warning, and
 `"requests_per_connection": n` closes it at request n + 1, unanswered.
 
 The control socket takes one word a connection: `seen` answers with what came
-in, as JSON; `go` lets a gated stream send its next chunk, or a gated answer go;
-`now <default>` puts another default in place. Plain asyncio and no HTTP
-library, because a library would not let it misbehave.
+in, as JSON; `take` forgets the requests besides; `count` answers with numbers
+alone, as the others do; `go` lets a gated stream send its next chunk, or a gated
+answer go; `now <default>` puts another default in place. Plain asyncio and no
+HTTP library, because a library would not let it misbehave.
 """
 
 import asyncio
@@ -40,6 +46,7 @@ class Engine:
         self.secret = secret
         self.default = default
         self.requests: list[Json] = []
+        self.served = 0
         self.connections = 0
         self.open = 0
         self.sent_bytes = 0
@@ -49,9 +56,12 @@ class Engine:
         """Most requests that it worked on at a time."""
         self.go = asyncio.Semaphore(0)
 
-    def seen(self) -> Json:
-        names = ("requests", "connections", "open", "sent_bytes", "abandoned", "busy", "peak")
+    def counts(self) -> Json:
+        names = ("served", "connections", "open", "sent_bytes", "abandoned", "busy", "peak")
         return {name: getattr(self, name) for name in names}
+
+    def seen(self) -> Json:
+        return {**self.counts(), "requests": self.requests}
 
 
 class Gone(Exception):
@@ -108,6 +118,7 @@ class Connection(asyncio.Protocol):
                 if self.served >= fake.get("requests_per_connection", self.served + 1):
                     raise Gone
                 self.served += 1
+                self.engine.served += 1
                 self.engine.requests.append(
                     {
                         "connection": self.number,
@@ -169,6 +180,8 @@ class Connection(asyncio.Protocol):
             await self.stream(fake)
         elif fake.get("do") == "flood":
             await self.flood(fake)
+        elif fake.get("do") == "raw":
+            await self.raw(fake)
         else:
             if fake.get("gated"):
                 await self.engine.go.acquire()
@@ -213,6 +226,20 @@ class Connection(asyncio.Protocol):
             await self.chunk(block)
         await self.send(b"0\r\n\r\n")
 
+    async def raw(self, fake: Json) -> None:
+        for piece in fake["pieces"]:
+            if fake.get("gated"):
+                await self.engine.go.acquire()
+            text, times = (piece, 1) if isinstance(piece, str) else (piece["text"], piece["times"])
+            data = text.encode("latin-1")
+            for _ in range(times):
+                await self.send(data)
+        self.die = fake.get("end", "stay")
+        if self.die == "stay":
+            await asyncio.Event().wait()
+        if self.die != "next":
+            self.end()
+
     async def chunk(self, data: bytes) -> None:
         if 0 <= self.left < len(data):
             # Whole chunks only: the cut falls into the text, not into its framing.
@@ -248,7 +275,10 @@ async def main(address: str, control: str, secret: str, default: str = "{}", pem
             engine.go.release()
         elif word == b"now":
             engine.default = json.loads(rest)
-        writer.write(json.dumps(engine.seen()).encode() + b"\n")
+        told = engine.seen() if word in (b"seen", b"take") else engine.counts()
+        writer.write(json.dumps(told).encode() + b"\n")
+        if word == b"take":
+            engine.requests.clear()
         await writer.drain()
         writer.close()
 

@@ -92,6 +92,8 @@ class Supervisor:
         self._forced = asyncio.Event()
         self._children: dict[str, _Child] = {}
         self._rolling: asyncio.Task[None] | None = None
+        self._replaced: list[_Child] = []
+        """Gateways that a fresh one stands in for, until they have ended."""
 
     async def start(self) -> Started | None:
         """Start both parts; None where it was told to stop before they were up.
@@ -162,15 +164,19 @@ class Supervisor:
         """Put a fresh gateway in each one's place; the old one ends once its requests have."""
         for name in self._gateways:
             before = self._children.get(name)
+            if before is not None:
+                self._replaced.append(before)
             try:
                 await self._start_gateway(name)
             except (ModelryError, OSError) as error:
                 log.warning("the %s goes on as it is: the fresh one did not start: %s", name, error)
                 if before is not None:
+                    self._replaced.remove(before)
                     self._children[name] = before
                 return
             if before is not None:
                 await before.end(self._settings.drain_timeout_s + _END_MARGIN_S)
+                self._replaced.remove(before)
 
     def _asked_to_stop(self) -> None:
         if self._stopping.is_set():
@@ -189,7 +195,7 @@ class Supervisor:
         for listener in itertools.chain(*self._listeners):
             # Whoever comes now is refused, instead of waiting for nobody.
             listener.close()
-        found = [self._children.pop(name, None) for name in self._gateways]
+        found = [*self._replaced, *(self._children.pop(name, None) for name in self._gateways)]
         gateways = [gateway for gateway in found if gateway is not None]
         if gateways:
             ending = asyncio.gather(*(gateway.end(patience_s) for gateway in gateways))

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import msgspec
 
+from modelry.gateway.replies import shown
 from modelry.gateway.request import Request
 
 log = logging.getLogger(__name__)
 
 _FILE_BYTES = 50_000_000
 _KEPT_FILES = 3
-_LINES_MAX = 50_000
+_KEPT_MAX = 16 * 1024 * 1024
 
 
 class _Answered(msgspec.Struct, omit_defaults=True):
@@ -43,11 +44,14 @@ class AccessLog:
         self._file = file
         self._calls = calls
         self._lines: list[bytes] = []
+        self._size = 0
+        self._told = False
 
     def add(self, lines: bytes) -> None:
         """`lines`: JSON, each with its newline. The newest are lost where there are too many."""
-        if len(self._lines) < _LINES_MAX:
+        if self._size + len(lines) <= _KEPT_MAX:
             self._lines.append(lines)
+            self._size += len(lines)
 
     def answered(self, request: Request, status: int, duration_s: float) -> None:
         """A request that reached no service."""
@@ -56,7 +60,7 @@ class AccessLog:
             request_id=request.id.decode(),
             method=request.method.decode("ascii", "replace"),
             # Without the query: it may carry what is not for a log.
-            path=request.path.decode("utf-8", "replace")[:200],
+            path=shown(request.path.decode("utf-8", "replace")),
             status=status,
             duration_s=round(duration_s, 6),
             peer=request.peer,
@@ -74,13 +78,19 @@ class AccessLog:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
             descriptor = os.open(self._file, flags, 0o600)
             try:
-                os.write(descriptor, b"".join(self._lines))
+                rest = memoryview(b"".join(self._lines))
+                while rest:
+                    rest = rest[os.write(descriptor, rest) :]
             finally:
                 os.close(descriptor)
         except OSError as error:
-            log.debug("the access log cannot be written: %s", error)
+            if not self._told:
+                log.warning("the access log cannot be written: %s", error)
+            self._told = True
             return
+        self._told = False
         self._lines.clear()
+        self._size = 0
 
     def _rotate(self) -> None:
         if not self._file.exists() or self._file.stat().st_size < _FILE_BYTES:

@@ -130,16 +130,17 @@ class Call(Relay):
 
     def _body(self, replica: Replica) -> bytes:
         """The body as this replica gets it. Raises where it cannot be changed."""
-        body, head = self._request.body, self._head
-        path = self._service.route.access_path
-        theirs = replica.model or (path if replica.weighted else None)
-        if self._collects:
+        body, head, route = self._request.body, self._head, self._service.route
+        if head.stream is True:
+            if self._hides_usage:
+                body = bodies.with_usage(head, body)
+        elif route.collect:
             options = {"include_usage": True}
             body = bodies.edited(body, stream=True, stream_options=options)
-        elif head.stream is True and self._hides_usage:
-            body = bodies.with_usage(head, body)
-        if theirs is not None and theirs != head.model:
-            body = bodies.edited(body, model=theirs)
+        if replica.weighted:
+            theirs = replica.model or route.access_path
+            if theirs != head.model:
+                body = bodies.edited(body, model=theirs)
         return bytes(body)
 
     def _elsewhere(self, replica: Replica) -> None:

@@ -20,6 +20,9 @@ from modelry.gateway.usage import Usage, read_answer
 
 # Parts of a text that one chunk after another adds to.
 _JOINED = frozenset({"content", "reasoning_content", "refusal", "arguments", "text"})
+_LINE_MAX = 16 * 1024 * 1024
+_ANSWER_MAX = 256 * 1024 * 1024
+_CALLS_MAX = 1024
 _OBJECTS = {"chat.completion.chunk": "chat.completion"}
 
 _decode = msgspec.json.Decoder().decode
@@ -33,6 +36,7 @@ class Collector:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self._bytes = 0
         self._answer: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
         self.frames = 0
@@ -40,6 +44,14 @@ class Collector:
         self.complete = False
 
     def feed(self, data: bytes) -> None:
+        self._bytes += len(data)
+        if self._bytes > _ANSWER_MAX:
+            raise ValueError("the answer is too long")
+        if b"\n" not in data:
+            self._buffer += data
+            if len(self._buffer) > _LINE_MAX:
+                raise ValueError("a line has no end")
+            return
         self._buffer += data
         *lines, rest = self._buffer.split(b"\n")
         self._buffer = bytearray(rest)
@@ -104,6 +116,8 @@ def _merge(known: dict[str, Any], part: dict[str, Any]) -> None:
 def _merge_calls(calls: list[dict[str, Any]], parts: list[dict[str, Any]]) -> None:
     for part in parts:
         index = part.pop("index", 0)
+        if not 0 <= index < _CALLS_MAX:
+            raise ValueError("an index that no answer has")
         while len(calls) <= index:
             calls.append({})
         _merge(calls[index], part)

@@ -8,6 +8,7 @@ job at once, so that nobody works for nobody.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from typing import Protocol, cast
 
@@ -24,6 +25,7 @@ _HEAD_MAX = 64 * 1024
 _BACKLOG_MAX = 64 * 1024
 _HEAD_TIMEOUT_S = 30.0
 _BODY_STALL_S = 60.0
+_STRANGERS_BODY_S = 60.0
 _KEEP_ALIVE_S = 75.0
 _LINGER_BYTES = 8 * 1024 * 1024
 _UNREAD_S = 120.0
@@ -56,7 +58,10 @@ class ClientConnection(AnswerWriter):
         self._head_bytes = 0
         self._arriving = 0
         self._body_limit = 0
+        self._delivered = False
+        self._rest_bytes = 0
         self._dropped = 0
+        self._unread_since = 0.0
         self._refused = False
         self._refusal: Reply | None = None
         self._known: KnownHead[Request] | None = None
@@ -125,7 +130,7 @@ class ClientConnection(AnswerWriter):
 
     def pause_writing(self) -> None:
         self._writable = False
-        self._active_at = self._clock()
+        self._unread_since = self._clock()
         if self._job is not None:
             self._job.client_writable(False)
 
@@ -188,6 +193,7 @@ class ClientConnection(AnswerWriter):
     def on_body(self, data: bytes) -> None:
         request = self._parsing
         assert request is not None
+        self._delivered = True
         body = request.body
         if len(body) + len(data) > self._body_limit:
             raise self._too_large()
@@ -220,6 +226,7 @@ class ClientConnection(AnswerWriter):
         except httptools.HttpParserError:
             self._refuse(error(400, "invalid_request_error", "The request is not valid HTTP/1.1."))
         else:
+            self._bound_rest(len(data))
             if self._parsing is arriving:
                 self._bound_head(len(data))
                 if arriving is None and len(self._ready) == 1:
@@ -251,6 +258,16 @@ class ClientConnection(AnswerWriter):
                 if data:
                     continue
             return
+
+    def _bound_rest(self, size: int) -> None:
+        """Bound what comes within a body and is none of it: trailers, extensions of chunks."""
+        if self._parsing is None or not self._parsing.id or self._delivered:
+            self._rest_bytes = 0
+        else:
+            self._rest_bytes += size
+            if self._rest_bytes > _HEAD_MAX:
+                self._refuse(_head_too_large())
+        self._delivered = False
 
     def _bound_head(self, size: int) -> None:
         """Bound the head: the parser hands over a header only once its line is complete."""
@@ -312,7 +329,7 @@ class ClientConnection(AnswerWriter):
 
     def sweep(self, now: float) -> None:
         """Close a connection that idles too long or sends a request too slowly."""
-        if not self._writable and now - self._active_at > _UNREAD_S:
+        if not self._writable and now - self._unread_since > _UNREAD_S:
             # It takes nothing any more, and holds a slot.
             self.drop()
             return
@@ -324,11 +341,17 @@ class ClientConnection(AnswerWriter):
         if request is None:
             if now - self._active_at > _KEEP_ALIVE_S:
                 self._close()
-        elif (not request.id and now - request.arrived_at > _HEAD_TIMEOUT_S) or (
+        elif now - request.arrived_at > self._patience_s(request) or (
             now - self._active_at > _BODY_STALL_S
         ):
             self._refuse(error(408, "request_timeout", "The request took too long to arrive."))
             self._next()
+
+    def _patience_s(self, request: Request) -> float:
+        """How long a request may take to arrive: one of nobody's that we know, a minute."""
+        if not request.id:
+            return _HEAD_TIMEOUT_S
+        return math.inf if request.is_inference else _STRANGERS_BODY_S
 
     def drain(self) -> None:
         """Take no further request; close now if none is under way."""

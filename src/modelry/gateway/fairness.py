@@ -85,7 +85,7 @@ class FairQueue(Generic[Item]):
         if line is not None:
             line.at = max(earliest, line.at + tokens)
         elif key in self._left_at:
-            self._left_at[key] += tokens
+            self._left_at[key] = max(earliest, self._left_at[key] + tokens)
 
     def last_of_longest(self) -> tuple[str, Item]:
         """The newest item of the key that has most of them waiting."""

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _RECONNECT_S = 0.2
 _SAVE_AFTER_S = 1.0
+_SAVED_PER_S = 20_000
 _KEYS_S = 2.0
 _LOAD_S = 1.0
 _REPORTED_AT_ONCE = 500
@@ -123,7 +124,9 @@ class FeedClient:
             _send(writer, Ack(self._table.seq))
             if self._save_at is None:
                 loop = asyncio.get_running_loop()
-                self._save_at = loop.call_later(_SAVE_AFTER_S, self.save)
+                # What it costs grows with the table, and so does the time between.
+                delay_s = max(_SAVE_AFTER_S, self._table.size / _SAVED_PER_S)
+                self._save_at = loop.call_later(delay_s, self.save)
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from modelry.gateway.replies import JSON_TYPE
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_BODILESS = re.compile(rb"HTTP/1\.[01] (?:1\d\d|204|304)\b")
 _DIGITS_MAX = 9
 
 Meaning = TypeVar("Meaning")
@@ -24,21 +25,33 @@ class Head:
     be told from its being cut off.
     """
 
-    __slots__ = ("chunked", "event_stream", "framed", "headers", "is_json", "status", "type_line")
+    __slots__ = (
+        "chunked",
+        "event_stream",
+        "framed",
+        "headers",
+        "is_json",
+        "retry_after",
+        "status",
+        "type_line",
+    )
 
     def __init__(self, status: int, headers: Headers) -> None:
         self.status = status
         self.headers = headers
         self.framed = self.chunked = self.event_stream = self.is_json = False
         self.type_line = JSON_TYPE
+        self.retry_after = b""
         for name, value in headers:
             if name == b"content-type":
                 self.type_line = b"content-type: %b\r\n" % value
                 self.event_stream = value.startswith(b"text/event-stream")
                 self.is_json = b"json" in value
+            elif name == b"retry-after":
+                self.retry_after = b"retry-after: %b\r\n" % value
             elif name == b"content-length":
                 self.framed = True
-            elif name == b"transfer-encoding":
+            elif name == b"transfer-encoding" and value.lower() == b"chunked":
                 self.framed = self.chunked = True
 
 
@@ -68,7 +81,11 @@ class KnownHead(Generic[Meaning]):
 
 
 def known_head(message: bytes, meaning: Meaning) -> KnownHead[Meaning] | None:
-    """What to know of a whole, valid message with a Content-Length; None where it has none."""
+    """What to know of a whole, valid message with a Content-Length; None where it has none,
+    or says one without having a body (RFC 9110, 8.6).
+    """
+    if _BODILESS.match(message):
+        return None
     end = message.find(b"\r\n\r\n") + 4
     found = _LENGTH.search(message, 0, end)
     if found is None:

@@ -17,15 +17,19 @@ from modelry.gateway.events import EventStream
 from modelry.gateway.heads import Head as AnswerHead
 from modelry.gateway.limits import Admitted
 from modelry.gateway.replica import Replica
-from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal
+from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal, error
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service, Waiter
 from modelry.gateway.upstream import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer
 from modelry.routing.messages import BUCKETS_S, KeyGrant
 
-_HELD_MAX = 256 * 1024
+_HELD_MAX = 4 * 1024 * 1024
 """A whole answer up to this size goes out at its end; a longer one as it comes."""
+_HELD_MAX_ELSEWHERE = 32 * 1024 * 1024
+"""The same for endpoints elsewhere, whose answers may name another model."""
+_TAIL = 16 * 1024
+"""Of a longer one, the end is kept: usage stands there."""
 _REFUSAL_MAX = 64 * 1024
 
 # An engine that says these is in trouble, not its caller.
@@ -69,6 +73,7 @@ class Relay:
     _ended = False
     _answer: AnswerHead = AnswerHead(0, [])
     _held: bytes | bytearray | None = None
+    _tail = b""
     _events: EventStream | None = None
     _collector: Collector | None = None
     _queue_s = 0.0
@@ -165,6 +170,7 @@ class Relay:
             except (ValueError, TypeError, AttributeError, KeyError):
                 self._give_up("an event of its stream is no chunk of an answer")
         elif self._held is None:
+            self._tail = (self._tail + data)[-_TAIL:]
             self._client.write(data)
         elif not self._held:
             self._held = data
@@ -184,7 +190,7 @@ class Relay:
         elif self._events is not None:
             self._done_streaming(self._events)
         elif self._held is None:
-            self._end(self._answer.status)
+            self._end(self._answer.status, self._usage_at_end())
             self._client.finish()
         elif self._answer.status >= 400:
             self._done_refused(self._answer.status, bytes(self._held))
@@ -221,9 +227,21 @@ class Relay:
         if self._answer.status >= 400:
             self._held = held[:_REFUSAL_MAX]
             return
+        replica = self._replica
+        elsewhere = replica is not None and replica.weighted and self._answer.is_json
+        if elsewhere and len(held) <= _HELD_MAX_ELSEWHERE:
+            return
         self._held = None
+        self._tail = bytes(held[-_TAIL:])
         self._begin(self._answer.type_line)
         self._client.write(bytes(held))
+
+    def _usage_at_end(self) -> Usage | None:
+        """What a long answer said of its usage, which engines put last."""
+        at = self._tail.rfind(b'"usage"')
+        if not self._answer.is_json or at < 0:
+            return None
+        return read_answer(b"{" + self._tail[at:])[0]
 
     def _begin(self, lines: bytes) -> None:
         self._begun = True
@@ -280,15 +298,22 @@ class Relay:
             status == 401
         ):
             self._desk.replica_failed(self._service, replica)
-            if status in (401, 403) or self._service.has_other(self.tried):
+            ours = status == 401 and not replica.weighted
+            if ours or self._service.has_other(self.tried):
                 self._elsewhere(replica)
+                return
+            if status in (401, 403):
+                message = "The endpoint elsewhere refused the key that Modelry holds for it."
+                self._respond(error(502, "bad_gateway", message))
                 return
         told: object
         try:
             told = bodies.decode_any(said)
         except bodies.UNREADABLE:
             told = said.decode("utf-8", "replace")
-        self._respond(engine_refusal(status, told))
+        reply = engine_refusal(status, told)
+        reply.lines += self._answer.retry_after
+        self._respond(reply)
 
     @property
     def _collects(self) -> bool:

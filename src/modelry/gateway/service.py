@@ -35,12 +35,17 @@ class Call(Protocol):
     """A request that wants a slot. It hears by `granted` or `refused`, maybe at once.
 
     `cost`: tokens it is expected to use. `prefix`: of its conversation, if any.
+    `waits_from`: when it first began to wait, on the loop's clock. `charged`: it
+    waited, and its cost was charged. `patient`: only a replica that is well will do.
     """
 
     key_id: str
     cost: int
     tried: list[str]
     waiter: "Waiter | None"
+    waits_from: float
+    charged: bool
+    patient: bool
 
     @property
     def prefix(self) -> bytes | None: ...
@@ -99,6 +104,9 @@ class Service:
         self._held: dict[str, int] = {}
         self._seen: dict[str, float] = {}
         self._again: asyncio.TimerHandle | None = None
+        self._kept: asyncio.TimerHandle | None = None
+        self._leaving: dict[str, Replica] = {}
+        """Replicas off the route that still have requests."""
         self.update(route)
 
     # -- what the feed says --------------------------------------------------
@@ -108,9 +116,10 @@ class Service:
         before, self.replicas = self.replicas, {}
         addresses: list[ReplicaAddress | EndpointAddress] = [*route.replicas, *route.endpoints]
         for address in addresses:
-            replica = before.get(address.id)
+            replica = before.get(address.id) or self._leaving.pop(address.id, None)
             if replica is None or replica.address != address:
                 replica = replica_of(address)
+            replica.upstream.open()
             self.replicas[address.id] = replica
         self._only = next(iter(self.replicas.values())) if len(self.replicas) == 1 else None
         self._close(before)
@@ -173,14 +182,16 @@ class Service:
         claims = self._claims(replica)
         if claims is not None:
             claims.release(replica.id)
+        if not replica.inflight and self._leaving.get(replica.id) is replica:
+            self._forget(replica)
         left = self._held[call.key_id] - 1
         if left:
             self._held[call.key_id] = left
         else:
             del self._held[call.key_id]
+        if call.charged and used_tokens is not None:
+            self._queue.settle(call.key_id, used_tokens - call.cost)
         if self._queue.size:
-            if used_tokens is not None:
-                self._queue.settle(call.key_id, used_tokens - call.cost)
             if self._terms.crowded:
                 # Taking it back at once would leave the other gateways none.
                 self._try_again_soon()
@@ -204,13 +215,13 @@ class Service:
             return None
         only = self._only
         without: Collection[str] = call.tried
-        if only is not None and not without and only.weighted and not self._terms.crowded:
+        if only is not None and only.weighted and not without and not self._terms.crowded:
             return only if only.inflight < only.slots else None
         replicas = self.replicas.values()
         prefix = call.prefix if only is None else None
         while True:
             replica = choose(replicas, without=without, prefix=prefix)
-            if replica is None:
+            if replica is None or (replica.out and call.patient):
                 return None
             claims = self._claims(replica)
             if claims is None or claims.take(replica.id, replica.slots):
@@ -252,7 +263,7 @@ class Service:
         if self.route.state == "idle":
             self._terms.wake(self.route.service_id)
         call.waiting()
-        waiter = call.waiter = Waiter(call, asyncio.get_running_loop().time())
+        waiter = call.waiter = Waiter(call, call.waits_from)
         self._queue.push(call.key_id, call.cost, waiter, first=first)
         self._time(waiter)
         if len(self._queue) > 1:
@@ -260,9 +271,14 @@ class Service:
             self._pump()
         if self._queue:
             self._try_again_soon()
-            if any(replica.free > 0 for replica in self.replicas.values()):
+            if self._kept is None and any(each.free > 0 for each in self.replicas.values()):
                 # Kept for keys that may not come again.
-                asyncio.get_running_loop().call_later(_SHARE_S, self.let_in)
+                loop = asyncio.get_running_loop()
+                self._kept = loop.call_later(_SHARE_S, self._keep_no_longer)
+
+    def _keep_no_longer(self) -> None:
+        self._kept = None
+        self.let_in()
 
     def _make_room(self, call: Call) -> Reply | None:
         """Where the queue is full, the key that has most waiting gives way."""
@@ -290,10 +306,11 @@ class Service:
             return error(503, "service_unavailable", message)
         if not call.tried or self.has_other(call.tried):
             return None
-        if not self._terms.live():
+        if not self._terms.live() and route.replicas:
             # The snapshot on disk names replicas that are gone: the feed will
-            # say which there are now.
+            # say which there are now, or a probe that one is back.
             call.tried.clear()
+            call.patient = True
             return None
         message = "The replica stopped before answering. Please try again."
         return error(502, "bad_gateway", message)
@@ -313,18 +330,24 @@ class Service:
 
     def _pump(self) -> None:
         """Let those in who can go now."""
+        passed_over: list[Waiter] = []
         while self._queue and any(replica.free > 0 for replica in self.replicas.values()):
             waiter = self._queue.pop(self._may)
             if waiter is None:
-                return
+                break
             call = waiter.call
             replica = self._slot_for(call)
             if replica is None:
-                self._queue.push(call.key_id, call.cost, waiter, first=True)
-                self._queue.settle(call.key_id, -call.cost)
-                return
+                # It has tried those that are free; others may go.
+                passed_over.append(waiter)
+                continue
+            call.charged = True
             self._end(waiter)
             self._grant(call, replica)
+        for waiter in reversed(passed_over):
+            call = waiter.call
+            self._queue.push(call.key_id, call.cost, waiter, first=True)
+            self._queue.settle(call.key_id, -call.cost)
 
     def _time(self, waiter: Waiter) -> None:
         terms = self._terms
@@ -374,5 +397,13 @@ class Service:
         for replica in before.values():
             if self.replicas.get(replica.id) is not replica:
                 replica.upstream.close()
-                if self._terms.slots is not None:
-                    self._terms.slots.forget(replica.id)
+                if replica.inflight:
+                    # It may come back, and its slots are held until then.
+                    self._leaving[replica.id] = replica
+                else:
+                    self._forget(replica)
+
+    def _forget(self, replica: Replica) -> None:
+        self._leaving.pop(replica.id, None)
+        if self._terms.slots is not None:
+            self._terms.slots.forget(replica.id)

@@ -62,6 +62,10 @@ class Table:
         routes = tuple(service.route for service in self._services.values())
         return Snapshot(self.seq, routes, tuple(self._keys.values()))
 
+    @property
+    def size(self) -> int:
+        return len(self._services) + len(self._keys)
+
     def has_key(self, key_id: str) -> bool:
         return key_id in self._keys
 

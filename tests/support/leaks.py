@@ -1,5 +1,6 @@
 """What a gateway must have given back once all is over."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,16 +11,18 @@ from tests.support.data_plane import Plane, Replica, chat
 from tests.support.waiting import wait_for
 from tests.support.wire import Answer, post
 
+_NUMBER = re.compile(r":?\[?[0-9]+\]?(?=\.jsonl|$)")
+
 
 def open_files(pid: int) -> Counter[str]:
-    """What a process holds open: paths, and sockets by their kind alone."""
+    """What a process holds open: paths, whatever their number, and sockets by their kind alone."""
     found: Counter[str] = Counter()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         try:
             target = str(entry.readlink())
         except FileNotFoundError:
             continue
-        found[target.partition(":[")[0]] += 1
+        found[_NUMBER.sub("", target)] += 1
     return found
 
 

@@ -162,6 +162,7 @@ class Supervisor:
 
     async def _roll(self) -> None:
         """Put a fresh gateway in each one's place; the old one ends once its requests have."""
+        log.warning("SIGHUP: the gateways are being replaced")
         for name in self._gateways:
             before = self._children.get(name)
             if before is not None:
@@ -177,6 +178,7 @@ class Supervisor:
             if before is not None:
                 await before.end(self._settings.drain_timeout_s + _END_MARGIN_S)
                 self._replaced.remove(before)
+        log.warning("the gateways are replaced")
 
     def _asked_to_stop(self) -> None:
         if self._stopping.is_set():

@@ -64,6 +64,7 @@ def create(
     else:
         err.print("Keep it now, it is not shown again:")
         out.print(made["key"], soft_wrap=True)
+        err.print(f"  [dim]its id, to change or revoke it:[/] {made['id']}", soft_wrap=True)
 
 
 @app.command("update")

@@ -12,13 +12,13 @@ from modelry.client import Json
 
 _GROUPS = {"from": "HOUR", "service": "SERVICE", "key": "KEY", "user": "USER"}
 _SUMS = {
-    "requests": "REQUESTS",
-    "errors": "ERRORS",
-    "cancelled": "CANCELLED",
+    "requests": "REQS",
+    "errors": "ERR",
+    "cancelled": "CANC",
     "prompt_tokens": "PROMPT",
     "cached_tokens": "CACHED",
-    "completion_tokens": "COMPLETION",
-    "total_tokens": "TOKENS",
+    "completion_tokens": "ANSWER",
+    "total_tokens": "ALL",
 }
 
 

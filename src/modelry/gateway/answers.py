@@ -4,6 +4,7 @@ Knows how an answer is framed on its connection, nothing of how requests come in
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -54,7 +55,7 @@ class AnswerWriter(asyncio.Protocol):
         self._chunked = False
         self._bodiless = False
         self._closing = False
-        self._clock = asyncio.get_running_loop().time
+        self._clock = time.monotonic
         self._active_at = self._clock()
 
     # -- used by jobs --------------------------------------------------------

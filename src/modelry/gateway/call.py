@@ -103,7 +103,8 @@ class Call(Relay):
         self._connection = connection
         self._own_s = self.last_at - request.arrived_at - self._queue_s
         connection.write(
-            b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (head, request.id, len(body), body)
+            b"%b%b\r\n%bcontent-length: %d\r\n\r\n%b"
+            % (head, request.id, _hop(request) if replica.weighted else b"", len(body), body)
         )
 
     def upstream_failed(self, failure: UpstreamError) -> None:
@@ -112,10 +113,11 @@ class Call(Relay):
             return
         replica = self._replica
         assert replica is not None
+        self.why = failure.message
         if not self._begun and failure.stale:
             replica.upstream.send(self, fresh=True)
             return
-        self._desk.replica_failed(self._service, replica)
+        self._desk.replica_failed(self._service, replica, failure.message)
         if self._begun:
             self._break_off()
         else:
@@ -240,6 +242,11 @@ class Call(Relay):
             frames = self._collector.frames
         # A chat's first frame brings its role.
         return Usage(bodies.prompt_tokens(self._request.body), max(0, frames - 1))
+
+
+def _hop(request: Request) -> bytes:
+    """How many Modelrys the call will have come through."""
+    return b"x-modelry-hops: %d\r\n" % (int(request.fields.get(b"x-modelry-hops", b"0")) + 1)
 
 
 def _unsendable(problem: Exception, request: Request) -> Reply:

@@ -315,7 +315,10 @@ class ClientConnection(AnswerWriter):
 
     def _respond_refusal(self, reply: Reply) -> None:
         request = self._current = self._parsing or Request(self._peer, self._active_at)
-        request.id = request.id or self._server.request_id()
+        if not request.id:
+            # As far as it came, so that the refusal has the shape of what was called.
+            request.complete_head()
+            request.id = self._server.request_id()
         request.keep_alive = False
         self._parsing = None
         self._refused = True

@@ -5,6 +5,7 @@ for the rest. docs/guides/errors.md lists every refusal; a test keeps it true.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
@@ -33,7 +34,11 @@ ENDPOINTS = {
 MODELS = b"/v1/models"
 
 _RETRY_AFTER_S = 2
+HOPS_MOST = 3
 _AGENT = f"modelry/{__version__}".encode()
+
+
+log = logging.getLogger(__name__)
 
 
 class Inference:
@@ -55,7 +60,8 @@ class Inference:
         self.record = record
         self._unseal = unseal
         self.answer_timeout_s = answer_timeout_s
-        self.clock = asyncio.get_running_loop().time
+        # The loop's own clock, which stands still within an iteration, counts milliseconds.
+        self.clock = time.monotonic
 
     # -- requests ------------------------------------------------------------
 
@@ -90,7 +96,14 @@ class Inference:
             service = self._grant(key, head.model, task)
         cost = bodies.expected_tokens(head, body)
         limits = key.limits
-        admitted = None if limits is None else self._limiter.admit(key, limits, cost)
+        if b"x-modelry-hops" in request.fields:
+            _refuse_loop(request)
+        try:
+            admitted = None if limits is None else self._limiter.admit(key, limits, cost)
+        except Reply as reply:
+            # Of no replica's doing, but of this key's and this service's all the same.
+            Call(self, service, key, request, head, client, None, cost).refused(reply)
+            return None
         call = Call(self, service, key, request, head, client, admitted, cost)
         try:
             service.enter(call)
@@ -106,10 +119,11 @@ class Inference:
         head = replica.heads[path] = self._new_head(replica, path)
         return head
 
-    def replica_failed(self, service: Service, replica: Replica) -> None:
+    def replica_failed(self, service: Service, replica: Replica, why: str) -> None:
         """Leave it out until a connection to it can be made again."""
         if replica.out or service.replicas.get(replica.id) is not replica:
             return
+        log.warning("%s of %s is left out: %s", replica.id, service.route.access_path, why)
         loop = asyncio.get_running_loop()
 
         def probe() -> None:
@@ -200,6 +214,14 @@ class Inference:
             return json_reply({"object": "list", "data": data})
         name = unquote(path[len(MODELS) + 1 :].decode("ascii", "replace"))
         return json_reply(_model_object(self._service(name, key).route))
+
+
+def _refuse_loop(request: Request) -> None:
+    """Raises where a call has come through too many Modelrys: they stand on one another."""
+    hops = request.fields[b"x-modelry-hops"]
+    if not hops.isdigit() or len(hops) > 2 or int(hops) >= HOPS_MOST:
+        message = "This service stands on an endpoint that leads back to it."
+        raise error(508, "loop_detected", message)
 
 
 def _require_method(request: Request, method: bytes) -> None:

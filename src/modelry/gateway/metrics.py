@@ -50,7 +50,7 @@ class ServiceMeter:
         self.changed = False
 
     def ended(
-        self, status: int, own_s: float, queue_s: float, first_s: float | None, used: Usage
+        self, status: int, own_s: float | None, queue_s: float, first_s: float | None, used: Usage
     ) -> None:
         """Count a request that is over."""
         self.changed = True
@@ -58,7 +58,7 @@ class ServiceMeter:
         requests[status] = requests.get(status, 0) + 1
         self.prompt_tokens += used.prompt_tokens
         self.completion_tokens += used.completion_tokens
-        if own_s:
+        if own_s is not None:
             own = self.own
             own.counts[bisect_left(BUCKETS_S, own_s)] += 1
             own.total_s += own_s

@@ -47,7 +47,7 @@ class Desk(Protocol):
         """The start of a request's head, up to the request id. Raises `UpstreamError`."""
         ...
 
-    def replica_failed(self, service: Service, replica: Replica) -> None: ...
+    def replica_failed(self, service: Service, replica: Replica, why: str) -> None: ...
     def record(self, line: bytes) -> None: ...
     def clock(self) -> float: ...
 
@@ -62,6 +62,8 @@ class Relay:
     waiter: Waiter | None = None
     waits_from = 0.0
     """When it first began to wait, on the loop's clock; 0 where it never did."""
+    why = ""
+    """What was wrong with the last replica that was tried."""
     charged = False
     """Whether its cost was charged in the queue."""
     patient = False
@@ -77,7 +79,7 @@ class Relay:
     _events: EventStream | None = None
     _collector: Collector | None = None
     _queue_s = 0.0
-    _own_s = 0.0
+    _own_s: float | None = None
     _waits_since = 0.0
     _first_at = 0.0
 
@@ -107,7 +109,7 @@ class Relay:
         """When something last came of the replica, on the loop's clock."""
 
     def upstream_head(self, head: AnswerHead) -> None:
-        self.last_at = self._first_at = self._desk.clock()
+        self.last_at = self._desk.clock()
         self._answer = head
         if head.status >= 400 or not head.event_stream:
             self._held = b""
@@ -140,6 +142,8 @@ class Relay:
             self.upstream_body(data)
             return
         now = self._desk.clock()
+        if not self._first_at:
+            self._first_at = now
         if events.frames:
             between = self._service.meter.between_tokens
             gap_s = now - self.last_at
@@ -154,6 +158,8 @@ class Relay:
 
     def upstream_body(self, data: bytes) -> None:
         now = self._desk.clock()
+        if not self._first_at:
+            self._first_at = now
         events = self._events
         if events is not None:
             if events.frames:
@@ -297,7 +303,8 @@ class Relay:
             # It concerns the gateway's secret; the caller's key has been checked.
             status == 401
         ):
-            self._desk.replica_failed(self._service, replica)
+            self.why = f"it answered {status}"
+            self._desk.replica_failed(self._service, replica, self.why)
             ours = status == 401 and not replica.weighted
             if ours or self._service.has_other(self.tried):
                 self._elsewhere(replica)

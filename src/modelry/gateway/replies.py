@@ -84,7 +84,8 @@ def engine_refusal(status: int, told: Any) -> Reply:
         fallback = "invalid_request_error" if status < 500 else "server_error"
         code = _ENGINE_CODES.get(str(kind), str(kind)) if kind else fallback
     fields["message"] = str(fields.get("message") or "The engine refused without a word.")
-    fields["type"] = "invalid_request_error" if status < 500 else "server_error"
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    fields["type"] = _TYPES.get(status, kind)
     fields["param"] = fields.get("param")
     fields["code"] = code
     return json_reply({"error": fields}, status)

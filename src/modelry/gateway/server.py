@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 
 from modelry.gateway.access_log import AccessLog
@@ -92,7 +93,7 @@ class Server:
             self._drained.set()
 
     def _sweep(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for connection in tuple(self.connections):
             connection.sweep(now)
         self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)

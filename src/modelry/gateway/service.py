@@ -46,6 +46,7 @@ class Call(Protocol):
     waits_from: float
     charged: bool
     patient: bool
+    why: str
 
     @property
     def prefix(self) -> bytes | None: ...
@@ -313,6 +314,8 @@ class Service:
             call.patient = True
             return None
         message = "The replica stopped before answering. Please try again."
+        if route.endpoints:
+            message = f"The endpoint that this service stands on did not answer: {call.why}."
         return error(502, "bad_gateway", message)
 
     def _look_again(self) -> None:

@@ -119,7 +119,7 @@ def _hour_rows(events: Iterable[UsageEvent]) -> list[dict[str, Any]]:
         hour = hour_of(datetime.fromtimestamp(event.at, UTC))
         row = sums[hour, event.service_id, event.access_path, event.key_id, event.owner_id]
         row["requests"] += 1
-        row["errors"] += event.status >= 400
+        row["errors"] += event.status >= 400 and not event.cancelled
         row["cancelled"] += event.cancelled
         row["prompt_tokens"] += event.prompt_tokens
         row["completion_tokens"] += event.completion_tokens

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from modelry.routing.messages import EndpointAddress
@@ -83,7 +84,7 @@ def test_a_key_that_cannot_be_opened_is_never_sent_and_the_call_fails(plane: Pla
     for wrong in (sealed, "nonsense"):
         path = plane.service(endpoints=(plane.endpoint(replica, sealed_key=wrong),))
         answer = ask(plane, path)
-        assert (answer.status, answer.code) == (502, "bad_gateway")
+        assert (answer.status, answer.code) == (503, "service_unavailable")
         assert replica.secret not in answer.body.decode()
     assert replica.requests == []
 
@@ -279,6 +280,16 @@ def test_a_host_that_nobody_knows_is_a_502(plane: Plane) -> None:
     path = plane.service(endpoints=(plane.endpoint(replica, host="nowhere.invalid"),))
     answer = ask(plane, path)
     assert (answer.status, answer.code) == (502, "bad_gateway")
+
+
+def test_a_service_that_stands_on_itself_ends_in_a_refusal(plane: Plane) -> None:
+    """And not in calls that call each other until nothing is left."""
+    path = plane.service(name="ouroboros")
+    endpoint = plane.endpoint(plane.replica(tcp=True), secret=plane.owner_key)
+    itself = msgspec.structs.replace(endpoint, url=f"{plane.gateway.url}/v1", model=path)
+    plane.service(name="ouroboros", endpoints=(itself,))
+    answer = ask(plane, path)
+    assert (answer.status, answer.code) == (508, "loop_detected")
 
 
 # -- TLS ---------------------------------------------------------------------

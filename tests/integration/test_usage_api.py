@@ -201,7 +201,7 @@ def test_the_command_shows_a_table_with_its_totals(api: Instance) -> None:
     done = api.cli("usage", "--from", "2026-02-01", "--to", "2026-02-03", "--by", "day,key")
     assert done.returncode == 0, done.stderr
     head, *rows = [line.split() for line in done.stdout.splitlines()]
-    assert head[:4] == ["DAY", "(UTC)", "KEY", "REQUESTS"]
+    assert head[:4] == ["DAY", "(UTC)", "KEY", "REQS"]
     assert [row[:3] for row in rows[:-1]] == [
         ["2026-02-02", "key_1", "1"],
         ["2026-02-02", "key_2", "1"],

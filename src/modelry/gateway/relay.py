@@ -35,7 +35,7 @@ _REFUSAL_MAX = 64 * 1024
 # An engine that says these is in trouble, not its caller.
 _TROUBLE = frozenset({502, 503, 504})
 # These concern the key that Modelry holds for an endpoint, or its quota there.
-_TROUBLE_ELSEWHERE = _TROUBLE | {401, 403, 429}
+_TROUBLE_ELSEWHERE = frozenset({401, 403, 429})
 
 _encode = msgspec.json.Encoder().encode
 
@@ -299,10 +299,11 @@ class Relay:
     def _done_refused(self, status: int, said: bytes) -> None:
         replica = self._replica
         assert replica is not None
-        if status in (_TROUBLE_ELSEWHERE if replica.weighted else _TROUBLE) or (
-            # It concerns the gateway's secret; the caller's key has been checked.
-            status == 401
-        ):
+        # A 401 of ours concerns the gateway's secret; the caller's key has been checked.
+        trouble = status in _TROUBLE or status == 401
+        if replica.weighted:
+            trouble = status >= 500 or status in _TROUBLE_ELSEWHERE
+        if trouble:
             self.why = f"it answered {status}"
             self._desk.replica_failed(self._service, replica, self.why)
             ours = status == 401 and not replica.weighted

@@ -59,12 +59,12 @@ def test_requests_over_the_minute_s_limit_are_refused_and_reach_no_replica(plane
         assert answer.status == 200
         assert answer.headers["x-ratelimit-limit-requests"] == "3"
         assert left(answer, "requests") == 2 - number
-    for _ in range(2):
-        answer = ask(plane, key, path)
+    refused = [ask(plane, key, path) for _ in range(2)]
+    for answer in refused:
         assert_over_the_rate(answer)
         assert left(answer, "requests") == 0
         assert answer.headers["x-ratelimit-reset-requests"].endswith("s")
-    event = plane.event(answer)
+    event = plane.event(refused[0])
     assert (event.status, event.prompt_tokens, event.replica_id) == (429, 0, None)
     assert len(replica.requests) == 3
     assert ask(plane, limited(plane, requests_per_minute=3), path).status == 200

@@ -122,7 +122,6 @@ class Relay:
                 hide_usage=self._hides_usage,
                 model=_encode(self._service.route.access_path) if replica.weighted else None,
             )
-            self._begin(head.type_line + b"cache-control: no-cache\r\n")
 
     def upstream_whole(self, head: AnswerHead, body: bytes) -> None:
         if head.status == 200 and not head.event_stream:
@@ -151,9 +150,13 @@ class Relay:
             between.total_s += gap_s
         self.last_at = now
         passed = events.feed(data)
+        if not passed:
+            return
+        if not self._begun:
+            self._begin_stream()
         if passed is data:
             self._client.write_chunk(chunk, data)
-        elif passed:
+        else:
             self._client.write(passed)
 
     def upstream_body(self, data: bytes) -> None:
@@ -167,6 +170,8 @@ class Relay:
             self.last_at = now
             data = events.feed(data)
             if data:
+                if not self._begun:
+                    self._begin_stream()
                 self._client.write(data)
             return
         self.last_at = now
@@ -180,13 +185,13 @@ class Relay:
             self._client.write(data)
         elif not self._held:
             self._held = data
-            if len(data) > _HELD_MAX:
+            if len(data) > _REFUSAL_MAX:
                 self._let_go()
         else:
             if not isinstance(self._held, bytearray):
                 self._held = bytearray(self._held)
             self._held += data
-            if len(self._held) > _HELD_MAX:
+            if len(self._held) > _REFUSAL_MAX:
                 self._let_go()
 
     def upstream_done(self) -> None:
@@ -227,7 +232,7 @@ class Relay:
     # ------------------------------------------------------------------------
 
     def _let_go(self) -> None:
-        """An answer that has grown long goes on as it comes."""
+        """An answer that has grown long goes on as it comes; of a refusal, the start will do."""
         held = self._held
         assert held is not None
         if self._answer.status >= 400:
@@ -235,7 +240,7 @@ class Relay:
             return
         replica = self._replica
         elsewhere = replica is not None and replica.weighted and self._answer.is_json
-        if elsewhere and len(held) <= _HELD_MAX_ELSEWHERE:
+        if len(held) <= (_HELD_MAX_ELSEWHERE if elsewhere else _HELD_MAX):
             return
         self._held = None
         self._tail = bytes(held[-_TAIL:])
@@ -248,6 +253,10 @@ class Relay:
         if not self._answer.is_json or at < 0:
             return None
         return read_answer(b"{" + self._tail[at:])[0]
+
+    def _begin_stream(self) -> None:
+        """With its first frame: until then another replica may answer."""
+        self._begin(self._answer.type_line + b"cache-control: no-cache\r\n")
 
     def _begin(self, lines: bytes) -> None:
         self._begun = True
@@ -276,6 +285,8 @@ class Relay:
             self.upstream_failed(UpstreamError("its stream ended early"))
             return
         rest = events.end()
+        if not self._begun:
+            self._begin_stream()
         self._end(self._answer.status, events.usage)
         if rest:
             self._client.write(rest)

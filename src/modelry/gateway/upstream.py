@@ -69,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_delimited",
         "_dry_bytes",
         "_exchange",
+        "_finished",
         "_head",
         "_headers",
         "_interim",
@@ -76,6 +77,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_parts",
         "_paused",
+        "_reusable",
         "_transport",
         "_upstream",
         "_used",
@@ -85,6 +87,9 @@ class UpstreamConnection(asyncio.Protocol):
     def __init__(self, upstream: "Upstream") -> None:
         self._upstream = upstream
         self._exchange: Exchange | None = None
+        self._finished: Exchange | None = None
+        """Whose answer is whole, while what came with it is still read."""
+        self._reusable = True
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._headers: Headers = []
@@ -166,27 +171,28 @@ class UpstreamConnection(asyncio.Protocol):
             self._whole_data = data
         else:
             self._whole_data = b""
+        trouble = ""
         try:
             self._parser.feed_data(data)
-            # Not where only a part of the next chunk's size has come.
-            self._between_chunks = self._after_chunk and data.endswith(b"\r\n")
-            if self._parts:
-                self._dry_bytes = 0
-                self._deliver(exchange)
-            else:
-                # A head, or a trailer, that does not end.
-                self._dry_bytes += len(data)
-                if self._dry_bytes > _HEAD_MAX and self._exchange is exchange:
-                    self._fail("the upstream's answer has too large a head")
         except httptools.HttpParserCallbackError:
             log.exception("an answer of %s could not be relayed", self._upstream.address)
-            # Also where the answer had ended and the connection was kept already.
-            self._upstream.forget(self)
-            self._exchange = exchange
-            self._fail("its answer could not be relayed")
+            trouble = "its answer could not be relayed"
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            self._upstream.forget(self)
-            self._fail("the upstream's answer is not valid HTTP")
+            trouble = "its answer is not valid HTTP"
+        # Not where only a part of the next chunk's size has come.
+        self._between_chunks = self._after_chunk and data.endswith(b"\r\n")
+        if self._finished is not None:
+            self._end_answer(trouble)
+        elif trouble:
+            self._fail(trouble)
+        elif self._parts:
+            self._dry_bytes = 0
+            self._deliver(exchange)
+        else:
+            # A head, or a trailer, that does not end.
+            self._dry_bytes += len(data)
+            if self._dry_bytes > _HEAD_MAX and self._exchange is exchange:
+                self._fail("its answer has too large a head")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -205,6 +211,8 @@ class UpstreamConnection(asyncio.Protocol):
     # -- httptools -----------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        # An answer that nobody asked for must not be the next one's.
+        self._reusable = self._finished is None
         self._headers = []
         self._delimited = False
 
@@ -231,7 +239,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._after_chunk = True
 
     def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
+        if self._exchange is not None:
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
         if self._interim:
@@ -239,9 +248,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._midway = self._after_chunk = False
         if self._parts and self._exchange is not None:
             self._deliver(self._exchange)
-        exchange, self._exchange = self._exchange, None
         assert self._parser is not None
-        if exchange is not None and self._parser.should_keep_alive():
+        if self._exchange is not None:
+            self._finished, self._exchange = self._exchange, None
+            self._reusable = self._parser.should_keep_alive()
+
+    # ------------------------------------------------------------------------
+
+    def _end_answer(self, trouble: str) -> None:
+        """The answer is whole, and all that came with it is read: whoever asks next may have
+        the connection from here on.
+        """
+        finished, self._finished = self._finished, None
+        assert finished is not None
+        if trouble or not self._reusable:
+            self._close()
+        else:
             self._used = True
             if self._whole_data and self._upstream.learns:
                 self._upstream.learn(self._whole_data, self._head)
@@ -250,12 +272,7 @@ class UpstreamConnection(asyncio.Protocol):
                 # other side closes it.
                 self.resume_reading()
             self._upstream.keep(self)
-        else:
-            self._close()
-        if exchange is not None:
-            exchange.upstream_done()
-
-    # ------------------------------------------------------------------------
+        finished.upstream_done()
 
     def _deliver(self, exchange: Exchange) -> None:
         """What came at once is passed on at once, however many chunks it had."""

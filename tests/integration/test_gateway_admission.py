@@ -374,7 +374,7 @@ def test_what_waits_is_told_to_the_control_plane(plane: Plane) -> None:
 
 
 def median_wait_s(
-    plane: Plane, ports: list[int], *, slots: int, flooding: int, calls: int = 20
+    plane: Plane, ports: list[int], *, slots: int, flooding: int, calls: int = 15
 ) -> float:
     """Of a tenant who calls one after the other, while another one floods from so many
     connections. Each answer takes `ANSWER_S`.

@@ -85,11 +85,10 @@ def conversation(data: bytes) -> Conversation:
 
 def _request(reader: _Reader) -> tuple[StrictRequest, bool]:
     """The next request, and whether it is the last."""
-    line = reader.line()
-    while not line:
-        # An empty line before a request is to be overlooked.
-        line = reader.line()
-    found = _REQUEST_LINE.fullmatch(line)
+    while reader.data[reader.at : reader.at + 1] in (b"\r", b"\n"):
+        # Empty lines before a request are to be overlooked; what ends them is nobody's body.
+        reader.at += 1
+    found = _REQUEST_LINE.fullmatch(reader.line())
     if found is None:
         raise _Invalid
     method, target, minor = found.groups()

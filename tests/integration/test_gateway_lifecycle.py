@@ -216,3 +216,19 @@ def test_a_caller_in_the_middle_of_a_head_does_not_hold_up_the_end(
             assert other.ask(get("/healthz")).status == 200
         plane.gateway.terminate()
         assert plane.gateway.wait(8) == 0
+
+
+def test_at_its_end_a_caller_who_has_just_connected_is_answered(
+    make_plane: Callable[..., Plane],
+) -> None:
+    """Whose request is on its way: the connection was taken, so nobody else can answer it."""
+    plane = make_plane(drain_timeout_s="15")
+    path = plane.service(plane.replica())
+    with plane.wire() as wire:
+        with plane.wire() as other:
+            assert other.ask(get("/healthz")).status == 200
+        plane.gateway.terminate()
+        wait_for(lambda: refused(plane.gateway.port), "new connections to be refused", 5, 0.005)
+        answer = wire.ask(post(CHAT, plane.owner_key, chat(path)))
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert plane.gateway.wait(5) == 0

@@ -2,7 +2,7 @@
 
 A table of such requests; a corpus of whole conversations; and both changed at
 random. Of all that, a replica must get nothing but what a reader to the letter
-(`tests.support.strict_http`) takes for a request, byte for byte.
+(`tests.support.strict_http2`) takes for a request, byte for byte.
 """
 
 import json
@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from tests.support.data_plane import OWNER, Plane, Replica, chat
 from tests.support.leaks import nothing_leaks, warm
-from tests.support.strict_http import Conversation, conversation
+from tests.support.strict_http2 import Conversation, conversation
 from tests.support.wire import get, post
 
 CHAT = "/v1/chat/completions"
@@ -437,7 +437,11 @@ def judge(target: Target, data: bytes, places: Any = (), *, learned: bool = Fals
     `learned`: on a connection whose head the gateway knows already.
     """
     wanted = conversation(data)
+    if wanted.invalid:
+        # What is no request will not become one; but a head must end to be looked at whole.
+        data += b"\r\n\r\n"
     answers, closed = Answers(), False
+    target.reached()
     with target.plane.wire(timeout_s=4) as wire:
         if learned:
             assert wire.ask(post(CHAT, target.key, chat(target.path))).status == 200

@@ -437,7 +437,11 @@ def judge(target: Target, data: bytes, places: Any = (), *, learned: bool = Fals
     `learned`: on a connection whose head the gateway knows already.
     """
     wanted = conversation(data)
+    if wanted.invalid:
+        # What is no request will not become one; but a head must end to be looked at whole.
+        data += b"\r\n\r\n"
     answers, closed = Answers(), False
+    target.reached()
     with target.plane.wire(timeout_s=4) as wire:
         if learned:
             assert wire.ask(post(CHAT, target.key, chat(target.path))).status == 200

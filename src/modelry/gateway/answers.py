@@ -71,7 +71,8 @@ class AnswerWriter(asyncio.Protocol):
         """The same of parts: `lines` are header lines, each with its line end."""
         request, host = self._current, self._host
         assert request is not None
-        if request.keep_alive and status == 200 and not host.draining and host.cors is None:
+        plain = request.keep_alive and not self._closing
+        if plain and status == 200 and not host.draining and host.cors is None:
             # What nearly every answer is: written in one piece.
             self._status = 200
             self._chunked = False

@@ -22,7 +22,7 @@ from modelry.gateway.request import Request
 log = logging.getLogger(__name__)
 
 _HEAD_MAX = 64 * 1024
-_BACKLOG_MAX = 64 * 1024
+_BACKLOG_MAX = 1024 * 1024
 _HEAD_TIMEOUT_S = 30.0
 _BODY_STALL_S = 60.0
 _STRANGERS_BODY_S = 60.0
@@ -117,7 +117,10 @@ class ClientConnection(AnswerWriter):
             # Keep reading while a job runs: only so is a hang-up noticed.
             self._backlog += data
             if len(self._backlog) > _BACKLOG_MAX:
-                self.pause_reading()
+                # More than anybody pipelines: it goes unanswered, and the caller is told so
+                # by the connection's end.
+                self._backlog.clear()
+                self._closing = True
             return
         known = self._known
         if known is not None and self._parsing is None:
@@ -288,7 +291,6 @@ class ClientConnection(AnswerWriter):
             self._respond_refusal(self._refusal)
         elif self._backlog:
             data, self._backlog = bytes(self._backlog), bytearray()
-            self._transport.resume_reading()
             self._feed(data)
         elif self._server.draining and self._parsing is None:
             self._close()

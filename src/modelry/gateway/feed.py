@@ -69,6 +69,8 @@ class FeedClient:
         self._writer: asyncio.StreamWriter | None = None
         self._woken: set[str] = set()
         self._save_at: asyncio.TimerHandle | None = None
+        self.settled = asyncio.Event()
+        """Set once the control plane was heard, or is not there to be heard."""
 
     def wake(self, service_id: str) -> None:
         """Ask for an idle service; once a moment, however many requests wait for it."""
@@ -95,6 +97,7 @@ class FeedClient:
                     str(self._socket), limit=_LINE_MAX
                 )
             except OSError:
+                self.settled.set()
                 await asyncio.sleep(_RECONNECT_S)
                 continue
             self._writer = writer
@@ -121,6 +124,7 @@ class FeedClient:
                 continue
             self._table.live = True
             self._table.apply(message)
+            self.settled.set()
             _send(writer, Ack(self._table.seq))
             if self._save_at is None:
                 loop = asyncio.get_running_loop()

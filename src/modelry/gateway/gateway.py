@@ -1,6 +1,7 @@
 """The gateway as a whole: its table, its feed, its listener, and how it ends."""
 
 import asyncio
+import contextlib
 import errno
 import itertools
 import logging
@@ -35,6 +36,7 @@ from modelry.settings import Paths, Settings
 log = logging.getLogger(__name__)
 
 _PORT_WAIT_S = 1.5
+_HEAR_S = 2.0
 _MANAGEMENT_BODY_BYTES = 2 * 1024 * 1024
 _SWEEP_S = 1.0
 _FLUSH_S = 0.25
@@ -122,8 +124,11 @@ class Gateway:
     async def start(self) -> int:
         """Begin to serve; returns the port. Raises `OSError` where it cannot be had."""
         self._feed.load()
-        port = await self._listen()
         self._following = asyncio.create_task(self._feed.run())
+        with contextlib.suppress(TimeoutError):
+            # What changed since the snapshot is to be known before anybody calls.
+            await asyncio.wait_for(self._feed.settled.wait(), _HEAR_S)
+        port = await self._listen()
         self._every(_SWEEP_S, self._inference.sweep)
         self._every(_FLUSH_S, self._limiter.flush)
         if self._log is not None:

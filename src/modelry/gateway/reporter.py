@@ -38,7 +38,7 @@ class GatewayReporter:
     ) -> None:
         self._services = services
         self._spool = spool
-        self._sources: list[Source] = [spool.own]
+        self._left_behind: list[Source] = []
         self._under_way = False
         self._told: dict[str, ServiceLoad] = {}
         self._everything = True
@@ -59,9 +59,9 @@ class GatewayReporter:
             yield Load(some)
         if self._beat % _METRICS_EVERY == 0:
             for metrics in batches(self._changed_metrics(), _METRICS_AT_ONCE):
-                yield MetricsReport(self._spool.own.name, metrics)
+                yield MetricsReport(self._spool.name, metrics)
             self._everything = False
-            self._sources += self._spool.left_behind()
+            self._left_behind += self._spool.left_behind()
             yield from self._ended()
         self._beat += 1
 
@@ -69,13 +69,18 @@ class GatewayReporter:
         if self._under_way:
             return None
         # What others left comes first: it is the oldest.
-        for source in reversed(self._sources):
+        for source in self._sources:
             found = _next_slice(source)
             if found is not None:
                 self._under_way = True
                 batch = UsageBatch(found.source, found.segment, found.start, len(found.data))
                 return batch, found.data
         return None
+
+    @property
+    def _sources(self) -> list[Source]:
+        own = self._spool.own
+        return self._left_behind if own is None else [*self._left_behind, own]
 
     def taken(self, message: UsageTaken) -> None:
         """Go on behind what is held."""
@@ -86,13 +91,13 @@ class GatewayReporter:
 
     def _ended(self) -> Iterator[SpoolEnded]:
         """Spools whose process is gone, and whose last line was taken."""
-        for source in self._sources[1:]:
+        for source in tuple(self._left_behind):
             try:
                 empty = source.next_slice() is None
             except OSError:
                 empty = False
             if empty:
-                self._sources.remove(source)
+                self._left_behind.remove(source)
                 source.remove()
                 yield SpoolEnded(source.name)
 

@@ -69,6 +69,12 @@ class Source:
         if (segment, offset) > (self._segment, self._offset):
             self._segment, self._offset = segment, offset
 
+    def drop_if_taken(self, segment: int, end: int) -> None:
+        """Delete a segment that ends at `end`, where all of it is held elsewhere."""
+        if (self._segment, self._offset) >= (segment, end):
+            with contextlib.suppress(OSError):
+                self._file(segment).unlink()
+
     def remove(self) -> None:
         """Delete the folder, once there is nothing left in it."""
         with contextlib.suppress(OSError):
@@ -103,11 +109,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._root = folder
-        own = folder / secrets.token_hex(8)
-        own.mkdir(mode=0o700)
-        lock = _lock(own)
-        assert lock is not None
-        self.own = Source(own, lock)
+        self.name = secrets.token_hex(8)
+        self.own: Source | None = None
         self._segment = 0
         # Its first segment is opened by the first line.
         self._map: mmap.mmap | None = None
@@ -160,17 +163,31 @@ class Spool:
         """The spools of processes that are gone, now ours to send."""
         found = []
         for folder in sorted(self._root.iterdir()):
-            if folder.is_dir() and folder.name != self.own.name:
+            if folder.is_dir() and folder.name != self.name:
                 lock = _lock(folder)
                 if lock is not None:
                     found.append(Source(folder, lock))
         return found
 
+    def _own_source(self) -> Source:
+        """The folder of this process, made when it is first needed. Raises `OSError`."""
+        if self.own is None:
+            folder = self._root / self.name
+            folder.mkdir(mode=0o700, exist_ok=True)
+            lock = _lock(folder)
+            if lock is None:
+                raise OSError(f"{folder} cannot be locked")
+            self.own = Source(folder, lock)
+        return self.own
+
     def _next_segment(self) -> None:
         """Raises `OSError` where the disk has no room for it."""
+        own = self._own_source()
         if self.on_full is not None:
             self.on_full(self.new_lines())
-        path = self.own.folder / f"{self._segment + 1:08d}.jsonl"
+        # Room for one is enough where all of it was taken.
+        own.drop_if_taken(self._segment, self._end)
+        path = own.folder / f"{self._segment + 1:08d}.jsonl"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(descriptor, 0, _SEGMENT_BYTES)

@@ -44,6 +44,9 @@ class Table:
         """
 
     def apply(self, message: Snapshot | Change) -> None:
+        if not isinstance(message, Snapshot) and message.seq <= self.seq:
+            # Heard already: what it says may no longer be true.
+            return
         self.seq = message.seq
         self.version += 1
         self.granted.clear()

@@ -101,14 +101,13 @@ def settled(replica: Replica) -> None:
     wait_for(same, "the replica to be held up", 20, pause_s=0.1)
 
 
-def test_a_caller_who_sends_on_while_its_answer_is_on_its_way_is_held_up(plane: Plane) -> None:
+def test_a_caller_who_sends_on_while_its_answer_is_on_its_way_fills_nothing(plane: Plane) -> None:
     replica = plane.replica()
     path = plane.service(replica)
     with plane.wire(timeout_s=1) as wire:
         before = plane.gateway.memory_bytes
         wire.send(post(CHAT, plane.owner_key, chat(path, do="hang")))
         wait_for(lambda: replica.requests, "the request to arrive")
-        # Never taken whole: what the sockets in between hold is a few megabytes.
-        with pytest.raises(TimeoutError):
-            wire.send(b"x" * 100 * MB)
+        # Read, so that a hang-up is noticed, and dropped.
+        wire.send(b"x" * 100 * MB)
         assert plane.gateway.memory_bytes < before + 30 * MB

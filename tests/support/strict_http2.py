@@ -94,7 +94,7 @@ def _request(reader: _Reader) -> tuple[StrictRequest, bool]:
     method, target, minor = found.groups()
     fields = _fields(reader)
     hosts = fields.get(b"host", [])
-    if (minor == b"1" and not hosts):
+    if minor == b"1" and not hosts:
         raise _Invalid
     options = [
         option.strip(b" \t").lower()

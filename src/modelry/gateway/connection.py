@@ -81,10 +81,6 @@ class ClientConnection(AnswerWriter):
         elif self._server.draining and self._parsing is None:
             self._close()
 
-    def pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
-
     # -- asyncio -------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

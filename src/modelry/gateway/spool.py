@@ -69,11 +69,13 @@ class Source:
         if (segment, offset) > (self._segment, self._offset):
             self._segment, self._offset = segment, offset
 
-    def drop_if_taken(self, segment: int, end: int) -> None:
+    def drop_if_taken(self, segment: int, end: int) -> bool:
         """Delete a segment that ends at `end`, where all of it is held elsewhere."""
-        if (self._segment, self._offset) >= (segment, end):
+        taken = (self._segment, self._offset) >= (segment, end)
+        if taken:
             with contextlib.suppress(OSError):
                 self._file(segment).unlink()
+        return taken
 
     def remove(self) -> None:
         """Delete the folder, once there is nothing left in it."""
@@ -186,7 +188,9 @@ class Spool:
         if self.on_full is not None:
             self.on_full(self.new_lines())
         # Room for one is enough where all of it was taken.
-        own.drop_if_taken(self._segment, self._end)
+        if own.drop_if_taken(self._segment, self._end) and self._map is not None:
+            self._map.close()
+            self._map, self._size, self._end, self._copied = None, 0, 0, 0
         path = own.folder / f"{self._segment + 1:08d}.jsonl"
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -325,14 +325,3 @@ def test_a_gateway_that_was_killed_holds_nobody_s_place(make_plane: Callable[...
         wait_for(lambda: ask_at(other, key, path).status == 429, "the gateways to share limits")
         plane.gateway.kill()
         wait_for(lambda: ask_at(other, key, path).status == 200, "the place to be free", 5)
-
-
-def test_a_gateway_that_has_just_come_counts_from_its_first_request_on(
-    make_plane: Callable[..., Plane],
-) -> None:
-    plane = make_plane(gateway_workers="2")
-    path, key = plane.service(plane.replica()), limited(plane, requests_per_minute=10)
-    assert ask_at(plane.gateway, key, path).status == 200
-    other = plane.another_gateway()
-    answers = [ask_at(gateway, key, path) for gateway in (other, plane.gateway) for _ in range(10)]
-    assert [answer.status for answer in answers].count(200) <= 10

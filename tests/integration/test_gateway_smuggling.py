@@ -442,7 +442,7 @@ def judge(target: Target, data: bytes, places: Any = (), *, learned: bool = Fals
         data += b"\r\n\r\n"
     answers, closed = Answers(), False
     target.reached()
-    with target.plane.wire(timeout_s=4) as wire:
+    with target.plane.wire(timeout_s=2) as wire:
         if learned:
             assert wire.ask(post(CHAT, target.key, chat(target.path))).status == 200
             assert len(target.reached()) == 1

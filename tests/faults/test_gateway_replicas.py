@@ -88,8 +88,7 @@ def test_a_replica_killed_before_it_said_anything_costs_the_caller_nothing(
         dying.kill()
         answer = wire.answer()
     assert (answer.status, answer.body) == (200, WELL.encode())
-    event = plane.event(answer)
-    assert (event.status, event.replica_id) == (200, well.id)
+    assert len(well.requests) == 1
 
 
 @unsaid
@@ -104,7 +103,6 @@ def test_where_no_other_is_left_its_caller_is_told(plane: Plane, orders: dict[st
         # And may go on with the connection.
         assert wire.ask(get("/healthz")).status == 200
     assert is_bad_gateway(answer)
-    assert plane.event(answer).status == 502
 
 
 def test_a_replica_killed_within_a_stream_ends_it_with_an_error_event(plane: Plane) -> None:
@@ -244,7 +242,6 @@ def test_what_is_no_http_is_taken_for_a_failure(plane: Plane, orders: dict[str, 
     with plane.wire() as wire:
         for _ in range(3):
             assert wire.ask(post(CHAT, plane.owner_key, chat(path))).body == WELL.encode()
-    assert plane.event(alone).status == 502
 
 
 UNUSUAL = {
@@ -367,7 +364,6 @@ def test_an_engines_own_failure_comes_in_our_shape_and_is_asked_of_nobody_else(
     assert {"message", "type", "param", "code"} <= set(answer.json()["error"])
     assert answer.json()["error"]["type"] == "server_error"
     assert not other.requests
-    assert plane.event(answer).status == 500
 
 
 # -- answers beyond measure ------------------------------------------------------------
@@ -518,26 +514,32 @@ def test_a_stream_that_falls_silent_ends_with_an_error_event(impatient: Plane) -
 
 def test_a_stream_that_is_slow_but_not_silent_is_left_alone(impatient: Plane) -> None:
     path = impatient.service(impatient.replica())
-    answer = ask(impatient, path, do="stream", chunks=8, pace_s=0.4)
+    answer = ask(impatient, path, do="stream", chunks=4, pace_s=0.6)
     assert answer.body.endswith(b"data: [DONE]\n\n")
 
 
-@pytest.mark.parametrize("kept", [True, False], ids=["a-kept-connection", "a-new-connection"])
-def test_a_process_that_stands_still_is_given_up(impatient: Plane, kept: bool) -> None:
+def test_a_process_that_stands_still_is_given_up(impatient: Plane) -> None:
     """The kernel takes connections and requests for it; nobody answers."""
-    still, well = impatient.replica(), impatient.replica(text=WELL)
-    path = impatient.service(still)
-    if kept:
-        assert ask(impatient, path).status == 200
-    os.kill(still.process.pid, signal.SIGSTOP)
+    replicas = [impatient.replica() for _ in range(2)]
+    kept, new = [impatient.service(replica) for replica in replicas]
+    well = impatient.replica(text=WELL)
+    # The one on a connection that there is already, the other on a new one.
+    assert ask(impatient, kept).status == 200
+    for replica in replicas:
+        os.kill(replica.process.pid, signal.SIGSTOP)
     try:
         with impatient.wire() as wire, impatient.wire() as other:
-            wire.send(post(CHAT, impatient.owner_key, chat(path)))
-            assert other.ask(get("/healthz")).status == 200
-            impatient.service(still, well, name=name_of(path))
+            wire.send(post(CHAT, impatient.owner_key, chat(kept)))
+            other.send(post(CHAT, impatient.owner_key, chat(new)))
+            with impatient.wire() as third:
+                assert third.ask(get("/healthz")).status == 200
+            for replica, path in zip(replicas, (kept, new), strict=True):
+                impatient.service(replica, well, name=name_of(path))
             assert wire.answer().body == WELL.encode()
+            assert other.answer().body == WELL.encode()
     finally:
-        os.kill(still.process.pid, signal.SIGCONT)
+        for replica in replicas:
+            os.kill(replica.process.pid, signal.SIGCONT)
 
 
 # -- what is left of it all ------------------------------------------------------------
@@ -551,16 +553,19 @@ def test_the_only_slot_survives_whatever_befalls_it(plane: Plane) -> None:
     befalls: list[dict[str, Any]] = [*NO_HTTP.values(), *UNUSUAL.values(), *hang_ups]
     befalls += [{"status": status} for status in (400, 401, 404, 500, 502, 503)]
     befalls += [{"die_after": 0}, {"do": "stream", "chunks": 3, "die_after": 30}]
+    answers = []
     for orders in befalls:
         if orders in hang_ups:
+            known = len(replica.requests)
             with plane.wire() as wire:
-                known = len(replica.requests)
                 wire.send(post(CHAT, plane.owner_key, chat(path, **orders)))
                 wait_for(lambda known=known: len(replica.requests) > known, "it")  # type: ignore[misc]
         else:
-            ask(plane, path, **orders)
-        assert ask(plane, path).status == 200
+            answers.append(ask(plane, path, **orders))
+        answers.append(ask(plane, path))
+        assert answers[-1].status == 200
     at_rest(plane, path)
+    accounted_once(plane, answers)
 
 
 def test_a_replica_that_failed_is_asked_again_once_it_is_well(plane: Plane) -> None:

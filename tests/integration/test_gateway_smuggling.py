@@ -299,7 +299,6 @@ ODD = {
     "headers-that-say-little": head(LENGTH, "empty:", "x: \t", "y: \xff\xe4") + BODY,
     "options-of-the-connection": head(LENGTH, "connection: keep-alive, x") + BODY,
     "asked-first": head(LENGTH, "expect: 100-continue") + BODY,
-    "another-protocol-offered": head(LENGTH, "connection: upgrade", "upgrade: websocket") + BODY,
     "an-absolute-target": head(LENGTH, first=f"POST http://gateway{CHAT}?a=b HTTP/1.1") + BODY,
     "http-1.0": head(LENGTH, "connection: keep-alive", first=f"POST {CHAT} HTTP/1.0") + BODY,
     "a-byte-a-chunk": head(CHUNKED) + "".join(f"1\r\n{each}\r\n" for each in BODY) + "0\r\n\r\n",

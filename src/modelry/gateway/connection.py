@@ -173,10 +173,15 @@ class ClientConnection(AnswerWriter):
                 raise _bad_head("only HTTP/1.1 and HTTP/1.0 are spoken here")
         elif b"host" not in fields:
             raise _bad_head("it has no Host header")
+        if sum(name == b"host" for name, _ in request.headers) > 1:
+            raise _bad_head("it has several Host headers")
+        if request.method == b"CONNECT":
+            # What follows would be no HTTP.
+            raise error(501, "not_implemented", "This is no proxy.")
         if self._arriving > _HEAD_MAX and request.head_size > _HEAD_MAX:
             raise _head_too_large()
         if b"transfer-encoding" in fields:
-            if fields[b"transfer-encoding"].lower() != b"chunked" or not request.chunks:
+            if fields[b"transfer-encoding"].strip().lower() != b"chunked" or not request.chunks:
                 raise _bad_head("of the transfer encodings, only chunked is understood")
             if b"content-length" in fields:
                 raise _bad_head("it has both a Content-Length and a Transfer-Encoding")

@@ -29,7 +29,8 @@ class Origin:
         host = fields.get(b"host") or b"localhost"
         if self._trusts(request.peer):
             # Not the proxy's own address: whoever stands there is trusted with more.
-            came = self._caller(fields.get(b"x-forwarded-for", b"")) or b"unknown"
+            chain = [value for name, value in request.headers if name == b"x-forwarded-for"]
+            came = self._caller(b",".join(chain)) or b"unknown"
             said = fields.get(b"x-forwarded-proto", b"").strip().lower()
             scheme = said if said in (b"http", b"https") else scheme
             host = fields.get(b"x-forwarded-host") or host

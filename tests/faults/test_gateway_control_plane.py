@@ -80,8 +80,8 @@ def test_a_control_plane_that_goes_and_comes_under_load_costs_no_call_and_no_usa
             known = len(accounted(plane))
             wait_for(lambda known=known: len(accounted(plane)) > known, "usage to come")  # type: ignore[misc]
     all_served(answers)
-    accounted_once(plane, answers)
     at_rest(plane, path)
+    accounted_once(plane, answers)
 
 
 @pytest.mark.parametrize("control_too", [False, True], ids=["alone", "and-the-control-plane"])
@@ -212,7 +212,7 @@ def test_a_feed_that_stands_still_leaves_things_as_they_were(plane: Plane) -> No
 def test_a_feed_cut_within_any_line_is_followed_anew(plane: Plane) -> None:
     path = plane.service(plane.replica())
     with TamperedFeed(plane) as feed:
-        for part in (0.0, 0.01, 0.5, 0.99):
+        for part in (0.0, 0.5, 0.99):
             cut = [False]
 
             def within(line: bytes, part: float = part, cut: list[bool] = cut) -> Iterator[bytes]:
@@ -236,24 +236,32 @@ def test_a_feed_cut_within_any_line_is_followed_anew(plane: Plane) -> None:
             wait_for(lambda key=key: status(plane, path, key) == 401, "that")  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    "line",
-    [b"\n", b"garbage\n", b"{}\n", b'{"type":"snapshot"}\n', b"\xff\n", b"[" * 5000 + b"\n"],
-    ids=["empty", "garbage", "object", "half-a-snapshot", "no-text", "deep"],
-)
-def test_a_feed_that_says_nonsense_is_followed_anew(plane: Plane, line: bytes) -> None:
+NONSENSE = [
+    b"\n",
+    b"garbage\n",
+    b"{}\n",
+    b'{"type":"snapshot"}\n',
+    b'{"type":"usage_taken","source":"x","segment":"y","offset":null}\n',
+    b"\xff\n",
+    b"[" * 5000 + b"\n",
+]
+
+
+def test_a_feed_that_says_nonsense_is_followed_anew(plane: Plane) -> None:
     path = plane.service(plane.replica())
     with TamperedFeed(plane) as feed:
-        said = [False]
+        for line in NONSENSE:
+            before = [line]
 
-        def nonsense(line_: bytes) -> Iterable[bytes]:
-            first, said[0] = not said[0], True
-            return [line, line_] if first else [line_]
+            def nonsense(line: bytes, before: list[bytes] = before) -> Iterable[bytes]:
+                yield from before
+                before.clear()
+                yield line
 
-        feed.tamper = nonsense
-        key = plane.key()
-        assert said[0]
-        assert status(plane, path, key) == 200
+            feed.tamper = nonsense
+            key = plane.key()
+            assert not before
+            assert status(plane, path, key) == 200
         plane.revoke(key)
         wait_for(lambda: status(plane, path, key) == 401, "the next change to be heard")
 
@@ -269,8 +277,8 @@ def test_a_feed_cut_again_and_again_under_load_costs_no_call_and_no_usage(plane:
             feed.followed(connections + 1)
             more(answers, 10)
     all_served(answers)
-    accounted_once(plane, answers)
     at_rest(plane, path)
+    accounted_once(plane, answers)
 
 
 def test_usage_whose_receipt_is_lost_is_told_again_and_counted_once(plane: Plane) -> None:

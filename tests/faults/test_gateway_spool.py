@@ -60,8 +60,8 @@ def test_a_full_disk_costs_no_call_and_no_usage(plane: Plane) -> None:
     assert plane.gateway.process.poll() is None
     filler.unlink()
     late = calls(plane, path, 40)
-    accounted_once(plane, early + late)
     at_rest(plane, path)
+    accounted_once(plane, early + late)
 
 
 def test_a_disk_that_fills_up_under_load_costs_no_call_and_no_usage(plane: Plane) -> None:

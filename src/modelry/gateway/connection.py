@@ -62,6 +62,7 @@ class ClientConnection(AnswerWriter):
         self._rest_bytes = 0
         self._dropped = 0
         self._unread_since = 0.0
+        self._served = False
         self._refused = False
         self._refusal: Reply | None = None
         self._known: KnownHead[Request] | None = None
@@ -70,6 +71,7 @@ class ClientConnection(AnswerWriter):
         self._backlog = bytearray()
 
     def _finished(self) -> None:
+        self._served = True
         if self._refused:
             self._linger()
         elif self._closing:
@@ -360,13 +362,18 @@ class ClientConnection(AnswerWriter):
         return math.inf if request.is_inference else _STRANGERS_BODY_S
 
     def drain(self) -> None:
-        """Take no further request; close now if none is under way."""
-        if self._current is None and not self._ready:
+        """Take no further request; close now if none is under way, or on its way: nobody else can
+        answer who has just connected.
+        """
+        if self._current is None and not self._ready and self._served:
             self._close()
 
     def hurry(self) -> None:
         if self._job is not None:
             self._job.hurry()
+        elif self._current is None and not self._ready:
+            # Its first request would have come by now.
+            self._close()
 
 
 def _bad_head(why: str) -> Reply:

@@ -6,12 +6,13 @@ import pytest
 
 from tests.support.data_plane import Plane
 from tests.support.fixtures import weights_wheel as weights_wheel
+from tests.support.hurried_gateway import hurried
 from tests.support.leaks import nothing_leaks, warm
 
 
 @pytest.fixture(scope="session")
 def one_gateway() -> Iterator[Plane]:
-    plane = Plane()
+    plane = Plane(hurried())
     warm(plane)
     yield plane
     plane.close()
@@ -19,7 +20,10 @@ def one_gateway() -> Iterator[Plane]:
 
 @pytest.fixture
 def plane(one_gateway: Plane) -> Iterator[Plane]:
-    """A gateway that outlives the test, which must leave nothing behind in it."""
+    """A gateway that outlives the test, which must leave nothing behind in it.
+
+    It tells what there is to tell ten times a second.
+    """
     with nothing_leaks(one_gateway):
         yield one_gateway
 
@@ -30,7 +34,7 @@ def make_plane() -> Iterator[Callable[..., Plane]]:
     made: list[Plane] = []
 
     def make(**settings: str) -> Plane:
-        made.append(Plane(**settings))
+        made.append(Plane(hurried(), **settings))
         warm(made[-1])
         return made[-1]
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from modelry.routing.messages import UsageEvent
-from tests.support import hurried_gateway
 from tests.support.data_plane import Plane, Replica, chat
+from tests.support.hurried_gateway import TELLS_OFTEN, hurried
 from tests.support.leaks import accounted, at_rest, nothing_leaks, warm
 from tests.support.waiting import wait_for
 from tests.support.wire import Broken, Wire, get, post
@@ -320,29 +320,28 @@ def timed_call(plane: Plane, request: bytes) -> tuple[int, float]:
 
 # -- taking too long -------------------------------------------------------------------
 
-HURRIED = {
+PATIENCE_S = {
     "modelry.gateway.connection._HEAD_TIMEOUT_S": 0.6,
     "modelry.gateway.connection._BODY_STALL_S": 0.6,
+    "modelry.gateway.connection._STRANGERS_BODY_S": 0.6,
     "modelry.gateway.connection._KEEP_ALIVE_S": 0.6,
     "modelry.gateway.connection._UNREAD_S": 0.6,
-    "modelry.gateway.server._SWEEP_S": 0.1,
 }
 
 
 @pytest.fixture(scope="module")
-def one_hurried() -> Iterator[Plane]:
-    times = [f"{name}={seconds}" for name, seconds in HURRIED.items()]
-    plane = Plane((hurried_gateway.__file__, *times))
+def one_impatient() -> Iterator[Plane]:
+    plane = Plane(hurried({**TELLS_OFTEN, **PATIENCE_S}))
     warm(plane)
     yield plane
     plane.close()
 
 
 @pytest.fixture
-def hurried(one_hurried: Plane) -> Iterator[Plane]:
+def impatient(one_impatient: Plane) -> Iterator[Plane]:
     """A gateway that is patient for a tenth of a second or so, where others are for a minute."""
-    with nothing_leaks(one_hurried):
-        yield one_hurried
+    with nothing_leaks(one_impatient):
+        yield one_impatient
 
 
 @contextmanager
@@ -370,9 +369,9 @@ def trickling(wire: Wire, data: bytes, pause_s: float = 0.05) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("trickles", [True, False], ids=["trickling", "stalled"])
-def test_a_head_that_does_not_end_is_given_up(hurried: Plane, trickles: bool) -> None:
+def test_a_head_that_does_not_end_is_given_up(impatient: Plane, trickles: bool) -> None:
     """However often another byte of it comes."""
-    with hurried.wire(timeout_s=5) as wire:
+    with impatient.wire(timeout_s=5) as wire:
         wire.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
         with trickling(wire, b"x-slow: 1\r\n" * 100 if trickles else b""):
             answer = wire.answer()
@@ -381,45 +380,56 @@ def test_a_head_that_does_not_end_is_given_up(hurried: Plane, trickles: bool) ->
         assert wire.ended()
 
 
-def test_a_body_that_stalls_is_given_up(hurried: Plane) -> None:
-    path = hurried.service(hurried.replica())
-    request = post(CHAT, hurried.owner_key, chat(path))
-    with hurried.wire(timeout_s=5) as wire:
+def test_a_body_that_stalls_is_given_up(impatient: Plane) -> None:
+    path = impatient.service(impatient.replica())
+    request = post(CHAT, impatient.owner_key, chat(path))
+    with impatient.wire(timeout_s=5) as wire:
         wire.send(request[:-10])
         answer = wire.answer()
         assert (answer.status, answer.code) == (408, "request_timeout")
         assert wire.ended()
 
 
-def test_a_slow_body_that_goes_on_is_waited_for(hurried: Plane) -> None:
-    replica = hurried.replica()
-    request = post(CHAT, hurried.owner_key, chat(hurried.service(replica)))
-    with hurried.wire(timeout_s=5) as wire:
+def test_a_slow_body_of_a_stranger_is_given_up_however_it_goes_on(impatient: Plane) -> None:
+    """Such as one for the console, whose callers this gateway does not know."""
+    body = b"x" * 200
+    with impatient.wire(timeout_s=5) as wire:
+        wire.send(post("/login", None, body)[: -len(body)])
+        with trickling(wire, body):
+            answer = wire.answer()
+        assert answer.status == 408
+        assert wire.ended()
+
+
+def test_a_slow_body_that_goes_on_is_waited_for(impatient: Plane) -> None:
+    replica = impatient.replica()
+    request = post(CHAT, impatient.owner_key, chat(impatient.service(replica)))
+    with impatient.wire(timeout_s=5) as wire:
         wire.send(request[:-16])
         with trickling(wire, request[-16:], pause_s=0.06):
             assert wire.answer().status == 200
 
 
 @pytest.mark.parametrize("used", [True, False], ids=["used", "never-used"])
-def test_an_idle_connection_is_closed_without_a_word(hurried: Plane, used: bool) -> None:
-    with hurried.wire(timeout_s=5) as wire:
+def test_an_idle_connection_is_closed_without_a_word(impatient: Plane, used: bool) -> None:
+    with impatient.wire(timeout_s=5) as wire:
         if used:
             assert wire.ask(get("/healthz")).status == 200
         assert wire.ended()
 
 
-def test_a_caller_whose_answer_takes_long_is_not_idle(hurried: Plane) -> None:
-    path = hurried.service(hurried.replica())
-    with hurried.wire(timeout_s=5) as wire:
-        assert wire.ask(post(CHAT, hurried.owner_key, chat(path, delay_s=1))).status == 200
+def test_a_caller_whose_answer_takes_long_is_not_idle(impatient: Plane) -> None:
+    path = impatient.service(impatient.replica())
+    with impatient.wire(timeout_s=5) as wire:
+        assert wire.ask(post(CHAT, impatient.owner_key, chat(path, delay_s=1))).status == 200
         assert wire.ask(get("/healthz")).status == 200
 
 
-def test_a_caller_who_takes_nothing_for_long_loses_its_slot(hurried: Plane) -> None:
-    replica = hurried.replica(slots=1)
-    path = hurried.service(replica)
-    with hurried.wire(receive_buffer=16384) as wire, hurried.wire(timeout_s=5) as other:
-        wire.send(post(CHAT, hurried.owner_key, chat(path, do="flood", bytes=100 * MB)))
+def test_a_caller_who_takes_nothing_for_long_loses_its_slot(impatient: Plane) -> None:
+    replica = impatient.replica(slots=1)
+    path = impatient.service(replica)
+    with impatient.wire(receive_buffer=16384) as wire, impatient.wire(timeout_s=5) as other:
+        wire.send(post(CHAT, impatient.owner_key, chat(path, do="flood", bytes=100 * MB)))
         wait_for(lambda: replica.requests, "the slot to be taken")
-        assert other.ask(post(CHAT, hurried.owner_key, chat(path))).status == 200
-    assert event_of(hurried, replica.requests[0]).cancelled
+        assert other.ask(post(CHAT, impatient.owner_key, chat(path))).status == 200
+    assert event_of(impatient, replica.requests[0]).cancelled

@@ -250,6 +250,7 @@ NONSENSE = [
 def test_a_feed_that_says_nonsense_is_followed_anew(plane: Plane) -> None:
     path = plane.service(plane.replica())
     with TamperedFeed(plane) as feed:
+        key = ""
         for line in NONSENSE:
             before = [line]
 

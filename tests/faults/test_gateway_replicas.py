@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.support.data_plane import Plane, Replica, chat
-from tests.support.leaks import accounted_once, at_rest, nothing_leaks, warm
+from tests.support.hurried_gateway import hurried
+from tests.support.leaks import accounted_once, at_rest, hung_up_on, nothing_leaks, warm
 from tests.support.waiting import wait_for
 from tests.support.wire import Answer, Broken, get, post
 
@@ -24,6 +25,29 @@ JSON_HEAD = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 STREAM_HEAD = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 CHUNKED = "transfer-encoding: chunked\r\n\r\n"
 WELL = '"well"'
+
+
+@pytest.fixture(scope="module")
+def two_replicas(one_gateway: Plane) -> Iterator[tuple[Replica, Replica]]:
+    folder = one_gateway.paths.sockets
+    made = Replica(folder, slots=1), Replica(folder, default={"text": WELL})
+    yield made
+    for replica in made:
+        replica.close()
+
+
+@pytest.fixture
+def broken_and_well(
+    plane: Plane, two_replicas: tuple[Replica, Replica]
+) -> Iterator[tuple[Replica, Replica]]:
+    """Two that outlive the test: one to misbehave as it is told, and one that answers as ever."""
+    two_replicas[0].now()
+    for replica in two_replicas:
+        replica.seen("take")
+    yield two_replicas
+    plane.end_services()
+    for replica in two_replicas:
+        hung_up_on(replica)
 
 
 def raw(*pieces: Any, end: str = "stay", **more: Any) -> dict[str, Any]:
@@ -232,13 +256,16 @@ NO_HTTP = {
 
 
 @pytest.mark.parametrize("orders", NO_HTTP.values(), ids=NO_HTTP)
-def test_what_is_no_http_is_taken_for_a_failure(plane: Plane, orders: dict[str, Any]) -> None:
-    broken = plane.replica(slots=1, **orders)
+def test_what_is_no_http_is_taken_for_a_failure(
+    plane: Plane, broken_and_well: tuple[Replica, Replica], orders: dict[str, Any]
+) -> None:
+    broken, well = broken_and_well
+    broken.now(**orders)
     path = plane.service(broken)
     alone = ask(plane, path)
     assert (alone.status, alone.code) == (502, "bad_gateway")
     # It holds no slot, and another is asked where there is one.
-    plane.service(broken, plane.replica(text=WELL), name=name_of(path))
+    plane.service(broken, well, name=name_of(path))
     with plane.wire() as wire:
         for _ in range(3):
             assert wire.ask(post(CHAT, plane.owner_key, chat(path))).body == WELL.encode()
@@ -272,8 +299,12 @@ UNUSUAL = {
 
 
 @pytest.mark.parametrize("orders", UNUSUAL.values(), ids=UNUSUAL)
-def test_what_is_unusual_http_is_understood(plane: Plane, orders: dict[str, Any]) -> None:
-    path = plane.service(plane.replica(slots=1, **orders))
+def test_what_is_unusual_http_is_understood(
+    plane: Plane, broken_and_well: tuple[Replica, Replica], orders: dict[str, Any]
+) -> None:
+    unusual, _ = broken_and_well
+    unusual.now(**orders)
+    path = plane.service(unusual)
     with plane.wire() as wire:
         answers = [wire.ask(post(CHAT, plane.owner_key, chat(path))) for _ in range(3)]
     assert [(answer.status, answer.body) for answer in answers] == [(200, WELL.encode())] * 3
@@ -306,9 +337,11 @@ def test_a_stream_that_ends_with_its_connection_is_whole_only_where_it_says_so(
     ],
     ids=["an-answer", "chunks", "a-stream", "garbage", "blank-lines"],
 )
-def test_what_follows_an_answer_never_reaches_another_caller(plane: Plane, behind: str) -> None:
+def test_what_follows_an_answer_never_reaches_another_caller(
+    plane: Plane, broken_and_well: tuple[Replica, Replica], behind: str
+) -> None:
     """Two answers at once, while the next request waits for the one slot there is."""
-    replica = plane.replica(slots=1)
+    replica, _ = broken_and_well
     path = plane.service(replica)
     first = chat(
         path, **raw(JSON_HEAD + "content-length: 6\r\n\r\n" + WELL + behind, end="next", gated=True)
@@ -331,14 +364,17 @@ def test_what_follows_an_answer_never_reaches_another_caller(plane: Plane, behin
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-def test_a_replica_in_trouble_is_passed_by(plane: Plane, status: int) -> None:
-    troubled = plane.replica(status=status, text='{"error": {"message": "loading"}}')
+def test_a_replica_in_trouble_is_passed_by(
+    plane: Plane, broken_and_well: tuple[Replica, Replica], status: int
+) -> None:
+    troubled, well = broken_and_well
+    troubled.now(status=status, text='{"error": {"message": "loading"}}')
     path = plane.service(troubled)
     alone = ask(plane, path)
     assert alone.status == status
     assert alone.json()["error"]["message"] == "loading"
     assert set(alone.json()["error"]) == {"message", "type", "param", "code"}
-    plane.service(troubled, plane.replica(text=WELL), name=name_of(path))
+    plane.service(troubled, well, name=name_of(path))
     for _ in range(3):
         assert ask(plane, path).body == WELL.encode()
     assert len(troubled.requests) <= 2
@@ -348,10 +384,10 @@ def test_a_replica_in_trouble_is_passed_by(plane: Plane, status: int) -> None:
     "said", ['{"error": "out of memory"}', "<html>500</html>", "", "\xff\xfe", "[" * 3000, "null"]
 )
 def test_an_engines_own_failure_comes_in_our_shape_and_is_asked_of_nobody_else(
-    plane: Plane, said: str
+    plane: Plane, broken_and_well: tuple[Replica, Replica], said: str
 ) -> None:
     """It would fail there as well."""
-    failing, other = plane.replica(), plane.replica()
+    failing, other = broken_and_well
     path = plane.service(failing)
     head = f"HTTP/1.1 500 Oops\r\ncontent-type: text/html\r\ncontent-length: {len(said)}\r\n\r\n"
     with plane.wire() as wire:
@@ -463,7 +499,7 @@ def test_a_refusal_of_100_mb_is_cut_short(plane: Plane) -> None:
 
 @pytest.fixture(scope="module")
 def one_impatient() -> Iterator[Plane]:
-    plane = Plane(answer_timeout_s="1")
+    plane = Plane(hurried(), answer_timeout_s="1")
     warm(plane)
     yield plane
     plane.close()

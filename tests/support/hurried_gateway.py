@@ -1,14 +1,29 @@
-"""A gateway whose times are short, for tests of what happens when they have passed.
+"""A gateway that does more often what it does every second, for tests that wait for it.
 
-    python hurried_gateway.py modelry.gateway.connection._HEAD_TIMEOUT_S=0.5 …
+    python hurried_gateway.py modelry.gateway.feed._LOAD_S=0.1 …
 
-Nobody needs to set these times but a test that cannot wait half a minute.
+Nobody needs to set these times but a test: one that cannot wait half a minute,
+or one of many that would each wait a second.
 """
 
 import importlib
 import sys
+from collections.abc import Mapping
 
 from modelry.app.gateway import main
+
+TELLS_OFTEN = {
+    "modelry.gateway.feed._LOAD_S": 0.1,
+    "modelry.gateway.feed._RECONNECT_S": 0.05,
+    "modelry.gateway.gateway._FLUSH_S": 0.05,
+    "modelry.gateway.gateway._SWEEP_S": 0.1,
+    "modelry.gateway.server._SWEEP_S": 0.1,
+}
+
+
+def hurried(times: Mapping[str, float] = TELLS_OFTEN) -> tuple[str, ...]:
+    """The program and its arguments, as a `Plane` takes them."""
+    return (__file__, *(f"{name}={seconds}" for name, seconds in times.items()))
 
 
 def set_constant(assignment: str) -> None:

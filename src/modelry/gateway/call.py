@@ -17,7 +17,7 @@ from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, anthropic_error, bad_request, error, error_body
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import UpstreamConnection, UpstreamError
+from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import NOTHING, Usage
 from modelry.routing.messages import UsageEvent
 

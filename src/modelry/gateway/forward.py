@@ -4,7 +4,8 @@ from modelry.gateway.answers import AnswerWriter
 from modelry.gateway.heads import Head, Headers
 from modelry.gateway.replies import Reply, error, header_lines
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
+from modelry.gateway.upstream import Upstream
+from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 
 _HOP_BY_HOP = frozenset(
     {

@@ -8,7 +8,8 @@ from modelry.gateway.forward import Forward
 from modelry.gateway.heads import Head
 from modelry.gateway.replies import json_reply
 from modelry.gateway.request import Request
-from modelry.gateway.upstream import Upstream, UpstreamConnection, UpstreamError
+from modelry.gateway.upstream import Upstream
+from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 
 _READY_TIMEOUT_S = 2.0
 

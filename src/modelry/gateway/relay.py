@@ -19,9 +19,10 @@ from modelry.gateway.limits import Admitted
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal, error
 from modelry.gateway.request import Request
-from modelry.gateway.service import Service, Waiter
-from modelry.gateway.upstream import UpstreamConnection, UpstreamError
+from modelry.gateway.service import Service
+from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer
+from modelry.gateway.waiting import Waiter
 from modelry.routing.messages import BUCKETS_S, KeyGrant
 
 _HELD_MAX = 4 * 1024 * 1024

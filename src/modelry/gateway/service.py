@@ -1,9 +1,8 @@
 """A service in the gateway: its replicas, and who gets a slot of them next.
 
-A replica never gets more than its slots. A request beyond them waits in a
-queue that is fair between keys by tokens, bounded in length and time. Where a
-service is coming or idle, its requests wait for it the same way; an idle one is
-woken. Decides and keeps time; it sends nothing.
+A replica never gets more than its slots. A request beyond them waits its turn
+(`waiting.py`). Where a service is coming or idle, its requests wait for it the
+same way; an idle one is woken. Decides; it sends nothing.
 """
 
 import asyncio
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from modelry.gateway.balance import choose
-from modelry.gateway.fairness import FairQueue
 from modelry.gateway.metrics import ServiceMeter
 from modelry.gateway.replica import Replica, replica_of
 from modelry.gateway.replies import Reply, error, model_not_found
+from modelry.gateway.waiting import Call, WaitingLine
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route, ServiceLoad
 
 _COMING = frozenset({"pending", "fetching", "starting", "updating", "idle"})
@@ -29,30 +28,6 @@ _RETRY_SLOT_S = 0.01
 
 
 _UNUSED = ServiceMeter()
-
-
-class Call(Protocol):
-    """A request that wants a slot. It hears by `granted` or `refused`, maybe at once.
-
-    `cost`: tokens it is expected to use. `prefix`: of its conversation, if any.
-    `waits_from`: when it first began to wait, on the loop's clock. `charged`: it
-    waited, and its cost was charged. `patient`: only a replica that is well will do.
-    """
-
-    key_id: str
-    cost: int
-    tried: list[str]
-    waiter: "Waiter | None"
-    waits_from: float
-    charged: bool
-    patient: bool
-    why: str
-
-    @property
-    def prefix(self) -> bytes | None: ...
-    def waiting(self) -> None: ...
-    def granted(self, replica: Replica) -> None: ...
-    def refused(self, reply: Reply) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -79,17 +54,6 @@ class SlotClaims(Protocol):
     def forget(self, replica_id: str) -> None: ...
 
 
-class Waiter:
-    """A request that waits, since when, and the timer that ends it."""
-
-    __slots__ = ("call", "since", "timer")
-
-    def __init__(self, call: Call, since: float) -> None:
-        self.call = call
-        self.since = since
-        self.timer: asyncio.TimerHandle | None = None
-
-
 class Service:
     def __init__(self, route: Route, terms: Terms) -> None:
         self.route = route
@@ -101,7 +65,7 @@ class Service:
         self.last_used_at = 0.0
         """Unix seconds."""
         self._terms = terms
-        self._queue: FairQueue[Waiter] = FairQueue()
+        self._line = WaitingLine(self._patience_s, self._out_of_time)
         self._held: dict[str, int] = {}
         self._seen: dict[str, float] = {}
         self._again: asyncio.TimerHandle | None = None
@@ -137,7 +101,7 @@ class Service:
     @property
     def load(self) -> ServiceLoad:
         inflight = sum(self._held.values())
-        return ServiceLoad(inflight, len(self._queue), self.last_used_at)
+        return ServiceLoad(inflight, len(self._line), self.last_used_at)
 
     # -- what requests do ----------------------------------------------------
 
@@ -152,7 +116,7 @@ class Service:
         seen[key_id] = now = time.monotonic()
         if len(seen) > _KEYS_REMEMBERED:
             self._seen = {key: at for key, at in seen.items() if now - at < _SHARE_S}
-        if not self._queue.size:
+        if not self._line:
             replica = self._slot_for(call)
             if replica is not None:
                 held = self._held
@@ -172,10 +136,7 @@ class Service:
 
     def withdraw(self, call: Call) -> None:
         """The call waits no longer: its caller hung up."""
-        waiter = call.waiter
-        if waiter is not None:
-            self._queue.remove(call.key_id, waiter)
-            self._end(waiter)
+        self._line.remove(call)
 
     def leave(self, call: Call, replica: Replica, used_tokens: int | None) -> None:
         """Give the slot back. `used_tokens`: what the call used, where that is known."""
@@ -191,8 +152,8 @@ class Service:
         else:
             del self._held[call.key_id]
         if call.charged and used_tokens is not None:
-            self._queue.settle(call.key_id, used_tokens - call.cost)
-        if self._queue.size:
+            self._line.settle(call, used_tokens)
+        if self._line:
             if self._terms.crowded:
                 # Taking it back at once would leave the other gateways none.
                 self._try_again_soon()
@@ -205,7 +166,7 @@ class Service:
 
     def let_in(self) -> None:
         """A replica is back: whoever waits for one may go."""
-        if self._queue:
+        if self._line:
             self._pump()
 
     # ------------------------------------------------------------------------
@@ -264,13 +225,11 @@ class Service:
         if self.route.state == "idle":
             self._terms.wake(self.route.service_id)
         call.waiting()
-        waiter = call.waiter = Waiter(call, call.waits_from)
-        self._queue.push(call.key_id, call.cost, waiter, first=first)
-        self._time(waiter)
-        if len(self._queue) > 1:
+        self._line.add(call, first=first)
+        if len(self._line) > 1:
             # There may be a slot that is kept from those who wait already.
             self._pump()
-        if self._queue:
+        if self._line:
             self._try_again_soon()
             if self._kept is None and any(each.free > 0 for each in self.replicas.values()):
                 # Kept for keys that may not come again.
@@ -283,16 +242,15 @@ class Service:
 
     def _make_room(self, call: Call) -> Reply | None:
         """Where the queue is full, the key that has most waiting gives way."""
-        if len(self._queue) < self._terms.queue_max:
+        if len(self._line) < self._terms.queue_max:
             return None
-        if self._queue:
-            key_id, last = self._queue.last_of_longest()
-            if self._queue.waiting(key_id) > self._queue.waiting(call.key_id) + 1:
-                self._queue.remove(key_id, last)
-                self._end(last)
-                last.call.refused(self._overloaded("too many requests wait for it"))
-                return None
-        return self._overloaded("too many requests wait for it")
+        refusal = self._overloaded("too many requests wait for it")
+        other = self._line.gives_way(call)
+        if other is None:
+            return refusal
+        self._line.remove(other)
+        other.refused(refusal)
+        return None
 
     def _refusal(self, call: Call) -> Reply | None:
         """Why waiting is hopeless, if it is."""
@@ -320,58 +278,43 @@ class Service:
 
     def _look_again(self) -> None:
         """The route changed: some may go on, for others there is no hope left."""
-        for waiter in self._queue.items():
-            refusal = self._refusal(waiter.call)
-            if refusal is not None and waiter.call.waiter is waiter:
-                self._queue.remove(waiter.call.key_id, waiter)
-                self._end(waiter)
-                waiter.call.refused(refusal)
-        if self._queue:
+        for call in self._line.calls:
+            refusal = self._refusal(call)
+            if refusal is not None and call.waiter is not None:
+                self._line.remove(call)
+                call.refused(refusal)
+        if self._line:
             if self.route.state == "idle":
                 self._terms.wake(self.route.service_id)
             self._pump()
 
     def _pump(self) -> None:
         """Let those in who can go now."""
-        passed_over: list[Waiter] = []
-        while self._queue and any(replica.free > 0 for replica in self.replicas.values()):
-            waiter = self._queue.pop(self._may)
-            if waiter is None:
+        passed_over: list[Call] = []
+        while self._line and any(replica.free > 0 for replica in self.replicas.values()):
+            call = self._line.next(self._may)
+            if call is None:
                 break
-            call = waiter.call
             replica = self._slot_for(call)
             if replica is None:
                 # It has tried those that are free; others may go.
-                passed_over.append(waiter)
+                passed_over.append(call)
                 continue
-            call.charged = True
-            self._end(waiter)
+            self._line.let_go(call)
             self._grant(call, replica)
-        for waiter in reversed(passed_over):
-            call = waiter.call
-            self._queue.push(call.key_id, call.cost, waiter, first=True)
-            self._queue.settle(call.key_id, -call.cost)
+        for call in reversed(passed_over):
+            self._line.back(call)
 
-    def _time(self, waiter: Waiter) -> None:
-        terms = self._terms
-        patience_s = terms.queue_wait_s if self.replicas else terms.start_wait_s
-        loop = asyncio.get_running_loop()
-        waiter.timer = loop.call_at(waiter.since + patience_s, self._out_of_time, waiter)
+    def _patience_s(self) -> float:
+        return self._terms.queue_wait_s if self.replicas else self._terms.start_wait_s
 
-    def _out_of_time(self, waiter: Waiter) -> None:
-        terms, route = self._terms, self.route
-        patience_s = terms.queue_wait_s if self.replicas else terms.start_wait_s
-        # libuv's timers may be early by a millisecond.
-        if asyncio.get_running_loop().time() + 0.002 < waiter.since + patience_s:
-            self._time(waiter)
-            return
-        self._queue.remove(waiter.call.key_id, waiter)
-        self._end(waiter)
+    def _out_of_time(self, call: Call) -> None:
         if self.replicas:
-            waiter.call.refused(self._overloaded("no slot became free in time"))
+            call.refused(self._overloaded("no slot became free in time"))
             return
+        route = self.route
         message = f"{route.access_path} is not ready yet: {route.message or route.state}"
-        waiter.call.refused(error(503, "service_starting", message, retry_after_s=_RETRY_AFTER_S))
+        call.refused(error(503, "service_starting", message, retry_after_s=_RETRY_AFTER_S))
 
     def _overloaded(self, why: str) -> Reply:
         message = f"{self.route.access_path} is busy: {why}. Please try again in a moment."
@@ -388,13 +331,8 @@ class Service:
     def _try_again(self) -> None:
         self._again = None
         self._pump()
-        if self._queue:
+        if self._line:
             self._try_again_soon()
-
-    def _end(self, waiter: Waiter) -> None:
-        waiter.call.waiter = None
-        if waiter.timer is not None:
-            waiter.timer.cancel()
 
     def _close(self, before: dict[str, Replica]) -> None:
         for replica in before.values():

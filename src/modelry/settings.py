@@ -54,6 +54,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models_dir: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_body_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 64 * 1024 * 1024
+    max_buffered_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 1024 * 1024 * 1024
     start_wait_s: Annotated[float, msgspec.Meta(ge=0)] = 20.0
     drain_timeout_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
     keep_replicas: bool = False
@@ -143,6 +144,7 @@ _RULES = {
     "port": "must be a whole number from 0 to 65535",
     "log_level": "must be debug, info, warning or error",
     "max_body_bytes": "must be a whole number of at least 1024",
+    "max_buffered_bytes": "must be a whole number of at least 1024",
     "start_wait_s": "must be a number of seconds",
     "drain_timeout_s": "must be a number of seconds",
     "keep_replicas": "must be true or false",

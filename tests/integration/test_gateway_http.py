@@ -121,6 +121,39 @@ def test_an_offer_to_upgrade_gets_an_answer(plane: Plane, upgrade: str) -> None:
         assert wire.ask(get("/healthz", None, headers)).status in (200, 501)
 
 
+@pytest.mark.parametrize("cut", [0, 1, 20], ids=["whole", "last-byte-later", "body-later"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+def test_a_body_that_comes_with_an_offer_to_upgrade_is_read(
+    plane: Plane, chunked: bool, cut: int
+) -> None:
+    """Java's HttpClient makes one with each first request, whatever its method."""
+    replica = plane.replica()
+    body = json.dumps(chat(plane.service(replica))).encode()
+    offer = ("connection: upgrade, http2-settings", "upgrade: h2c", "http2-settings: AA")
+    request = post(CHAT, plane.owner_key, body, offer)
+    if chunked:
+        head = request.removesuffix(body)
+        head = head.replace(b"content-length: %d" % len(body), b"transfer-encoding: chunked")
+        request = head + b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+            body[:5], len(body) - 5, body[5:],
+        )  # fmt: skip
+    with plane.wire(timeout_s=5) as wire:
+        if cut:
+            wire.send(request[:-cut])
+            request = request[-cut:]
+        # With the next request right behind it.
+        assert wire.ask(request + get("/healthz")).status == 200
+        assert wire.answer().body == b'{"status":"ok"}'
+    assert [seen["body"] for seen in replica.requests] == [body.decode()]
+
+
+def test_a_body_too_large_with_an_offer_to_upgrade_is_refused(plane: Plane) -> None:
+    offer = ("connection: upgrade", "upgrade: h2c", "transfer-encoding: chunked")
+    head = post(CHAT, plane.owner_key, b"", offer).replace(b"content-length: 0\r\n", b"")
+    with plane.wire() as wire:
+        assert wire.ask(head + b"200000\r\n" + b"x" * 0x200000).status == 413
+
+
 def test_head_has_the_headers_of_get_and_no_body(plane: Plane) -> None:
     with plane.wire() as wire:
         request = get("/healthz")
@@ -215,6 +248,18 @@ def test_broken_chunks_are_refused(plane: Plane, chunks: bytes) -> None:
     with plane.wire() as wire:
         assert wire.ask(head + chunks).status == 400
         assert wire.ended()
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 10])
+def test_a_head_too_large_is_a_431_in_however_many_pieces(plane: Plane, pieces: int) -> None:
+    request = get("/healthz", None, tuple(f"x-{n}: {'y' * 1000}" for n in range(70)))
+    size = len(request) // pieces + 1
+    with plane.wire() as wire, plane.wire() as other:
+        for at in range(0, len(request), size):
+            wire.send(request[at : at + size])
+            # Its answer shows that the piece has been read.
+            assert other.ask(get("/healthz")).status == 200
+        assert wire.answer().status == 431
 
 
 def test_many_large_headers_are_a_431(plane: Plane) -> None:

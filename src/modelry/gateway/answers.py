@@ -10,6 +10,7 @@ from typing import Protocol
 
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.cors import Cors
+from modelry.gateway.memory import Memory
 from modelry.gateway.replies import Reply, shaped, status_line
 from modelry.gateway.request import Request
 
@@ -38,6 +39,7 @@ class Host(Protocol):
     draining: bool
     cors: Cors | None
     log: AccessLog | None
+    memory: Memory
     request_id: Callable[[], bytes]
 
 
@@ -149,6 +151,7 @@ class AnswerWriter(asyncio.Protocol):
         self._active_at = now = self._clock()
         if self._host.log is not None and not request.accounted:
             self._host.log.answered(request, self._status, now - request.arrived_at)
+        self._host.memory.release(request)
         self._finished()
 
     def _linger(self) -> None:
@@ -166,7 +169,9 @@ class AnswerWriter(asyncio.Protocol):
     def abort(self) -> None:
         """Break the connection: the answer that was begun cannot be completed."""
         self._job = None
-        self._current = None
+        request, self._current = self._current, None
+        if request is not None:
+            self._host.memory.release(request)
         if self._transport is not None:
             self._transport.abort()
 

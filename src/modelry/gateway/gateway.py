@@ -20,6 +20,7 @@ from modelry.gateway.feed import FeedClient
 from modelry.gateway.inference import Inference
 from modelry.gateway.limits import Limiter
 from modelry.gateway.management import Management, Origin
+from modelry.gateway.memory import Memory
 from modelry.gateway.replies import error
 from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
@@ -114,6 +115,7 @@ class Gateway:
         self._server = Server(
             Front(self._inference, management, settings.max_body_bytes, cors),
             request_id=_request_ids(),
+            memory=Memory(max(settings.max_buffered_bytes, settings.max_body_bytes)),
             cors=cors,
             tls=tls,
             log=self._log,

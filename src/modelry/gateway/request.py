@@ -11,8 +11,9 @@ class Request:
     `id` is empty until the head is complete; `fields` has the first header of
     each name from then on. `chunks`: the caller understands a chunked answer,
     as HTTP/1.0 does not. `arrived_at` is of the loop's clock, in seconds.
-    `accounted`: whoever answers it keeps the record of it. `key`: its key, as
-    looked up when the table was at `key_version`.
+    `held_bytes`: of its body, as `Memory` counts them. `accounted`: whoever
+    answers it keeps the record of it. `key`: its key, as looked up when the
+    table was at `key_version`.
     """
 
     __slots__ = (
@@ -22,6 +23,7 @@ class Request:
         "chunks",
         "fields",
         "headers",
+        "held_bytes",
         "id",
         "is_inference",
         "keep_alive",
@@ -41,6 +43,7 @@ class Request:
         self.headers: list[tuple[bytes, bytes]] = []
         self.fields: dict[bytes, bytes] = {}
         self.body: bytes | bytearray = b""
+        self.held_bytes = 0
         self.keep_alive = True
         self.chunks = True
         self.is_inference = False

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.connection import ClientConnection, Handler
 from modelry.gateway.cors import Cors
+from modelry.gateway.memory import Memory
 
 _SWEEP_S = 1.0
 _BACKLOG = 2048
@@ -23,12 +24,14 @@ class Server:
         handler: Handler,
         *,
         request_id: Callable[[], bytes],
+        memory: Memory,
         cors: Cors | None = None,
         tls: ssl.SSLContext | None = None,
         log: AccessLog | None = None,
     ) -> None:
         self.handler = handler
         self.request_id = request_id
+        self.memory = memory
         self.cors = cors
         self.log = log
         self._tls = tls

@@ -1,0 +1,59 @@
+"""How much memory what callers send may take together, in one gateway process.
+
+Each body has a limit of its own, and so has the number of connections, but
+their product is more than any machine has. Small bodies that come in one piece
+are not counted: the connections alone bound what they take, and they are nearly
+all.
+"""
+
+from modelry.gateway.request import Request
+
+SMALL_BYTES = 16 * 1024
+
+
+class Memory:
+    """`most_bytes` in all, of which strangers, whom the control plane will know or not, get a
+    quarter.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._strangers_most = most_bytes // 4
+        self._strangers_held = 0
+        self.held_bytes = 0
+
+    def take(self, size: int, *, stranger: bool) -> bool:
+        """Whether `size` bytes more may be held; then they are counted."""
+        if self.held_bytes + size > self._most:
+            return False
+        if stranger:
+            if self._strangers_held + size > self._strangers_most:
+                return False
+            self._strangers_held += size
+        self.held_bytes += size
+        return True
+
+    def give_back(self, size: int, *, stranger: bool) -> None:
+        self.held_bytes -= size
+        if stranger:
+            self._strangers_held -= size
+
+    def hold(self, request: Request, size: int) -> bool:
+        """Whether `size` bytes more of its body may be held."""
+        if size <= SMALL_BYTES and not request.body:
+            return True
+        if not request.held_bytes:
+            # A first piece that was too small to count.
+            size += len(request.body)
+        if not self.take(size, stranger=not request.is_inference):
+            return False
+        request.held_bytes += size
+        return True
+
+    def release(self, request: Request) -> None:
+        """The request is over: nobody needs its body."""
+        request.body = b""
+        size = request.held_bytes
+        if size:
+            request.held_bytes = 0
+            self.give_back(size, stranger=not request.is_inference)

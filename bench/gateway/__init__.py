@@ -15,7 +15,8 @@ need not be full when engine and load are what fills the other one.
     load      the load generator's process: `calls` and `streams`
     procfs    CPU, memory and cores, from /proc
     installs  nginx, vllm-router and LiteLLM, at pinned versions
-    peers     each contestant: configured, started, ended; `ours` is Modelry's own
+    peers     each contestant: configured, started, ended; `ours` is Modelry's own, and
+              `control` what its gateway reports to
     rounds    who is measured when
     figures   medians of what came out
     bars      what must hold

@@ -25,6 +25,7 @@ from bench.gateway.rounds import Broken, Load, Results
 
 SCENARIOS = ("memory", "chat", "latency", "streams", "bodies", "scale")
 RESULTS = ROOT / "bench" / "results" / "gateway.json"
+PARTIAL = ROOT / ".bench" / "gateway-partial.json"
 
 
 def main(arguments: Sequence[str] = ()) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         print(f"\nnot there: {name}: {why}")
     told = verdicts(outcome, set(options.only), set(options.scenario))
     report.show_bars(told)
-    report.write(RESULTS, outcome, told, absent)
+    report.write(RESULTS if _whole(options) else PARTIAL, outcome, told, absent)
     short = [each for each in told if not each.holds]
     print(f"\n{len(told) - len(short)} of {len(told)} bars hold, {time.monotonic() - begun:.0f} s")
     for each in short:
@@ -61,6 +62,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help=f"of {', '.join(SCENARIOS)}",
     )  # fmt: skip
     return parser.parse_args(arguments)
+
+
+def _whole(options: argparse.Namespace) -> bool:
+    """Whether all is measured, and as long as it should be."""
+    everyone = {*STANDARD} <= {*options.only} and {*SCENARIOS} <= {*options.scenario}
+    return everyone and not options.quick
 
 
 def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:

@@ -1,7 +1,6 @@
 """Modelry's side: what its gateway finds on disk when it starts, routes and keys in a snapshot.
 
-Routes stand on an external endpoint, the mock engine, as the peers' do. No control plane
-runs; the gateway serves from its snapshot, and spools usage for one that may come.
+Routes stand on an external endpoint, the mock engine, as the peers' do.
 """
 
 import hashlib
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gateway.wire import HOST, MODEL
+from modelry.gateway.snapshot import SnapshotFile
 from modelry.routing.messages import (
     EndpointAddress,
     KeyGrant,
@@ -16,7 +16,6 @@ from modelry.routing.messages import (
     ReplicaAddress,
     Route,
     Snapshot,
-    encode,
 )
 from modelry.settings import Paths
 
@@ -92,7 +91,7 @@ def prepare(data: Path, table: Table) -> dict[str, str]:
     """Write the snapshot under `data`; the environment of a gateway that starts from it."""
     paths = Paths(data)
     paths.prepare()
-    paths.feed_snapshot.write_bytes(encode(Snapshot(1, table.routes, table.keys)))
+    SnapshotFile(paths.feed_snapshot).write(Snapshot(1, table.routes, table.keys))
     return {"MODELRY_DATA_DIR": str(data)}
 
 

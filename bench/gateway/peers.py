@@ -8,7 +8,8 @@ the same engine. Where a peer's setting is a choice, the one that is cheaper for
 - vllm-router: regular mode with one worker, policy `round_robin` (its default `cache_aware`
   keeps a tree of all prompts, and costs twice as much), log level `warning`. It checks no key.
 - LiteLLM: one uvicorn worker, no database, its master key checked.
-- Modelry: as it comes, with keys, limits, usage spool, access log and metrics; see `ours`.
+- Modelry: as it comes, with keys, limits, access log, metrics and usage, which it reports to
+  a control plane's end of the feed on the engine's core; see `ours` and `control`.
 """
 
 import os
@@ -181,14 +182,33 @@ general_settings:
 def modelry(
     stage: Stage, name: str = "modelry", table: ours.Table | None = None
 ) -> Iterator[Contestant]:
-    """Modelry's gateway with `table` in its snapshot: one route and one key if None."""
+    """Modelry's gateway with `table`: one route and one key if None."""
     table = table or ours.one_of_each(ours.endpoint(stage.engine_port))
-    environment = ours.prepare(stage.folder / name, table)
+    data = stage.folder / name
+    environment = ours.prepare(data, table)
     port = _free_port()
     environment["MODELRY_PORT"] = str(port)
     command = [str(installs.modelry()), "-m", "modelry.app.gateway"]
-    with _started(stage, name, command, port, environment, table.callers) as contestant:
+    with (
+        _control_plane(data),
+        _started(stage, name, command, port, environment, table.callers) as contestant,
+    ):
         yield contestant
+
+
+@contextmanager
+def _control_plane(data: Path) -> Iterator[None]:
+    """On the core of engine and load, where this process is."""
+    command = [sys.executable, "-m", "bench.gateway.control", str(data)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise NotStarted(f"the control plane's end of the feed of {data.name}")
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def modelry_replica(stage: Stage) -> AbstractContextManager[Contestant]:

@@ -4,6 +4,7 @@
 keeps its files under the data directory.
 """
 
+import difflib
 import hashlib
 import os
 import stat
@@ -180,6 +181,21 @@ def load_settings(**overrides: Any) -> Settings:
             told = rule if field.type == (Secret | None) else f"{rule}, not {value!r}"
             raise SettingsError(f"{shown}: {told}", param=field.name) from None
     return Settings(**given)
+
+
+# Read elsewhere: by the command line, and by nobody but people's own programs.
+_OTHER_VARIABLES = ("URL", "TOKEN", "API_KEY", "DEBUG")
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables that look like settings and are none → the one that may have been meant."""
+    known = [name.upper() for name in (*Settings.__struct_fields__, *_OTHER_VARIABLES)]
+    names = [name.removeprefix(ENV_PREFIX) for name in os.environ if name.startswith(ENV_PREFIX)]
+    unknown = {}
+    for name in sorted({*names} - {*known}):
+        meant = difflib.get_close_matches(name, known, 1)
+        unknown[ENV_PREFIX + name] = ENV_PREFIX + meant[0] if meant else None
+    return unknown
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.calls import ask
 from tests.support.instance import ADMIN_TOKEN, MODEL, Instance
+from tests.support.waiting import wait_for
 
 
 def told(done: subprocess.CompletedProcess[str]) -> str:
@@ -127,6 +129,11 @@ def test_a_keys_limits_are_set_changed_and_cleared(shared: Instance) -> None:
     changed = parsed(shared.cli("keys", "update", id_, *days))
     assert changed["expires_at"]
     assert changed["services"] == [shared.service("demo")["access_path"]]
+    assert "not both" in refusal(
+        shared.cli("keys", "update", id_, "--service", "demo", "--all-services")
+    )
+    changed = parsed(shared.cli("keys", "update", id_, "--all-services", "--json"))
+    assert changed["services"] is None
     assert (
         parsed(shared.cli("keys", "update", id_, "--expires-in-days", "0", "--json"))["expires_at"]
         is None
@@ -134,6 +141,23 @@ def test_a_keys_limits_are_set_changed_and_cleared(shared: Instance) -> None:
     assert "nothing to change" in refusal(shared.cli("keys", "update", id_))
     assert "no key" in refusal(shared.cli("keys", "update", "key_none", "--concurrency", "1"))
     assert told(shared.cli("keys", "delete", id_))
+
+
+def test_usage_goes_by_the_names_of_keys(shared: Instance, demo_path: str) -> None:
+    made = parsed(shared.cli("keys", "create", "metered [key]", "--json"))
+    assert ask(shared, made["key"], demo_path)
+
+    def rows() -> list[str]:
+        lines = told(shared.cli("usage", "--by", "service,key")).splitlines()
+        return [line for line in lines if "metered [key]" in line]
+
+    (row,) = wait_for(rows, "the usage to be told", 10)
+    assert demo_path in row
+    assert made["id"] in row
+    # A key that is gone has no name any more.
+    told(shared.cli("keys", "delete", made["id"]))
+    assert not rows()
+    assert made["id"] in told(shared.cli("usage", "--by", "key"))
 
 
 def test_a_service_on_an_endpoint_elsewhere_is_made_by_a_command(shared: Instance) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modelry.routing.messages import decode_from_control
+from modelry.gateway.snapshot import SnapshotFile
 from tests.support.data_plane import GatewayProcess, Plane, chat
 from tests.support.waiting import wait_for
 from tests.support.wire import Broken, get, post
@@ -63,7 +63,7 @@ def test_the_snapshot_is_for_this_account_alone_and_holds_no_key(own: Plane) -> 
     file = own.paths.feed_snapshot
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert own.owner_key not in file.read_text()
-    decode_from_control(file.read_bytes())
+    assert SnapshotFile(file).load() is not None
     assert [found.name for found in file.parent.glob(f"{file.name}*")] == [file.name]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelry.errors import SettingsError
-from modelry.settings import Paths, Secret, Settings, load_settings
+from modelry.settings import Paths, Secret, Settings, load_settings, unknown_variables
 
 TOKEN = "pat-" + "t" * 28
 
@@ -237,6 +237,19 @@ def test_long_data_directories_have_short_sockets_of_their_own() -> None:
     assert one.sockets != other.sockets
     assert one.sockets.parent == Path(tempfile.gettempdir())
     assert str(os.getuid()) in one.sockets.name
+
+
+def test_variables_that_are_no_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MODELRY_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MODELRY_PROT", "8080")
+    monkeypatch.setenv("MODELRY_FAVOURITE_COLOUR", "green")
+    monkeypatch.setenv("MODELRY_QUEUE_MAX", "5")
+    monkeypatch.setenv("MODELRY_TOKEN", "pat-")
+    assert unknown_variables() == {
+        "MODELRY_FAVOURITE_COLOUR": None,
+        "MODELRY_PROT": "MODELRY_PORT",
+    }
 
 
 def test_preparing_makes_every_folder_for_this_account_alone(tmp_path: Path) -> None:

@@ -72,6 +72,9 @@ def update(
     key_id: KeyId,
     name: Annotated[str | None, typer.Option(help="What the key is for.")] = None,
     service: Services = None,
+    all_services: Annotated[
+        bool, typer.Option("--all-services", help="It may call all of yours again.")
+    ] = False,
     expires_in_days: Days = None,
     requests_per_minute: RequestsPerMinute = None,
     tokens_per_minute: TokensPerMinute = None,
@@ -88,7 +91,11 @@ def update(
         changes["expires_at"] = _expiry(expires_in_days)
     if limits:
         changes["limits"] = limits
+    if all_services:
+        changes["services"] = None
     with shown_errors(), open_client() as client:
+        if service and all_services:
+            raise ModelryError("give --service or --all-services, not both")
         if service:
             changes["services"] = _access_paths(client, service)
         if not changes:

@@ -17,7 +17,7 @@ from modelry.cli.demo import run_demo
 from modelry.cli.login import Login, write_login
 from modelry.cli.output import err, out, print_error, shown_errors
 from modelry.errors import ModelryError
-from modelry.settings import Settings, load_settings
+from modelry.settings import Settings, load_settings, unknown_variables
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +50,9 @@ def up(
             demo=demo or None,
             gateway_workers=gateway_workers,
         )
+        for name, meant in unknown_variables().items():
+            hint = "" if meant is None else f"; did you mean {meant}?"
+            err.print(f"{escape(name)} is no setting, and does nothing{hint}", soft_wrap=True)
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         raise typer.Exit(asyncio.run(_up(settings)))
 

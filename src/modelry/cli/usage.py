@@ -42,10 +42,11 @@ def usage(
     """Show requests and tokens, summed up."""
     with shown_errors(), open_client() as client:
         sums = client.list("/usage", limit=1000, group_by=by, **{"from": since, "to": until})
+        names = {key["id"]: key["name"] for key in client.list("/keys")} if "key" in by else {}
     # The API's days are UTC's: in another zone they would begin at odd times.
     heads = _GROUPS | ({"from": "DAY (UTC)"} if "day" in by else {})
     groups = [name for name in heads if sums and name in sums[0]]
-    rows = [[*(_group(row, name, by) for name in groups), *_counts(row)] for row in sums]
+    rows = [[*(_group(row, name, by, names) for name in groups), *_counts(row)] for row in sums]
     if rows:
         total = {name: sum(row[name] for row in sums) for name in _SUMS}
         rows.append(["total", *[""] * (len(groups) - 1), *_counts(total)])
@@ -58,10 +59,14 @@ def usage(
     )
 
 
-def _group(row: Json, name: str, by: str) -> str:
-    if name == "from":
-        return str(row["from"])[:10] if "day" in by else when(row["from"])
-    return escape(row[name])
+def _group(row: Json, group: str, by: str, names: Mapping[str, str]) -> str:
+    """`names`: of the caller's keys; those of others, and of keys that are gone, go by their id."""
+    value = str(row[group])
+    if group == "from":
+        return value[:10] if "day" in by else when(value)
+    if group == "key" and value in names:
+        return f"{escape(names[value])} [dim]{value}[/]"
+    return escape(value)
 
 
 def _counts(row: Mapping[str, int]) -> list[str]:

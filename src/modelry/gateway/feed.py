@@ -1,4 +1,4 @@
-"""The gateway's end of the feed: what it hears, what it reports, the last snapshot on disk.
+"""The gateway's end of the feed: what it hears, what it reports, when a snapshot is kept.
 
 While the control plane is away the table stands as it is; at a start without
 one it comes from disk, so that calls are served all the same.
@@ -6,21 +6,17 @@ one it comes from disk, so that calls are served all the same.
 
 import asyncio
 import logging
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
 from modelry.gateway.reporter import batches
+from modelry.gateway.snapshot import SnapshotFile
 from modelry.gateway.table import Table
 from modelry.routing.messages import (
     Ack,
     FromGateway,
     KeysUsed,
-    Snapshot,
     UsageBatch,
     UsageTaken,
     Wake,
@@ -33,6 +29,7 @@ log = logging.getLogger(__name__)
 _RECONNECT_S = 0.2
 _SAVE_AFTER_S = 1.0
 _SAVED_PER_S = 20_000
+_SAVE_PAUSE_S = 0.01
 _KEYS_S = 2.0
 _LOAD_S = 1.0
 _REPORTED_AT_ONCE = 500
@@ -64,11 +61,12 @@ class FeedClient:
     def __init__(self, table: Table, socket: Path, snapshot: Path, reporter: Reporter) -> None:
         self._table = table
         self._socket = socket
-        self._snapshot = snapshot
+        self._snapshot = SnapshotFile(snapshot)
         self._reporter = reporter
         self._writer: asyncio.StreamWriter | None = None
         self._woken: set[str] = set()
-        self._save_at: asyncio.TimerHandle | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._unsaved = False
         self.settled = asyncio.Event()
         """Set once the control plane was heard, or is not there to be heard."""
 
@@ -80,15 +78,9 @@ class FeedClient:
 
     def load(self) -> None:
         """Fill the table from the snapshot on disk, if there is a sound one."""
-        try:
-            message = decode_from_control(self._snapshot.read_bytes())
-        except FileNotFoundError:
-            return
-        except (OSError, msgspec.DecodeError) as error:
-            log.warning("the snapshot on disk cannot be used: %s", error)
-            return
-        if isinstance(message, Snapshot):
-            self._table.apply(message)
+        snapshot = self._snapshot.load()
+        if snapshot is not None:
+            self._table.apply(snapshot)
 
     async def run(self) -> None:
         while True:
@@ -126,11 +118,9 @@ class FeedClient:
             self._table.apply(message)
             self.settled.set()
             _send(writer, Ack(self._table.seq))
-            if self._save_at is None:
-                loop = asyncio.get_running_loop()
-                # What it costs grows with the table, and so does the time between.
-                delay_s = max(_SAVE_AFTER_S, self._table.size / _SAVED_PER_S)
-                self._save_at = loop.call_later(delay_s, self.save)
+            self._unsaved = True
+            if self._saving is None:
+                self._saving = asyncio.create_task(self._save_later())
 
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         try:
@@ -164,19 +154,20 @@ class FeedClient:
             writer.write(encode(batch) + lines)
 
     def save(self) -> None:
-        """Write the table to disk, readable by this account alone, whole or not at all."""
-        if self._save_at is not None:
-            self._save_at.cancel()
-            self._save_at = None
-        draft = self._snapshot.with_name(f"{self._snapshot.name}.{os.getpid()}-{time.time_ns()}")
-        try:
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encode(self._table.snapshot()))
-            draft.replace(self._snapshot)
-        except OSError as error:
-            log.warning("the snapshot could not be written: %s", error)
-            draft.unlink(missing_ok=True)
+        """Write the table to disk, at once."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+        self._snapshot.write(self._table.snapshot())
+
+    async def _save_later(self) -> None:
+        while self._unsaved:
+            # What it costs grows with the table, and so does the time between.
+            await asyncio.sleep(max(_SAVE_AFTER_S, self._table.size / _SAVED_PER_S))
+            self._unsaved = False
+            for _ in self._snapshot.steps(self._table.snapshot()):
+                await asyncio.sleep(_SAVE_PAUSE_S)
+        self._saving = None
 
 
 def _send(writer: asyncio.StreamWriter, message: FromGateway) -> None:

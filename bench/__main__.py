@@ -1,13 +1,14 @@
-"""`just bench [start|gateway] [options]`: run the measurements and print a table of each."""
+"""`just bench [start|wake|gateway] [options]`: run the measurements and print a table of each."""
 
 import sys
 from collections.abc import Callable
 
-from bench import start
+from bench import start, wake
 from bench.gateway import command
 
 MEASUREMENTS: dict[str, Callable[[list[str]], int | None]] = {
     "start": lambda _: start.main(),
+    "wake": lambda _: wake.main(),
     "gateway": command.main,
 }
 

@@ -69,7 +69,8 @@ def loads(*, quick: bool) -> list[Load]:
     return [
         calls("chat", "chat", 16, SMALL_BODY, 0.6, 15),
         calls("latency", "latency", 1, SMALL_BODY, 1.0, 5),
-        *(streams(level, 1.0, 3) for level in STREAM_LEVELS[:-1]),
+        streams(STREAM_LEVELS[0], 1.0, 11),
+        streams(STREAM_LEVELS[1], 1.0, 5),
         streams(STREAM_LEVELS[-1], 1.5, 5),
         *(calls(f"body-{size}", "bodies", 16, size, 0.6, 5) for size in BODY_SIZES),
         calls("scale", "scale", 16, SMALL_BODY, 0.5, 21),

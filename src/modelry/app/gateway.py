@@ -1,6 +1,8 @@
 """A gateway's process: `python -m modelry.app.gateway`."""
 
+import asyncio
 import contextlib
+import errno
 import gc
 import os
 import resource
@@ -18,24 +20,40 @@ from modelry.app.lifeline import (
     report_failure,
     watch_lifeline,
 )
-from modelry.app.listening import cannot_listen
+from modelry.app.listening import cannot_listen, open_listener
 from modelry.errors import ModelryError
 from modelry.gateway.gateway import Gateway
 from modelry.settings import Settings, load_settings
 from modelry.telemetry import configure_logging
 
+_PORT_WAIT_S = 1.5
+
 
 async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
-    gateway = Gateway(settings, [socket.socket(fileno=each) for each in boot.listeners])
-    try:
-        port = await gateway.start()
-    except OSError as error:
-        raise cannot_listen(settings, error) from None
+    gateway = Gateway(settings)
+    if boot.listeners:
+        listeners = [socket.socket(fileno=each) for each in boot.listeners]
+    else:
+        listeners = await _own_listeners(settings)
+    await gateway.start(listeners)
     lifeline = watch_lifeline(attached)
-    report(Report(port=port))
+    report(Report(port=listeners[0].getsockname()[1]))
     await lifeline.stop.wait()
     if not lifeline.orphaned:
         await gateway.stop()
+
+
+async def _own_listeners(settings: Settings) -> list[socket.socket]:
+    """One that is just ending on the same port gets a moment to go."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _PORT_WAIT_S
+    while True:
+        try:
+            return open_listener(settings)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or loop.time() > deadline:
+                raise cannot_listen(settings, error) from None
+        await asyncio.sleep(0.05)
 
 
 def _allow_many_connections() -> None:

@@ -1,5 +1,8 @@
 """The sockets that gateways serve on, opened by `up` and handed down.
 
+Opened here also because an event loop would look the host up in threads, which stay,
+and with threads the kernel takes longer over every read and write.
+
 `up` keeps them open: while a gateway is started anew, its callers wait in the
 socket's queue instead of being refused.
 """
@@ -31,6 +34,11 @@ def open_listeners(settings: Settings) -> list[list[socket.socket]]:
         return [_listening(_bound(host, port, shared=True)) for _ in range(count)]
     except OSError as error:
         raise cannot_listen(settings, error) from None
+
+
+def open_listener(settings: Settings) -> list[socket.socket]:
+    """The listening sockets of a gateway that is started by hand. Raises `OSError`."""
+    return _listening(_bound(settings.host, settings.port))
 
 
 def cannot_listen(settings: Settings, error: OSError) -> SettingsError:

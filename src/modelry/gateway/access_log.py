@@ -42,6 +42,7 @@ class AccessLog:
 
     def __init__(self, file: Path, calls: Callable[[], bytes]) -> None:
         self._file = file
+        self._path = str(file)
         self._calls = calls
         self._lines: list[bytes] = []
         self._size = 0
@@ -76,7 +77,7 @@ class AccessLog:
         try:
             self._rotate()
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(self._file, flags, 0o600)
+            descriptor = os.open(self._path, flags, 0o600)
             try:
                 rest = memoryview(b"".join(self._lines))
                 while rest:
@@ -93,7 +94,10 @@ class AccessLog:
         self._size = 0
 
     def _rotate(self) -> None:
-        if not self._file.exists() or self._file.stat().st_size < _FILE_BYTES:
+        try:
+            if os.stat(self._path).st_size < _FILE_BYTES:  # noqa: PTH116 - four times a second
+                return
+        except FileNotFoundError:
             return
         for number in range(_KEPT_FILES, 0, -1):
             older = self._file.with_suffix(f".log.{number}")

@@ -133,6 +133,13 @@ class AnswerWriter(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    @property
+    def chunk_writer(self) -> Callable[[bytes], None] | None:
+        """What writes chunks that are coded already, where the answer goes out in chunks."""
+        if self._transport is None or not self._chunked or self._bodiless:
+            return None
+        return self._transport.write
+
     def write_chunk(self, chunk: bytes, data: bytes) -> None:
         """Write `data`, of which `chunk` is the chunked form."""
         if self._chunked and not self._bodiless and self._transport is not None:

@@ -125,7 +125,7 @@ class Call(Relay):
 
     def sweep(self, now: float) -> None:
         """Give up a replica that has been silent for too long."""
-        if self._replica is not None and now - self.last_at > self._desk.answer_timeout_s:
+        if self._replica is not None and now - self._heard_at > self._desk.answer_timeout_s:
             self._give_up("it has been silent for too long")
 
     # ------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Call(Relay):
 
     def _elsewhere(self, replica: Replica) -> None:
         """Nothing has been said yet: another replica may."""
-        self._held = self._collector = self._events = None
+        self._held = self._collector = self._events = self._lane = None
         self._first_at = 0.0
         self._replica = None
         self._service.leave(self, replica, None)
@@ -237,7 +237,7 @@ class Call(Relay):
         """What the engine did not say: the frames so far, and the prompt by its length."""
         frames = 0
         if self._events is not None:
-            frames = self._events.frames
+            frames = self._events.frames + (self._lane.frames if self._lane else 0)
         elif self._collector is not None:
             frames = self._collector.frames
         # A chat's first frame brings its role.

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import itertools
 import logging
 import secrets
@@ -36,7 +35,6 @@ from modelry.settings import Paths, Settings
 
 log = logging.getLogger(__name__)
 
-_PORT_WAIT_S = 1.5
 _HEAR_S = 2.0
 _MANAGEMENT_BODY_BYTES = 2 * 1024 * 1024
 _SWEEP_S = 1.0
@@ -85,11 +83,10 @@ class Front:
 
 
 class Gateway:
-    """Needs a running loop. `listeners`: sockets to serve on that were opened before."""
+    """Needs a running loop. Opens no port: it serves on sockets that listen already."""
 
-    def __init__(self, settings: Settings, listeners: Sequence[socket.socket] = ()) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._listeners = listeners
         paths = settings.paths
         self._table = Table(self._terms())
         self._spool = Spool(paths.spools)
@@ -123,29 +120,24 @@ class Gateway:
         self._following: asyncio.Task[None] | None = None
         self._chores: list[asyncio.TimerHandle] = []
 
-    async def start(self) -> int:
-        """Begin to serve; returns the port. Raises `OSError` where it cannot be had."""
+    async def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Begin to serve on `listeners`."""
         self._feed.load()
         self._following = asyncio.create_task(self._feed.run())
         with contextlib.suppress(TimeoutError):
             # What changed since the snapshot is to be known before anybody calls.
             await asyncio.wait_for(self._feed.settled.wait(), _HEAR_S)
-        port = await self._listen()
+        await self._server.serve(listeners)
         self._every(_SWEEP_S, self._inference.sweep)
-        self._every(_FLUSH_S, self._limiter.flush)
-        if self._log is not None:
-            self._every(_FLUSH_S, self._log.flush)
-        log.info("serving on %s:%s", self._settings.host, port)
-        return port
+        self._every(_FLUSH_S, self._flush)
+        log.info("serving on %s", ", ".join(str(each.getsockname()[:2]) for each in listeners))
 
     async def stop(self) -> None:
         """Drain: no new requests; running ones finish within `drain_timeout_s`."""
         await self._server.drain(self._settings.drain_timeout_s)
         if self._following is not None:
             self._following.cancel()
-        self._limiter.flush()
-        if self._log is not None:
-            self._log.flush()
+        self._flush()
         self._feed.save()
 
     def _terms(self) -> Terms:
@@ -160,6 +152,11 @@ class Gateway:
             crowded=settings.gateway_workers > 1,
         )
 
+    def _flush(self) -> None:
+        self._limiter.flush()
+        if self._log is not None:
+            self._log.flush()
+
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
 
@@ -168,20 +165,6 @@ class Gateway:
             work()
 
         loop.call_later(seconds, run)
-
-    async def _listen(self) -> int:
-        """Listen; a gateway that is just ending on the same port gets a moment to go."""
-        if self._listeners:
-            return await self._server.listen_on(self._listeners)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _PORT_WAIT_S
-        while True:
-            try:
-                return await self._server.listen(self._settings.host, self._settings.port)
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or loop.time() > deadline:
-                    raise
-            await asyncio.sleep(0.05)
 
 
 def _request_ids() -> Callable[[], bytes]:

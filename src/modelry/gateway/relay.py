@@ -5,7 +5,6 @@ all as it comes; a stream that the caller did not want is put together. What
 becomes of a replica that fails, and of the accounts, is the `Call`'s.
 """
 
-from bisect import bisect_left
 from typing import Protocol
 
 import msgspec
@@ -15,6 +14,7 @@ from modelry.gateway.answers import AnswerWriter
 from modelry.gateway.collector import Collector
 from modelry.gateway.events import EventStream
 from modelry.gateway.heads import Head as AnswerHead
+from modelry.gateway.lane import Lane
 from modelry.gateway.limits import Admitted
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal, error
@@ -23,7 +23,7 @@ from modelry.gateway.service import Service
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer
 from modelry.gateway.waiting import Waiter
-from modelry.routing.messages import BUCKETS_S, KeyGrant
+from modelry.routing.messages import KeyGrant
 
 _HELD_MAX = 4 * 1024 * 1024
 """A whole answer up to this size goes out at its end; a longer one as it comes."""
@@ -79,6 +79,7 @@ class Relay:
     _tail = b""
     _events: EventStream | None = None
     _collector: Collector | None = None
+    _lane: Lane | None = None
     _queue_s = 0.0
     _own_s: float | None = None
     _waits_since = 0.0
@@ -107,7 +108,7 @@ class Relay:
         self.cost = cost
         self.tried: list[str] = []
         self.last_at = request.arrived_at
-        """When something last came of the replica, on the loop's clock."""
+        """When something last came of the replica, on the loop's clock, the short way apart."""
 
     def upstream_head(self, head: AnswerHead) -> None:
         self.last_at = self._desk.clock()
@@ -141,40 +142,25 @@ class Relay:
         if events is None:
             self.upstream_body(data)
             return
-        now = self._desk.clock()
-        if not self._first_at:
-            self._first_at = now
-        if events.frames:
-            between = self._service.meter.between_tokens
-            gap_s = now - self.last_at
-            between.counts[bisect_left(BUCKETS_S, gap_s)] += 1
-            between.total_s += gap_s
-        self.last_at = now
-        passed = events.feed(data)
-        if not passed:
-            return
-        if not self._begun:
-            self._begin_stream()
+        known = events.frames
+        passed = self._fed(events, data)
         if passed is data:
             self._client.write_chunk(chunk, data)
-        else:
+            if events.frames == known + 1:
+                self._learn(chunk)
+        elif passed:
             self._client.write(passed)
 
     def upstream_body(self, data: bytes) -> None:
+        events = self._events
+        if events is not None:
+            data = self._fed(events, data)
+            if data:
+                self._client.write(data)
+            return
         now = self._desk.clock()
         if not self._first_at:
             self._first_at = now
-        events = self._events
-        if events is not None:
-            if events.frames:
-                self._service.meter.between_tokens.add(now - self.last_at)
-            self.last_at = now
-            data = events.feed(data)
-            if data:
-                if not self._begun:
-                    self._begin_stream()
-                self._client.write(data)
-            return
         self.last_at = now
         if self._collector is not None:
             try:
@@ -254,6 +240,40 @@ class Relay:
         if not self._answer.is_json or at < 0:
             return None
         return read_answer(b"{" + self._tail[at:])[0]
+
+    def _fed(self, events: EventStream, data: bytes) -> bytes:
+        """What goes on now of a stream, which has begun if anything does."""
+        now = self._desk.clock()
+        if not self._first_at:
+            self._first_at = now
+        if events.frames:
+            self._service.meter.between_tokens.add(now - self._heard_at)
+        self.last_at = now
+        passed = events.feed(data)
+        if passed and not self._begun:
+            self._begin_stream()
+        lane = self._lane
+        if lane is not None:
+            lane.last_at = now
+            lane.close(not events.between_frames)
+        return passed
+
+    @property
+    def _heard_at(self) -> float:
+        """When something last came of the replica, on the loop's clock."""
+        return self.last_at if self._lane is None else self._lane.last_at
+
+    def _learn(self, chunk: bytes) -> None:
+        """Have chunks like this one take the short way from now on."""
+        lane, connection = self._lane, self._connection
+        if lane is None and connection is not None:
+            write = self._client.chunk_writer
+            if write is None:
+                return
+            lane = self._lane = Lane(self._service.meter.between_tokens, write, self.last_at)
+            connection.lane = lane
+        if lane is not None:
+            lane.learn(chunk)
 
     def _begin_stream(self) -> None:
         """With its first frame: until then another replica may answer."""

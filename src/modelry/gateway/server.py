@@ -12,7 +12,6 @@ from modelry.gateway.cors import Cors
 from modelry.gateway.memory import Memory
 
 _SWEEP_S = 1.0
-_BACKLOG = 2048
 _HURRY_AFTER_S = 1.0
 
 
@@ -41,34 +40,17 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def listen(self, host: str, port: int) -> int:
-        """Listen on `host`:`port` (0: any free one) and return the port. Raises `OSError`."""
+    async def serve(self, listeners: Sequence[socket.socket]) -> None:
+        """Accept callers on sockets that listen already; others may hold them too."""
         loop = asyncio.get_running_loop()
-        made = await loop.create_server(
-            self._connection, host, port, backlog=_BACKLOG, ssl=self._tls
-        )
-        return self._serve([made])
-
-    async def listen_on(self, listeners: Sequence[socket.socket]) -> int:
-        """The same on sockets that listen already; others may hold them too."""
-        loop = asyncio.get_running_loop()
-        return self._serve(
-            [
-                await loop.create_server(
-                    self._connection, sock=each, backlog=_BACKLOG, ssl=self._tls
-                )
-                for each in listeners
-            ]
-        )
+        self._listeners = [
+            await loop.create_server(self._connection, sock=each, ssl=self._tls)
+            for each in listeners
+        ]
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
 
     def _connection(self) -> ClientConnection:
         return ClientConnection(self)
-
-    def _serve(self, listeners: list[asyncio.Server]) -> int:
-        self._listeners = listeners
-        self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
-        chosen: int = listeners[0].sockets[0].getsockname()[1]
-        return chosen
 
     async def drain(self, timeout_s: float) -> None:
         """Stop listening, let running requests finish, then close what is left."""

@@ -12,6 +12,7 @@ import httptools
 
 from modelry.errors import ModelryError
 from modelry.gateway.heads import Head, Headers, KnownHead, whole_chunk
+from modelry.gateway.lane import Lane
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_upstream",
         "_used",
         "_whole_data",
+        "lane",
     )
 
     def __init__(self, upstream: Pool) -> None:
@@ -108,6 +110,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._whole_data = b""
         """All that came of the answer, where it came in one piece."""
+        self.lane: Lane | None = None
+        """A short way for whole chunks, which the exchange may give; it ends with the exchange."""
 
     # -- used by the exchange ------------------------------------------------
 
@@ -137,7 +141,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Hang up at once: what the other side still works on is no longer wanted."""
-        self._exchange = None
+        self._exchange = self.lane = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -149,6 +153,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
 
     def data_received(self, data: bytes) -> None:
+        lane = self.lane
+        if lane is not None and self._between_chunks and lane.takes(data):
+            return
         exchange = self._exchange
         if exchange is None or self._parser is None:
             # Bytes without a request: nothing the other side says can be trusted now.
@@ -164,7 +171,7 @@ class UpstreamConnection(asyncio.Protocol):
             body = None if known is None else known.body_of(data)
             if known is not None and body is not None:
                 self._answered = self._used = True
-                self._exchange = None
+                self._exchange = self.lane = None
                 self._upstream.keep(self)
                 exchange.upstream_whole(known.meaning, body)
                 return
@@ -199,6 +206,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = None
         self._upstream.forget(self)
         exchange, self._exchange = self._exchange, None
+        self.lane = None
         if exchange is None:
             return
         if self._answered and not self._delimited and exc is None:
@@ -252,6 +260,7 @@ class UpstreamConnection(asyncio.Protocol):
         assert self._parser is not None
         if self._exchange is not None:
             self._finished, self._exchange = self._exchange, None
+            self.lane = None
             self._reusable = self._parser.should_keep_alive()
 
     # ------------------------------------------------------------------------
@@ -283,6 +292,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _fail(self, message: str) -> None:
         exchange, self._exchange = self._exchange, None
+        self.lane = None
         self._close()
         if exchange is not None:
             exchange.upstream_failed(UpstreamError(message))

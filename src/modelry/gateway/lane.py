@@ -1,0 +1,114 @@
+"""The short way of a frame that is like one before it: from a replica's socket to its caller's.
+
+Most frames of a stream differ in a few letters of text alone. Once one has come as
+a chunk of its own and went on as it was, the next that is as long, and the same
+before and after its text, needs no other look.
+
+This is what a gateway of chats does most, so steps are counted here. Streams are
+many, and what each touches has left the processor's caches since its last frame:
+all of it lies in one object, and what streams have in common is shared
+(docs/adr/0011).
+"""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable
+from time import monotonic
+
+from modelry.gateway.metrics import Observations
+from modelry.routing.messages import BUCKETS_S
+
+_PLAIN = bytes({*range(0x20, 0x100)} - {*b'"\\'})
+"""What cannot end a text in JSON, nor a line."""
+_TEXT = re.compile(rb'"(?:content|reasoning_content|text|delta)": ?"([ !#-\[\]-\xff]*)"')
+_LESSONS = 32
+_NONE: dict[int, bytes] = {}
+_SHARED_MOST = 256
+_ends: dict[bytes, bytes] = {}
+
+
+class Lane:
+    """Of one stream. `write` takes chunks as they are coded; `between` the seconds between frames.
+
+    `frames`: how many it took. `last_at`: when one last came, this way or another.
+    """
+
+    __slots__ = (
+        "_after",
+        "_after_size",
+        "_before",
+        "_before_size",
+        "_between",
+        "_known",
+        "_lessons",
+        "_open",
+        "_size",
+        "_write",
+        "frames",
+        "last_at",
+    )
+
+    def __init__(self, between: Observations, write: Callable[[bytes], None], now: float) -> None:
+        self.frames = 0
+        self.last_at = now
+        self._between = between
+        self._write = write
+        self._lessons = _LESSONS
+        self._known: dict[int, bytes] = {}
+        """Length of a chunk → how those begin that may go on as they are, up to their text."""
+        self._open = self._known
+        self._size = -1
+        """Length of the last one, how it began, and what follows the text of all."""
+        self._before = self._after = b""
+        self._before_size = self._after_size = 0
+
+    def takes(self, chunk: bytes) -> bool:
+        """Pass a whole chunk on, if it is known; whether it was."""
+        if len(chunk) != self._size and not self._turn_to(len(chunk)):
+            return False
+        if (
+            not chunk.startswith(self._before)
+            or not chunk.endswith(self._after)
+            # Any other byte may end the text, or the line.
+            or chunk[self._before_size : -self._after_size].translate(None, _PLAIN)
+        ):
+            return False
+        now = monotonic()
+        gap_s = now - self.last_at
+        self.last_at = now
+        between = self._between
+        between.counts[bisect_left(BUCKETS_S, gap_s)] += 1
+        between.total_s += gap_s
+        self.frames += 1
+        self._write(chunk)
+        return True
+
+    def learn(self, chunk: bytes) -> None:
+        """Know chunks like this one, of a single frame that went on as it was, unless there have
+        been many that were not alike.
+        """
+        if not self._lessons:
+            return
+        self._lessons -= 1
+        found = _TEXT.search(chunk)
+        if found is None:
+            return
+        after = chunk[found.end(1) :]
+        if not self._after:
+            if len(_ends) < _SHARED_MOST:
+                after = _ends.setdefault(after, after)
+            self._after, self._after_size = after, len(after)
+        if after == self._after:
+            self._known[len(chunk)] = chunk[: found.start(1)]
+
+    def close(self, closed: bool) -> None:
+        """Let nothing through while the stream is within a frame."""
+        self._open = _NONE if closed else self._known
+        self._size = -1
+
+    def _turn_to(self, size: int) -> bool:
+        before = self._open.get(size)
+        if before is None:
+            return False
+        self._size, self._before, self._before_size = size, before, len(before)
+        return True

@@ -15,16 +15,18 @@ from typing import Any
 import pytest
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.fetch import Progress, fetch
+from modelry.catalog.download import Progress
+from modelry.catalog.fetch import Origins, fetch
 from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.errors import FetchError
-from tests.support.package_index import Fault, PackageIndex, noise
+from tests.support.package_index import Fault, PackageIndex
 from tests.support.waiting import wait_for
+from tests.support.weights_files import gguf
 
 MEMBER = "tiny_model/tiny.gguf"
-DATA = noise(3_000_000)
+DATA = gguf(3_000_000)
 BLOCK = 256 * 1024
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
@@ -41,7 +43,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=[True, False], ids=["json", "html"])
 def index(request: pytest.FixtureRequest) -> Iterator[PackageIndex]:
     served = PackageIndex(as_json=request.param)
-    served.add("tiny-model", "1.0", {MEMBER: DATA, "tiny_model/other.gguf": b"other"})
+    served.add("tiny-model", "1.0", {MEMBER: DATA, "tiny_model/other.gguf": gguf(100)})
     yield served
     served.close()
 
@@ -60,7 +62,7 @@ def bring(
     index: PackageIndex, store: WeightsStore, wanted: Variant, progress: Progress | None = None
 ) -> Weights:
     settings = IndexSettings((index.url,))
-    return fetch(wanted, store, progress or Progress(), lambda: settings)
+    return fetch(wanted, store, progress or Progress(), Origins(lambda: settings))
 
 
 def starts(index: PackageIndex) -> list[int]:
@@ -118,12 +120,14 @@ def test_a_later_process_goes_on_where_this_one_was(
     program = (
         "import sys; from pathlib import Path\n"
         "from modelry.catalog.cards import Variant\n"
-        "from modelry.catalog.fetch import Progress, fetch\n"
+        "from modelry.catalog.download import Progress\n"
+        "from modelry.catalog.fetch import Origins, fetch\n"
         "from modelry.catalog.package_index import IndexSettings\n"
         "from modelry.catalog.weights import WeightsStore\n"
         "source, url, folder = sys.argv[1:]\n"
         "variant = Variant(name='f16', format='gguf', source=source)\n"
-        "fetch(variant, WeightsStore(Path(folder)), Progress(), lambda: IndexSettings((url,)))\n"
+        "origins = Origins(lambda: IndexSettings((url,)))\n"
+        "fetch(variant, WeightsStore(Path(folder)), Progress(), origins)\n"
     )
     arguments = [variant().source, index.url, str(tmp_path / "weights")]
     process = subprocess.Popen([sys.executable, "-P", "-c", program, *arguments])
@@ -186,7 +190,7 @@ def test_an_answer_without_a_length_is_taken(index: PackageIndex, store: Weights
 def test_a_second_wish_makes_no_request(index: PackageIndex, store: WeightsStore) -> None:
     async def twice() -> None:
         for _ in range(2):
-            fetches = Fetches(store, lambda: IndexSettings((index.url,)))
+            fetches = Fetches(store, Origins(lambda: IndexSettings((index.url,))))
             await ended(fetches, variant())
             assert isinstance(fetches.state(variant()), Weights)
 
@@ -197,7 +201,7 @@ def test_a_second_wish_makes_no_request(index: PackageIndex, store: WeightsStore
 def test_two_wishes_at_once_make_one_download(index: PackageIndex, store: WeightsStore) -> None:
     async def both() -> None:
         changes = []
-        fetches = Fetches(store, lambda: IndexSettings((index.url,)))
+        fetches = Fetches(store, Origins(lambda: IndexSettings((index.url,))))
         fetches.on_change = lambda: changes.append(1)
         fetches.ensure(variant())
         fetches.ensure(variant())
@@ -217,13 +221,13 @@ def test_two_files_of_one_wheel_can_be_wanted_at_once(
     index.faults = [Fault(slow_s=0.5)]
 
     async def both() -> None:
-        fetches = Fetches(store, lambda: IndexSettings((index.url,)))
+        fetches = Fetches(store, Origins(lambda: IndexSettings((index.url,))))
         fetches.ensure(variant())
         await until(lambda: any(store.partial.iterdir()))
         fetches.ensure(other)
         await ended(fetches, variant())
         await ended(fetches, other)
-        for wanted, data in ((variant(), DATA), (other, b"other")):
+        for wanted, data in ((variant(), DATA), (other, gguf(100))):
             state = fetches.state(wanted)
             assert isinstance(state, Weights), state
             assert state.path.read_bytes() == data
@@ -239,7 +243,7 @@ def test_a_fetch_shows_how_far_it_is_and_cancelling_keeps_that(
     size = len(index.wheels["tiny-model"]["tiny_model-1.0-py3-none-any.whl"].data)
 
     async def cancelled() -> None:
-        fetches = Fetches(store, lambda: IndexSettings((index.url,)))
+        fetches = Fetches(store, Origins(lambda: IndexSettings((index.url,))))
         assert fetches.state(variant()) == Absent()
         fetches.ensure(variant())
 
@@ -268,7 +272,7 @@ def test_a_fetch_shows_how_far_it_is_and_cancelling_keeps_that(
 
 def test_a_failure_stands_until_it_is_forgotten(index: PackageIndex, store: WeightsStore) -> None:
     async def again() -> None:
-        fetches = Fetches(store, lambda: IndexSettings((index.url,)))
+        fetches = Fetches(store, Origins(lambda: IndexSettings((index.url,))))
         index.always = Fault(page=True, status=403)
         fetches.ensure(variant())
         await ended(fetches, variant())
@@ -290,13 +294,13 @@ def test_a_local_file_is_used_where_it_lies(store: WeightsStore, tmp_path: Path)
     file = tmp_path / "own model.gguf"
     file.write_bytes(DATA)
     own = variant(source=file.as_uri(), sha256=None)
-    weights = fetch(own, store, Progress(), lambda: IndexSettings(()))
+    weights = fetch(own, store, Progress(), Origins(lambda: IndexSettings(())))
     assert weights == Weights(file, len(DATA), DIGEST)
     assert store.find(own) == weights
     file.write_bytes(b"changed")
     assert store.find(own) is None
     with pytest.raises(FetchError, match="no file"):
-        fetch(variant(source="file:///none"), store, Progress(), lambda: IndexSettings(()))
+        fetch(variant(source="file:///none"), store, Progress(), Origins(lambda: IndexSettings(())))
 
 
 async def until(look: Any) -> None:

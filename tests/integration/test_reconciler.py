@@ -83,7 +83,7 @@ class World:
         file = folder / "model.gguf"
         file.write_bytes(b"x")
         digest = variant.sha256 or ""
-        store.remember(variant, Weights(file, 1, digest), modified_ns=file.stat().st_mtime_ns)
+        store.remember(variant, Weights(file, 1, digest), [(file, file.stat())])
         self.fetches = Fetches(store)
         self.activity = Activity()
         self.feed = Feed()

@@ -91,7 +91,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         (CARD.format(id='"ends-in-a-line-break\\n"'), "id: "),
         (CARD.format(id="mine").replace("tasks: [chat]", "tasks: []"), "tasks: "),
         (CARD.format(id="mine").replace("[chat]", "[chatting]"), "tasks.0: "),
-        (CARD.format(id="mine").replace("file:///", "s3://"), "variants.0.source: "),
+        (CARD.format(id="mine").replace("file:///", "ftp://"), "variants.0.source: "),
         (CARD.format(id="mine") + "    sha256: abc\n", "variants.0.sha256: "),
         (CARD.format(id="mine") + "    size_bytes: 0\n", "variants.0.size_bytes: "),
         (CARD.format(id="mine") + "licens: MIT\n", "licens: "),

@@ -57,7 +57,7 @@ def test_anything_else_is_refused_and_told_what_an_address_looks_like(text: str)
     assert "==" in (caught.value.hint or "") or "file:///" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("scheme", ["s3", "ftp", "git+ssh"])
+@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "S3"])
 def test_a_scheme_that_cannot_be_fetched_from_is_named(scheme: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{scheme[:3]}.*://".replace("+", r"\+")):
         parse_source(f"{scheme}://somewhere/a.gguf")

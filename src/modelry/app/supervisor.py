@@ -24,7 +24,7 @@ import msgspec
 from modelry.app.lifeline import ATTACHED, Report, boot_of
 from modelry.app.listening import open_listeners
 from modelry.errors import ModelryError, SettingsError
-from modelry.settings import ENV_PREFIX, Paths, Settings
+from modelry.settings import ENV_PREFIX, Paths, Settings, secret_settings
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +34,7 @@ _START_TIMEOUT_S = 120.0
 # Beyond the drain itself: the API ends (5 s), fetches stop (1 s), and an engine
 # that does not heed SIGTERM is killed (5 s).
 _END_MARGIN_S = 20.0
-_SECRET_VARIABLES = tuple(
-    f"{ENV_PREFIX}{name}" for name in ("ADMIN_PASSWORD", "ADMIN_TOKEN", "DATABASE_URL")
-)
+_SECRET_VARIABLES = tuple(f"{ENV_PREFIX}{name.upper()}" for name in secret_settings())
 
 
 class StartFailed(ModelryError):

@@ -84,7 +84,7 @@ def test_a_package_that_is_not_the_one_the_index_names_is_refused(tmp_path: Path
     ):
         create(instance, "swapped", "swapped")
         status = instance.await_state("swapped", "failed")["status"]
-        assert "not the file that the index names" in status["message"]
+        assert "not the file that its origin names" in status["message"]
         assert files_under(instance.paths.weights) == []
 
 
@@ -93,8 +93,8 @@ def test_a_damaged_file_fails_with_the_engines_reason_and_runs_once_mended(
 ) -> None:
     blob = weights_cache / "blobs" / str(load_cards()[MODEL].default_variant.sha256)
     file = tmp_path / "model.gguf"
-    with blob.open("rb") as whole:
-        file.write_bytes(whole.read(20_000_000))
+    # An architecture that no engine knows: only it can tell.
+    file.write_bytes(blob.read_bytes().replace(b"llama", b"alpac", 1))
     made = shared.api("POST", "/models", json={"name": "damaged", "source": f"file://{file}"})
     assert made.status_code == 201
     create(shared, "damaged", "damaged")
@@ -118,6 +118,21 @@ def test_a_damaged_file_fails_with_the_engines_reason_and_runs_once_mended(
     assert service["status"]["log_tail"] is None
     assert ask(shared, shared.key("mended"), "damaged")
     shared.api("DELETE", "/services/damaged")
+
+
+def test_a_file_that_was_cut_off_is_refused_before_an_engine_starts(
+    shared: Instance, weights_cache: Path, tmp_path: Path
+) -> None:
+    blob = weights_cache / "blobs" / str(load_cards()[MODEL].default_variant.sha256)
+    file = tmp_path / "cut.gguf"
+    with blob.open("rb") as whole:
+        file.write_bytes(whole.read(20_000_000))
+    shared.api("POST", "/models", json={"name": "cut", "source": f"file://{file}"})
+    create(shared, "cut", "cut")
+    status = shared.await_state("cut", "failed")["status"]
+    assert "cut.gguf is damaged: it ends before its tensors do" in status["message"]
+    assert status["replicas"] == []
+    shared.api("DELETE", "/services/cut")
 
 
 def test_a_file_that_is_not_there_is_named(shared: Instance, tmp_path: Path) -> None:

@@ -9,13 +9,14 @@ import pytest
 from tests.integration.test_api import error_of
 from tests.support.instance import MODEL, Instance
 from tests.support.waiting import wait_for
+from tests.support.weights_files import gguf
 
 
 @pytest.fixture(scope="module")
 def own_model(api: Instance, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a model whose file no engine can load."""
     file = tmp_path_factory.mktemp("models") / "no model.gguf"
-    file.write_bytes(b"this is no model")
+    file.write_bytes(gguf(100))
     body = {"name": "not-a-model", "source": file.as_uri()}
     assert api.api("POST", "/models", json=body).status_code == 201
     return "not-a-model"

@@ -1,7 +1,6 @@
 """Finding models: the catalogue's cards and a user's own models, as one."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from sqlalchemy.exc import IntegrityError
@@ -10,10 +9,12 @@ from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog import store
 from modelry.catalog.cards import ModelCard, Task, Variant
-from modelry.catalog.sources import LocalFile, parse_source
+from modelry.catalog.formats import Format
+from modelry.catalog.look import Found
+from modelry.catalog.sources import LocalFile, Source, StoredFiles, WebFile, parse_source
 from modelry.db import Session
 from modelry.engines.base import Defaults
-from modelry.errors import Conflict, InvalidRequest, NotFound
+from modelry.errors import Conflict, NotFound
 
 DEFAULT_TASKS: tuple[Task, ...] = ("chat", "completion")
 
@@ -57,43 +58,56 @@ class Catalog:
         card = self._cards.get(id_)
         return None if card is None else Model(card)
 
+    async def require_free(self, session: Session, principal: Principal, name: str) -> None:
+        """Raises `Conflict` where the caller has, or sees, a model of that name."""
+        taken = await store.own_model(session, principal.owner_id, name)
+        if taken is not None or name in self._cards:
+            raise _taken(name)
+
     async def register(
         self,
         session: Session,
         principal: Principal,
         name: str,
-        source: str,
+        found: Found,
         tasks: tuple[Task, ...],
     ) -> Model:
-        """Raises `InvalidRequest`, `PermissionDenied` or `Conflict`."""
-        place = parse_source(source)
-        if isinstance(place, LocalFile):
-            # A path is a look into the control plane's own disk.
-            principal.require_operator("a model from a file of this machine")
-        taken = await store.own_model(session, principal.owner_id, name)
-        conflict = Conflict(
-            f"there is a model {name!r} already", param="name", code="model_name_taken"
-        )
-        if taken is not None or name in self._cards:
-            raise conflict
-        if isinstance(place, LocalFile) and not Path(place.path).is_file():
-            raise InvalidRequest(
-                f"source: there is no file {place.path} on the control plane's machine",
-                param="source",
-            )
+        """A model of the source that was `admit`ted and looked at. Raises `Conflict`."""
+        await self.require_free(session, principal, name)
         row = store.ModelRow(
             id=new_id("mdl"),
             user_id=principal.owner_id,
             name=name,
-            source=source,
+            source=str(found.source),
+            format=found.format,
+            size_bytes=found.size_bytes,
+            public_only=not principal.operator,
             tasks=list(tasks),
         )
         session.add(row)
         try:
             await session.flush()
         except IntegrityError:
-            raise conflict from None
+            raise _taken(name) from None
         return _own(row)
+
+
+def _taken(name: str) -> Conflict:
+    return Conflict(f"there is a model {name!r} already", param="name", code="model_name_taken")
+
+
+def admit(principal: Principal, text: str) -> Source:
+    """The source, if the caller may name such. Raises `InvalidRequest` or `PermissionDenied`."""
+    source = parse_source(text)
+    if isinstance(source, LocalFile):
+        # A path is a look into the control plane's own disk.
+        principal.require_operator("a model from a file of this machine")
+    if isinstance(source, StoredFiles):
+        # It is opened with the control plane's own credentials.
+        principal.require_operator("a model from an object store")
+    if isinstance(source, WebFile) and source.url.startswith("http:"):
+        principal.require_operator("a model from a web server without TLS")
+    return source
 
 
 def _own(row: store.ModelRow) -> Model:
@@ -108,6 +122,13 @@ def _own(row: store.ModelRow) -> Model:
         parameters=None,
         context_tokens=None,
         defaults=Defaults(),
-        variants=(Variant(name="default", format="gguf", source=row.source),),
+        variants=(
+            Variant(
+                name="default",
+                format=cast(Format, row.format),
+                source=row.source,
+                public_only=row.public_only,
+            ),
+        ),
     )
     return Model(card, row.user_id)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant, check_id
-from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model
+from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model, admit
 from modelry.catalog.fetches import Fetches, Fetching
 from modelry.catalog.weights import Weights
 from modelry.db import Database
@@ -23,12 +23,20 @@ class NewModel(BaseModel):
     tasks: tuple[Task, ...] = Field(DEFAULT_TASKS, min_length=1)
 
 
+class FileView(BaseModel):
+    name: str
+    size_bytes: int
+    sha256: str
+
+
 class VariantView(BaseModel):
     name: str
     format: str
     source: str
     size_bytes: int | None
     sha256: str | None
+    revision: str | None = Field(description="The commit of a hub's repository, once it is here.")
+    files: list[FileView] = Field(description="Where there are several, once they are here.")
     weights: Literal["absent", "fetching", "here"]
 
 
@@ -55,6 +63,11 @@ def _variant_view(variant: Variant, fetches: Fetches) -> VariantView:
         source=variant.source,
         size_bytes=state.size_bytes if isinstance(state, Weights) else variant.size_bytes,
         sha256=state.sha256 if isinstance(state, Weights) else variant.sha256,
+        revision=state.revision if isinstance(state, Weights) else None,
+        files=[
+            FileView(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256)
+            for file in (state.files if isinstance(state, Weights) else ())
+        ],
         weights="here" if here else "fetching" if isinstance(state, Fetching) else "absent",
     )
 
@@ -90,8 +103,13 @@ def router(
 
     @routes.post("/models", status_code=201)
     async def create_model(caller: Caller, body: NewModel) -> ModelView:
+        source = admit(caller, body.source)
         async with db.begin() as session:
-            model = await catalog.register(session, caller, body.name, body.source, body.tasks)
+            await catalog.require_free(session, caller, body.name)
+        # It may ask a hub, so there is no transaction meanwhile.
+        found = await fetches.look(source)
+        async with db.begin() as session:
+            model = await catalog.register(session, caller, body.name, found, body.tasks)
         return model_view(model, fetches)
 
     @routes.get("/models/{model_id}")

@@ -105,7 +105,7 @@ def tried(progress: Progress, work: Callable[[], Result]) -> Result:
 def _in_place(variant: Variant, path: Path, store: WeightsStore, progress: Progress) -> Weights:
     if not path.exists():
         raise FetchError(f"there is no file {path}", hint="check the model's source")
-    names = _below(path) if path.is_dir() else [path.name]
+    names = below(path) if path.is_dir() else [path.name]
     root = path if path.is_dir() else path.parent
     refuse_pickles(variant, names)
     before = {name: (root / name).stat() for name in names}
@@ -135,7 +135,7 @@ def _add(progress: Progress, before: int, here: int) -> None:
     progress.set(before + here)
 
 
-def _below(folder: Path) -> list[str]:
+def below(folder: Path) -> list[str]:
     """What a model in a folder is made of. Links that lead out of it are not followed."""
     names = []
     for place in sorted(folder.rglob("*")):

@@ -8,16 +8,20 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar, cast
 
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Cancelled, Progress
 from modelry.catalog.fetch import Origins, fetch
+from modelry.catalog.look import Found, look
 from modelry.catalog.package_index import IndexSettings, read_index_settings
+from modelry.catalog.sources import Source
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.errors import FetchError
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -79,6 +83,10 @@ class Fetches:
             task = asyncio.create_task(self._run(variant, progress))
             self._running[variant.source] = (progress, task)
 
+    async def look(self, source: Source) -> Found:
+        """What a source is, before it is fetched. Raises `InvalidRequest` or `FetchError`."""
+        return await in_thread("look", lambda: look(source, self._origins.hubs))
+
     def forget_failure(self, variant: Variant) -> None:
         """Let the next `ensure` try again."""
         self._failed.pop(variant, None)
@@ -103,39 +111,12 @@ class Fetches:
         for task in tasks:
             task.cancel()
 
-    def _in_thread(self, variant: Variant, progress: Progress) -> "asyncio.Future[Weights]":
-        """Fetch in a thread that does not keep the process from ending.
-
-        asyncio's own worker threads do, and a read from a silent server takes
-        a minute to time out. Ending in the middle is safe: nothing is under a
-        final name before it is whole.
-        """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Weights] = loop.create_future()
-
-        def settle(outcome: Weights | BaseException) -> None:
-            if done.done():
-                return
-            if isinstance(outcome, BaseException):
-                done.set_exception(outcome)
-            else:
-                done.set_result(outcome)
-
-        def work() -> None:
-            outcome: Weights | BaseException
-            try:
-                outcome = fetch(variant, self._store, progress, self._origins)
-            except BaseException as error:
-                outcome = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed already
-                loop.call_soon_threadsafe(settle, outcome)
-
-        threading.Thread(target=work, name=f"fetch {variant.name}", daemon=True).start()
-        return done
-
     async def _run(self, variant: Variant, progress: Progress) -> None:
         try:
-            await self._in_thread(variant, progress)
+            await in_thread(
+                f"fetch {variant.name}",
+                lambda: fetch(variant, self._store, progress, self._origins),
+            )
         except FetchError as error:
             self._failed[variant] = FetchFailed(error.message, error.hint)
         except Cancelled:
@@ -148,3 +129,34 @@ class Fetches:
         finally:
             del self._running[variant.source]
             self.on_change()
+
+
+def in_thread(name: str, work: Callable[[], Result]) -> "asyncio.Future[Result]":
+    """Do `work` in a thread that does not keep the process from ending.
+
+    asyncio's own worker threads do, and a read from a silent server takes a minute
+    to time out. Ending in the middle is safe: nothing is under a final name before
+    it is whole.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Result] = loop.create_future()
+
+    def settle(outcome: Result | None, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(cast(Result, outcome))
+
+    def run() -> None:
+        outcome, failure = None, None
+        try:
+            outcome = work()
+        except BaseException as error:
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            loop.call_soon_threadsafe(settle, outcome, failure)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done

@@ -2,7 +2,16 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, ForeignKey, String, UniqueConstraint, or_, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    String,
+    UniqueConstraint,
+    false,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Numbered, Session
@@ -16,6 +25,9 @@ class ModelRow(Numbered):
     user_id: Mapped[str] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(String(64))
     source: Mapped[str] = mapped_column(String(1000))
+    format: Mapped[str] = mapped_column(String(16), server_default="gguf")
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    public_only: Mapped[bool] = mapped_column(server_default=false())
     tasks: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(default=lambda: datetime.now(UTC))
 

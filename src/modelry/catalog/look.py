@@ -1,0 +1,53 @@
+"""A first look at a source, when somebody names it: what it is, before any of it is fetched."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modelry.catalog.fetch import below, list_remote
+from modelry.catalog.formats import Format, format_of
+from modelry.catalog.hubs import HubSettings
+from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, StoredFiles, WebFile
+from modelry.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class Found:
+    """`source`: pinned to the commit that was found, where there are such."""
+
+    source: Source
+    format: Format
+    size_bytes: int | None = None
+
+
+def look(source: Source, hubs: HubSettings) -> Found:
+    """Asks hubs, and nobody else. Raises `InvalidRequest` or `FetchError`."""
+    match source:
+        case LocalFile():
+            return _local(source)
+        case PackageFile():
+            return Found(source, format_of([source.member]))
+        case WebFile() | StoredFiles():
+            return Found(source, format_of([source.url.partition("?")[0]]))
+        case HubFiles():
+            listing = list_remote(source, hubs)
+            names = [file.name for file in listing.files]
+            pinned = source
+            # ModelScope's commits are of single files.
+            if source.hub == "hf":
+                pinned = replace(source, revision=listing.revision)
+            return Found(pinned, format_of(names), listing.size_bytes)
+
+
+def _local(source: LocalFile) -> Found:
+    path = Path(source.path)
+    try:
+        names = below(path) if path.is_dir() else [path.name]
+        sizes = [(path / name if path.is_dir() else path).stat().st_size for name in names]
+    except InvalidRequest as error:
+        raise InvalidRequest(f"{error.message}: {path}", hint=error.hint, param="source") from None
+    except OSError as error:
+        raise InvalidRequest(
+            f"source: {path} cannot be read on the control plane's machine: {error.strerror}",
+            param="source",
+        ) from None
+    return Found(source, format_of(names), sum(sizes))

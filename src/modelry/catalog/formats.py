@@ -72,17 +72,23 @@ def needed(names: Iterable[str]) -> list[str]:
         return top
     mark = next(pattern for known, pattern in _MARKS if known == format)
     weights = [name for name in top if fnmatchcase(name.lower(), mark)]
-    if format == "gguf" and len(weights) > 1 and not are_parts(weights):
+    if format == "gguf":
+        # All that a model needs is in it.
+        if len(weights) == 1 or are_parts(weights):
+            return sorted(weights)
         raise InvalidRequest(
             f"source: it holds {len(weights)} GGUF files",
             hint="name one of them, such as " + min(weights, key=_preferred),
             param="source",
         )
-    beside = [name for name in top if any(fnmatchcase(name, each) for each in _BESIDE)]
-    return sorted(
-        {*weights, *beside} - {name for name in beside if name.endswith(".index.json")}
-        | {name for name in beside if name.endswith(".safetensors.index.json")}
-    )
+    beside = {
+        name
+        for name in top
+        if any(fnmatchcase(name, each) for each in _BESIDE)
+        # Of weights that are left out.
+        and (not name.endswith(".index.json") or name.endswith(".safetensors.index.json"))
+    }
+    return sorted({*weights, *beside})
 
 
 def are_parts(names: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from pathlib import Path
 
 import msgspec
 
@@ -52,7 +53,7 @@ class LlamaCpp:
 
     def command(self, plan: ReplicaPlan, endpoint: Endpoint) -> Command:
         config = RunnerConfig(
-            weights=str(plan.weights),
+            weights=str(_gguf(plan.weights)),
             alias=plan.access_path,
             address=endpoint.address,
             secret=endpoint.secret,
@@ -100,6 +101,11 @@ class LlamaCpp:
         told = _reason(log_tail)
         end = f"llama.cpp exited with status {exit_code}"
         return Failure(f"{end}: {told}" if told else end)
+
+
+def _gguf(weights: Path) -> Path:
+    """The file to open: of one that is split, the first part, which leads to the others."""
+    return min(weights.glob("*.gguf")) if weights.is_dir() else weights
 
 
 async def _status(endpoint: Endpoint, path: str) -> int | None:

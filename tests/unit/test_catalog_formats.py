@@ -1,0 +1,63 @@
+"""Which files of a repository a model is made of, and which may run a program."""
+
+import pytest
+
+from modelry.catalog.formats import format_of, is_pickle, needed
+from modelry.errors import InvalidRequest
+
+
+@pytest.mark.parametrize(
+    ("names", "format"),
+    [
+        (["a.gguf"], "gguf"),
+        (["config.json", "model.safetensors"], "safetensors"),
+        (["model.safetensors", "model.gguf"], "gguf"),
+        (["model.onnx"], "onnx"),
+        (["model.bin", "config.json", "vocabulary.txt"], "ctranslate2"),
+        (["A.GGUF"], "gguf"),
+    ],
+)
+def test_the_format_is_known_by_names(names: list[str], format: str) -> None:
+    assert format_of(names) == format
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "a/x.pt", "m.CKPT", "weights.pkl"])
+def test_pickles_are_told_by_their_names(name: str) -> None:
+    assert is_pickle(name)
+    with pytest.raises(InvalidRequest) as caught:
+        format_of(["config.json", name])
+    assert caught.value.code == "unsafe_weights"
+    assert name in caught.value.message
+
+
+def test_what_is_no_model_is_said_to_be_none() -> None:
+    with pytest.raises(InvalidRequest, match="no weights"):
+        format_of(["README.md"])
+
+
+def test_a_folder_of_safetensors_takes_its_tokenizer_along() -> None:
+    names = [
+        "config.json", "generation_config.json", "merges.txt", "tokenizer.model", "vocab.json",
+        "chat_template.jinja", "LICENSE", "README.md", "model.safetensors",
+        "model.safetensors.index.json", "pytorch_model.bin.index.json", "pytorch_model.bin",
+        "flax_model.msgpack", "tf_model.h5", "run.py", ".gitattributes", "onnx/model.onnx",
+        "original/consolidated.00.pth",
+    ]  # fmt: skip
+    assert needed(names) == sorted(names[:10])
+
+
+def test_a_gguf_file_needs_nothing_beside_it() -> None:
+    assert needed(["README.md", "a.Q4.gguf", "config.json"]) == ["a.Q4.gguf"]
+
+
+def test_the_parts_of_a_split_gguf_file_belong_together() -> None:
+    parts = [f"m-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
+    assert needed(["README.md", *parts]) == parts
+    with pytest.raises(InvalidRequest, match="4 GGUF files"):
+        needed([*parts, "m-00001-of-00001.gguf"])
+
+
+def test_among_quantisations_the_usual_one_is_recommended() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        needed(["m-Q2_K.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf"])
+    assert "m-Q4_K_M.gguf" in str(caught.value.hint)

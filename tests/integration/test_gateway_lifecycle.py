@@ -1,10 +1,12 @@
 """The gateway's start, its end, and its life without a control plane."""
 
+import os
 import signal
 import socket
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -168,6 +170,19 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(AssertionError, match=f"port {port} is taken"):
             GatewayProcess(tmp_path, port=str(port))
+
+
+def test_callers_who_come_all_at_once_are_kept_waiting(own: Plane) -> None:
+    """Even while the gateway takes none for a moment."""
+    pid = own.gateway.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    with ExitStack() as wires:
+        try:
+            callers = [wires.enter_context(own.wire(timeout_s=5)) for _ in range(400)]
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        for caller in callers:
+            assert caller.ask(get("/healthz")).status == 200
 
 
 def test_a_gateway_that_started_alone_serves_once_the_control_plane_is_there(own: Plane) -> None:

@@ -161,13 +161,15 @@ class FeedClient:
         self._snapshot.write(self._table.snapshot())
 
     async def _save_later(self) -> None:
-        while self._unsaved:
-            # What it costs grows with the table, and so does the time between.
-            await asyncio.sleep(max(_SAVE_AFTER_S, self._table.size / _SAVED_PER_S))
-            self._unsaved = False
-            for _ in self._snapshot.steps(self._table.snapshot()):
-                await asyncio.sleep(_SAVE_PAUSE_S)
-        self._saving = None
+        try:
+            while self._unsaved:
+                # What it costs grows with the table, and so does the time between.
+                await asyncio.sleep(max(_SAVE_AFTER_S, self._table.size / _SAVED_PER_S))
+                self._unsaved = False
+                for _ in self._snapshot.steps(self._table.snapshot()):
+                    await asyncio.sleep(_SAVE_PAUSE_S)
+        finally:
+            self._saving = None
 
 
 def _send(writer: asyncio.StreamWriter, message: FromGateway) -> None:

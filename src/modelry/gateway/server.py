@@ -12,6 +12,7 @@ from modelry.gateway.cors import Cors
 from modelry.gateway.memory import Memory
 
 _SWEEP_S = 1.0
+_BACKLOG = 2048
 _HURRY_AFTER_S = 1.0
 
 
@@ -44,7 +45,8 @@ class Server:
         """Accept callers on sockets that listen already; others may hold them too."""
         loop = asyncio.get_running_loop()
         self._listeners = [
-            await loop.create_server(self._connection, sock=each, ssl=self._tls)
+            # Which has it listen anew, with a queue of this length.
+            await loop.create_server(self._connection, sock=each, backlog=_BACKLOG, ssl=self._tls)
             for each in listeners
         ]
         self._sweeper = loop.call_later(_SWEEP_S, self._sweep)

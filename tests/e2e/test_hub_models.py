@@ -50,6 +50,29 @@ def test_a_model_of_a_hub_is_registered_deployed_and_answers(hub: Hub, instance:
     assert len(variant["sha256"]) == 64
 
 
+def test_a_source_is_deployed_by_one_command(hub: Hub, instance: Instance) -> None:
+    for name in ("one-step", "one-step-more"):
+        # What is registered already, at the commit that was found, is not registered again.
+        done = instance.cli("deploy", "hf://org/smol-gguf", "--name", name)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith(f"/{name}\n")
+    assert ask(instance, instance.key(), "one-step")
+    other = instance.cli("deploy", "https://host.example/smol-gguf.gguf")
+    assert other.returncode == 1
+    assert "from hf://org/smol-gguf@" in other.stderr
+    assert "--name" in other.stderr
+    for name in ("one-step", "one-step-more"):
+        assert instance.api("DELETE", f"/services/{name}").status_code == 202
+
+
+def test_a_model_is_registered_by_a_command(hub: Hub, instance: Instance) -> None:
+    done = instance.cli("register", "hf://org/whole", "--name", "by-hand", "--task", "embedding")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "by-hand\n"
+    assert "safetensors" in done.stderr
+    assert instance.api("GET", "/models/by-hand").json()["tasks"] == ["embedding"]
+
+
 def test_a_refusal_comes_when_the_model_is_named(hub: Hub, instance: Instance) -> None:
     told = {
         "hf://org/none": (502, "no repository org/none"),

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelry.catalog.sources import LocalFile, PackageFile, parse_source
+from modelry.catalog.sources import (
+    HubFiles,
+    HubName,
+    LocalFile,
+    PackageFile,
+    WebFile,
+    is_inside,
+    parse_source,
+)
 from modelry.errors import InvalidRequest
 
 
@@ -57,7 +65,62 @@ def test_anything_else_is_refused_and_told_what_an_address_looks_like(text: str)
     assert "==" in (caught.value.hint or "") or "file:///" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "S3"])
+@pytest.mark.parametrize("hub", ["hf", "modelscope"])
+def test_files_of_a_hub(hub: HubName) -> None:
+    told = {
+        "org/repo": HubFiles(hub, "org/repo"),
+        "org/repo/": HubFiles(hub, "org/repo"),
+        "org/repo@v1.0": HubFiles(hub, "org/repo", "v1.0"),
+        "org/repo/a/b.gguf": HubFiles(hub, "org/repo", None, "a/b.gguf"),
+        "org/repo@refs%2Fpr%2F1/*Q4*.gguf": HubFiles(
+            hub,
+            "org/repo",
+            "refs/pr/1",
+            "*Q4*.gguf",
+        ),
+    }
+    for text, source in told.items():
+        assert parse_source(f"{hub}://{text}") == source
+        assert parse_source(str(source)) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf://", "hf://repo", "hf:///repo", "hf://org/", "hf://org/repo@", "hf://org/repo@/x",
+        "hf://org/..", "hf://../repo/x", "hf://org/repo/../x", "hf://org/repo@..%2F..",
+        "hf://org/repo/a b", "hf://org/repo?x=1", "hf://user:pass@org/repo", "hf://org/re\npo",
+        "modelscope://repo",
+    ],
+)  # fmt: skip
+def test_what_is_no_repository_of_a_hub_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_source(text)
+    assert "org/repo" in (caught.value.hint or "")
+
+
+def test_a_file_of_a_web_server() -> None:
+    url = "https://host.example:8443/models/a%20b.gguf?token=x"
+    assert parse_source(url + "#part") == WebFile(url)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://", "https://host", "https://host/", "https://u:p@host/a.gguf", "https://h:x/a.gguf",
+     "https://host/a\n.gguf"],
+)  # fmt: skip
+def test_what_is_no_file_of_a_web_server_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_source(text)
+
+
+@pytest.mark.parametrize("name", ["", "/a", "..", "../a", "a/../b", "a\\b", "C:/a", "a\0b", "a/.."])
+def test_names_that_lead_out_are_told(name: str) -> None:
+    assert not is_inside(name)
+    assert is_inside(f"folder/{name}") is False or name in ("/a", "C:/a", "")
+
+
+@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "s3"])
 def test_a_scheme_that_cannot_be_fetched_from_is_named(scheme: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{scheme[:3]}.*://".replace("+", r"\+")):
         parse_source(f"{scheme}://somewhere/a.gguf")

@@ -11,7 +11,7 @@ from modelry.catalog import store
 from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.formats import Format
 from modelry.catalog.look import Found
-from modelry.catalog.sources import LocalFile, Source, StoredFiles, WebFile, parse_source
+from modelry.catalog.sources import LocalFile, Source, WebFile, parse_source
 from modelry.db import Session
 from modelry.engines.base import Defaults
 from modelry.errors import Conflict, NotFound
@@ -102,9 +102,6 @@ def admit(principal: Principal, text: str) -> Source:
     if isinstance(source, LocalFile):
         # A path is a look into the control plane's own disk.
         principal.require_operator("a model from a file of this machine")
-    if isinstance(source, StoredFiles):
-        # It is opened with the control plane's own credentials.
-        principal.require_operator("a model from an object store")
     if isinstance(source, WebFile) and source.url.startswith("http:"):
         principal.require_operator("a model from a web server without TLS")
     return source

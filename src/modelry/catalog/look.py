@@ -6,7 +6,7 @@ from pathlib import Path
 from modelry.catalog.fetch import below, list_remote
 from modelry.catalog.formats import Format, format_of
 from modelry.catalog.hubs import HubSettings
-from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, StoredFiles, WebFile
+from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, WebFile
 from modelry.errors import InvalidRequest
 
 
@@ -26,7 +26,7 @@ def look(source: Source, hubs: HubSettings) -> Found:
             return _local(source)
         case PackageFile():
             return Found(source, format_of([source.member]))
-        case WebFile() | StoredFiles():
+        case WebFile():
             return Found(source, format_of([source.url.partition("?")[0]]))
         case HubFiles():
             listing = list_remote(source, hubs)

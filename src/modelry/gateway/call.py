@@ -38,6 +38,10 @@ class Call(Relay):
     # -- admission -----------------------------------------------------------
 
     @property
+    def arrived_at(self) -> float:
+        return self._request.arrived_at
+
+    @property
     def prefix(self) -> bytes | None:
         if self._prefix is None:
             self._prefix = bodies.conversation(self._request.body, self._service.route.access_path)

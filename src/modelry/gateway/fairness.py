@@ -43,16 +43,19 @@ class FairQueue(Generic[Item]):
     def __len__(self) -> int:
         return self.size
 
-    def push(self, key: str, cost: int, item: Item, *, first: bool = False) -> None:
-        """Add an item at the end of its key's line, or as its `first`."""
+    def push(
+        self, key: str, cost: int, item: Item, ahead_of: Callable[[Item], bool] | None = None
+    ) -> None:
+        """Add an item at the end of its key's line, or before the first it goes `ahead_of`."""
         line = self._lines.get(key)
         if line is None:
             at = max(self._now, self._left_at.pop(key, 0))
             line = self._lines[key] = _Line(key, at)
-        if first:
-            line.items.appendleft((cost, item))
-        else:
-            line.items.append((cost, item))
+        at = len(line.items)
+        if ahead_of is not None:
+            others = (index for index, (_, other) in enumerate(line.items) if ahead_of(other))
+            at = next(others, at)
+        line.items.insert(at, (cost, item))
         self.size += 1
 
     def pop(self, may: Callable[[str], bool]) -> Item | None:

@@ -124,7 +124,7 @@ class Service:
                 replica.inflight += 1
                 call.granted(replica)
                 return
-        self._wait(call, first=False)
+        self._wait(call, again=False)
 
     def enter_again(self, call: Call) -> None:
         """The same for a call whose replica failed: it has waited its turn already."""
@@ -132,7 +132,7 @@ class Service:
         if replica is not None:
             self._grant(call, replica)
         else:
-            self._wait(call, first=True)
+            self._wait(call, again=True)
 
     def withdraw(self, call: Call) -> None:
         """The call waits no longer: its caller hung up."""
@@ -217,7 +217,7 @@ class Service:
         self._held[call.key_id] = self._held.get(call.key_id, 0) + 1
         call.granted(replica)
 
-    def _wait(self, call: Call, *, first: bool) -> None:
+    def _wait(self, call: Call, *, again: bool) -> None:
         refusal = self._refusal(call) or self._make_room(call)
         if refusal is not None:
             call.refused(refusal)
@@ -225,7 +225,7 @@ class Service:
         if self.route.state == "idle":
             self._terms.wake(self.route.service_id)
         call.waiting()
-        self._line.add(call, first=first)
+        self._line.add(call, again=again)
         if len(self._line) > 1:
             # There may be a slot that is kept from those who wait already.
             self._pump()

@@ -17,7 +17,7 @@ class Call(Protocol):
     """A request that wants a slot. It hears by `granted` or `refused`, maybe at once.
 
     `cost`: tokens it is expected to use. `prefix`: of its conversation, if any.
-    `waits_from`: when it first began to wait, on the loop's clock. `charged`: it
+    `arrived_at`, and `waits_from`: when it first began to wait, on the loop's clock. `charged`: it
     waited, and its cost was charged. `patient`: only a replica that is well will do.
     """
 
@@ -30,6 +30,8 @@ class Call(Protocol):
     patient: bool
     why: str
 
+    @property
+    def arrived_at(self) -> float: ...
     @property
     def prefix(self) -> bytes | None: ...
     def waiting(self) -> None: ...
@@ -66,10 +68,10 @@ class WaitingLine:
     def calls(self) -> list[Call]:
         return [waiter.call for waiter in self._queue.items()]
 
-    def add(self, call: Call, *, first: bool) -> None:
-        """Let it wait behind its key's other calls, or as the `first` of them."""
+    def add(self, call: Call, *, again: bool) -> None:
+        """Let it wait behind its key's other calls; `again`: where it stood among them."""
         waiter = call.waiter = Waiter(call)
-        self._queue.push(call.key_id, call.cost, waiter, first=first)
+        self._push(waiter, again=again)
         self._time(waiter)
 
     def remove(self, call: Call) -> None:
@@ -94,7 +96,7 @@ class WaitingLine:
 
     def back(self, call: Call) -> None:
         assert call.waiter is not None
-        self._queue.push(call.key_id, call.cost, call.waiter, first=True)
+        self._push(call.waiter, again=True)
         self._queue.settle(call.key_id, -call.cost)
 
     def settle(self, call: Call, used_tokens: int) -> None:
@@ -111,6 +113,14 @@ class WaitingLine:
         if self._queue.waiting(key_id) <= self._queue.waiting(call.key_id) + 1:
             return None
         return last.call
+
+    def _push(self, waiter: Waiter, *, again: bool) -> None:
+        call = waiter.call
+
+        def came_later(other: Waiter) -> bool:
+            return other.call.arrived_at > call.arrived_at
+
+        self._queue.push(call.key_id, call.cost, waiter, came_later if again else None)
 
     def _time(self, waiter: Waiter) -> None:
         until = waiter.call.waits_from + self._patience_s()

@@ -51,7 +51,9 @@ def instance(data_dir: Path) -> Iterator[str]:
     )
     try:
         assert up.stdout is not None
-        line = next(line for line in up.stdout if line.startswith("  API "))
+        line = next((line for line in up.stdout if line.startswith("  API ")), "")
+        if not line:
+            raise RuntimeError(f"`up` ended with status {up.wait()}")
         yield line.split()[1].removesuffix("/v1")
     finally:
         up.send_signal(signal.SIGTERM)

@@ -232,18 +232,8 @@ def test_a_call_whose_replica_failed_does_not_queue_up_again_at_the_end(plane: P
         # With a slot that fails it is the first of them who gets it, and fails.
         plane.service(on.replica, failing, name=on.path.partition("/")[2])
         wait_for(lambda: failing.requests, "a request to fail")
-        order = on.served(3)
-        assert [wire.answer().status for wire in (on.first, *waiting)] == [200] * 4
-    assert order == [f"waiting {number}" for number in range(3)]
-
-
-def test_calls_whose_replica_failed_in_turn_keep_the_order_they_came_in(plane: Plane) -> None:
-    with stage(plane) as on:
-        failing = plane.replica(slots=1, die_after=0)
-        waiting = [on.send(plane.owner_key, f"waiting {number}") for number in range(3)]
-        plane.service(on.replica, failing, name=on.path.partition("/")[2])
-        # A second later it is taken for well again, and fails the next of them.
-        wait_for(lambda: len(failing.requests) == 2, "a second request to fail")
+        # And the gateway to see that it did.
+        held_up(plane)
         order = on.served(3)
         assert [wire.answer().status for wire in (on.first, *waiting)] == [200] * 4
     assert order == [f"waiting {number}" for number in range(3)]

@@ -242,6 +242,8 @@ def test_that_an_endpoint_refuses_our_key_is_not_the_caller_s_mistake(plane: Pla
     answer = ask(plane, path)
     assert (answer.status, answer.code) == (502, "bad_gateway")
     assert "wrong" not in answer.body.decode()
+    # Nor is it charged.
+    assert plane.event(answer).prompt_tokens == 0
 
 
 def test_an_endpoint_s_quota_is_told_where_there_is_no_other(plane: Plane) -> None:

@@ -172,6 +172,18 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
             GatewayProcess(tmp_path, port=str(port))
 
 
+def test_a_gateway_that_ends_tells_the_last_of_what_it_counted(own: Plane) -> None:
+    """However shortly before it was told to."""
+    path = own.service(own.replica())
+    for _ in range(3):
+        assert call(own, path) == 200
+    own.gateway.terminate()
+    assert own.gateway.wait() == 0
+    service_id = "svc_" + path.partition("/")[2]
+    told = wait_for(lambda: own.control.reported.get(service_id), "its metrics", 5)
+    assert told.requests == {200: 3}
+
+
 def test_callers_who_come_all_at_once_are_kept_waiting(own: Plane) -> None:
     """Even while the gateway takes none for a moment."""
     pid = own.gateway.process.pid

@@ -50,9 +50,8 @@ class Relay:
         """What goes on of one that does not."""
         data = whole_chunk(chunk)
         assert data is not None
-        known = self.events.frames
         passed = self.feed(data)
-        if passed is data and self.events.frames == known + 1:
+        if passed is data and self.events.alone:
             self.lane.learn(chunk)
         return passed
 
@@ -108,6 +107,27 @@ def test_a_frame_that_must_be_changed_is_never_known() -> None:
         for stream, each in ((hidden, frame("one", usage=None)), (named, frame("one"))):
             assert not stream.passes(coded(each))
             assert stream.read(coded(each)) != each
+
+
+def test_the_end_of_a_frame_that_was_too_long_to_hold_is_no_frame() -> None:
+    """What it looks like was never held against the name of the model, or against usage."""
+    stream = Relay(hide_usage=True, model=b'"ours"')
+    stream.feed(b": " + b"x" * 70_000)
+    tail = b"\n" + frame("one", usage={"prompt_tokens": 1})
+    assert stream.read(coded(tail)) == tail
+    assert not stream.passes(coded(b"\n" + frame("two", usage={"prompt_tokens": 1})))
+
+
+def test_a_comment_brings_no_part_of_an_answer() -> None:
+    stream = Relay(hide_usage=True, model=None)
+    for _ in range(2):
+        assert stream.read(coded(b": ping\n\n")) == b": ping\n\n"
+        assert stream.read(coded(b"event: ping\n\n")) == b"event: ping\n\n"
+    assert stream.frames == 0
+    named = b"event: delta\n" + frame("one")
+    assert stream.read(coded(named)) == named
+    assert stream.passes(coded(b"event: delta\n" + frame("two")))
+    assert stream.frames == 2
 
 
 def test_streams_whose_frames_all_differ_are_not_learned_without_end() -> None:

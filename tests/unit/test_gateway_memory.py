@@ -5,11 +5,12 @@ from hypothesis import strategies as st
 
 from modelry.gateway.memory import SMALL_BYTES, Memory
 from modelry.gateway.request import Request
+from modelry.routing.messages import KeyGrant
 
 
 def request(*, stranger: bool = False) -> Request:
     made = Request("127.0.0.1", 0.0)
-    made.is_inference = not stranger
+    made.key = None if stranger else KeyGrant("key_1", "0" * 64, "u-1")
     return made
 
 

@@ -22,6 +22,7 @@ from modelry.gateway.request import Request
 log = logging.getLogger(__name__)
 
 _BACKLOG_MAX = 1024 * 1024
+_SLICE = 64 * 1024
 _HEAD_TIMEOUT_S = 30.0
 _BODY_STALL_S = 60.0
 _STRANGERS_BODY_S = 60.0
@@ -56,6 +57,8 @@ class ClientConnection(AnswerWriter):
         self._unread_since = 0.0
         self._served = False
         self._refused = False
+        self._overflowed = False
+        """More came ahead than is kept: nothing that comes now has a known place."""
         self._refusal: Reply | None = None
         self._known: KnownHead[Request] | None = None
         self._writable = True
@@ -89,15 +92,19 @@ class ClientConnection(AnswerWriter):
         self._server.check_drained()
         job, self._job = self._job, None
         request, self._current = self._current, None
-        if job is not None:
-            job.client_gone()
-        if request is not None:
-            self._server.memory.release(request)
-        self._reader.close()
-        self._clear_backlog()
+        try:
+            if job is not None:
+                job.client_gone()
+        finally:
+            if request is not None:
+                self._server.memory.release(request)
+            self._reader.close()
+            self._clear_backlog()
 
     def data_received(self, data: bytes) -> None:
         self._active_at = self._clock()
+        if self._overflowed:
+            return
         if self._refusal is not None:
             # Read and dropped, so that the caller gets to read why.
             self._dropped += len(data)
@@ -113,7 +120,9 @@ class ClientConnection(AnswerWriter):
                 # More than anybody pipelines: it goes unanswered, and the caller is told so
                 # by the connection's end.
                 self._clear_backlog(len(data) if not more else 0)
-                self._closing = True
+                self._closing = self._overflowed = True
+                if self._current is None:
+                    self._close()
             return
         known = self._known
         if known is not None and reader.parsing is None:
@@ -145,7 +154,7 @@ class ClientConnection(AnswerWriter):
 
     def _head_read(self, request: Request) -> None:
         expects = request.fields.get(b"expect")
-        if expects is not None and expects.lower() == b"100-continue" and self._current is None:
+        if expects is not None and expects.lower() == b"100-continue" and not self._reader.ready:
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _feed(self, data: bytes) -> None:
@@ -176,14 +185,19 @@ class ClientConnection(AnswerWriter):
         """Start the next complete request; parse what came while the last one ran."""
         if self._transport is None or self._current is not None or not self._writable:
             return
+        if self._overflowed:
+            self._close()
+            return
         reader = self._reader
         if reader.ready:
             self._start(reader.ready.popleft())
         elif self._refusal is not None:
             self._respond_refusal(self._refusal)
         elif self._backlog:
-            data = bytes(self._backlog)
-            self._clear_backlog()
+            # Not all of it: small requests take many times their bytes once they are parsed.
+            data = bytes(self._backlog[:_SLICE])
+            del self._backlog[:_SLICE]
+            self._server.memory.give_back(len(data), stranger=True)
             self._feed(data)
         elif self._server.draining and reader.parsing is None:
             self._close()
@@ -253,18 +267,23 @@ class ClientConnection(AnswerWriter):
         """How long a request may take to arrive: one of nobody's that we know, a minute."""
         if not request.id:
             return _HEAD_TIMEOUT_S
-        return math.inf if request.is_inference else _STRANGERS_BODY_S
+        return _STRANGERS_BODY_S if request.of_stranger else math.inf
 
     def drain(self) -> None:
         """Take no further request; close now if none is under way, or on its way: nobody else can
         answer who has just connected.
         """
-        if self._current is None and not self._reader.ready and self._served:
+        if self._idle and self._reader.parsing is None and self._served:
             self._close()
 
     def hurry(self) -> None:
         if self._job is not None:
             self._job.hurry()
-        elif self._current is None and not self._reader.ready:
+        elif self._idle and (self._reader.parsing is None or self._reader.parsing.of_stranger):
             # Its first request would have come by now.
             self._close()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no whole request of its caller's is here."""
+        return self._current is None and not self._reader.ready and not self._backlog

@@ -38,6 +38,7 @@ class EventStream:
         "_named",
         "_passing",
         "_tail",
+        "alone",
         "done",
         "frames",
         "usage",
@@ -47,6 +48,8 @@ class EventStream:
         self.frames = 0
         """How many came that bring a part of the answer."""
         self.usage: Usage | None = None
+        self.alone = False
+        """Whether what was fed last is one whole frame that goes on untouched."""
         self.done = False
         """Whether the stream said that it is complete."""
         self._hide = hide_usage
@@ -66,15 +69,20 @@ class EventStream:
             or data[-3:-1] == b"\n\n"
             or data.find(b"\r") >= 0
         ):
+            self.alone = False
             return self._feed_pieces(data)
         # Not `in`, which first raises a TypeError within: it looks for a number.
         if (
             data.find(b'"usage"') >= 0
             or data.find(b"[DONE]") >= 0
             or (self._named and data.count(b'"model"') != data.count(self._named))
+            or (data[:5] != b"data:" and data.find(b"\ndata:") < 0)
         ):
+            self.alone = False
             return self._read(data, 0)[0]
-        self.frames += data.count(b"\n\n")
+        frames = data.count(b"\n\n")
+        self.frames += frames
+        self.alone = frames == 1
         return data
 
     @property
@@ -125,6 +133,9 @@ class EventStream:
         """The frame as it goes on, empty where it does not."""
         if frame.strip() == b"data: [DONE]":
             self.done = True
+            return frame
+        if not frame.startswith(b"data:") and frame.find(b"\ndata:") < 0:
+            # A comment, such as keeps a connection alive, or an event's name.
             return frame
         self.frames += 1
         if b'"usage"' not in frame and not (self._named and b'"model"' in frame):

@@ -72,8 +72,10 @@ class FairQueue(Generic[Item]):
         return item
 
     def remove(self, key: str, item: Item) -> None:
-        """Take an item out that waits no longer."""
-        line = self._lines[key]
+        """Take an item out that waits no longer, if it is here."""
+        line = self._lines.get(key)
+        if line is None:
+            return
         for index, (_, waiting) in enumerate(line.items):
             if waiting is item:
                 del line.items[index]

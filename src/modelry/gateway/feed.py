@@ -5,6 +5,7 @@ one it comes from disk, so that calls are served all the same.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,7 @@ _SAVED_PER_S = 20_000
 _SAVE_PAUSE_S = 0.01
 _KEYS_S = 2.0
 _LOAD_S = 1.0
+_LAST_S = 1.0
 _REPORTED_AT_ONCE = 500
 # A snapshot line holds every route and key: 100,000 keys are about 20 MB.
 _LINE_MAX = 256 * 1024 * 1024
@@ -46,6 +48,10 @@ class Reporter(Protocol):
 
     def messages(self) -> Iterator[FromGateway]:
         """Load, and now and then the metrics, as far as they changed."""
+        ...
+
+    def last(self) -> Iterator[FromGateway]:
+        """All that changed, from a process that ends."""
         ...
 
     def usage(self) -> tuple[UsageBatch, bytes] | None:
@@ -122,6 +128,16 @@ class FeedClient:
             if self._saving is None:
                 self._saving = asyncio.create_task(self._save_later())
 
+    async def tell_last(self) -> None:
+        """Send what there still is to tell; this process ends."""
+        writer = self._writer
+        if writer is None:
+            return
+        for message in self._reporter.last():
+            _send(writer, message)
+        with contextlib.suppress(OSError, TimeoutError):
+            await asyncio.wait_for(writer.drain(), _LAST_S)
+
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         try:
             await self._report_on(writer)
@@ -161,15 +177,22 @@ class FeedClient:
         self._snapshot.write(self._table.snapshot())
 
     async def _save_later(self) -> None:
+        told = False
         try:
             while self._unsaved:
                 # What it costs grows with the table, and so does the time between.
                 await asyncio.sleep(max(_SAVE_AFTER_S, self._table.size / _SAVED_PER_S))
                 self._unsaved = False
-                for _ in self._snapshot.steps(self._table.snapshot()):
-                    await asyncio.sleep(_SAVE_PAUSE_S)
+                try:
+                    for _ in self._snapshot.steps(self._table.snapshot()):
+                        await asyncio.sleep(_SAVE_PAUSE_S)
+                except OSError as error:
+                    if not told:
+                        log.warning("the snapshot could not be written: %s", error)
+                    told = self._unsaved = True
         finally:
-            self._saving = None
+            if self._saving is asyncio.current_task():
+                self._saving = None
 
 
 def _send(writer: asyncio.StreamWriter, message: FromGateway) -> None:

@@ -20,7 +20,6 @@ from modelry.gateway.inference import Inference
 from modelry.gateway.limits import Limiter
 from modelry.gateway.management import Management, Origin
 from modelry.gateway.memory import Memory
-from modelry.gateway.replies import error
 from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
 from modelry.gateway.server import Server
@@ -58,9 +57,9 @@ class Front:
         self._cors = cors
 
     def body_limit(self, request: Request) -> int:
-        # The control plane authenticates its callers itself, so anybody can
-        # make us hold such a body.
-        return self._max_body_bytes if request.is_inference else self._management_body_bytes
+        # The control plane authenticates its callers itself, and nobody who asks
+        # what a browser may do, so anybody can make us hold such a body.
+        return self._management_body_bytes if request.of_stranger else self._max_body_bytes
 
     def check_head(self, request: Request) -> None:
         if request.is_inference and not (request.method == b"OPTIONS" and self._cors):
@@ -74,8 +73,6 @@ class Front:
                     client.respond(preflight)
                     return None
             return self._inference.start(request, client)
-        if request.method == b"CONNECT":
-            raise error(501, "not_implemented", "This is no proxy.")
         if request.path == b"/healthz":
             self._management.healthy(client)
             return None
@@ -135,8 +132,10 @@ class Gateway:
     async def stop(self) -> None:
         """Drain: no new requests; running ones finish within `drain_timeout_s`."""
         await self._server.drain(self._settings.drain_timeout_s)
+        await self._feed.tell_last()
         if self._following is not None:
             self._following.cancel()
+            await asyncio.gather(self._following, return_exceptions=True)
         self._flush()
         self._feed.save()
 

@@ -2,8 +2,8 @@
 
 Each body has a limit of its own, and so has the number of connections, but
 their product is more than any machine has. Small bodies that come in one piece
-are not counted: the connections alone bound what they take, and they are nearly
-all.
+are not counted: the connections, and how many requests each may send ahead, bound
+what they take, and they are nearly all.
 """
 
 from modelry.gateway.request import Request
@@ -12,9 +12,7 @@ SMALL_BYTES = 16 * 1024
 
 
 class Memory:
-    """`most_bytes` in all, of which strangers, whom the control plane will know or not, get a
-    quarter.
-    """
+    """`most_bytes` in all, of which strangers, who have shown no key, get a quarter."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
@@ -45,7 +43,7 @@ class Memory:
         if not request.held_bytes:
             # A first piece that was too small to count.
             size += len(request.body)
-        if not self.take(size, stranger=not request.is_inference):
+        if not self.take(size, stranger=request.of_stranger):
             return False
         request.held_bytes += size
         return True
@@ -56,4 +54,4 @@ class Memory:
         size = request.held_bytes
         if size:
             request.held_bytes = 0
-            self.give_back(size, stranger=not request.is_inference)
+            self.give_back(size, stranger=request.of_stranger)

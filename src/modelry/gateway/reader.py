@@ -15,6 +15,8 @@ from modelry.gateway.replies import Reply, error
 from modelry.gateway.request import Request
 
 _HEAD_MAX = 64 * 1024
+_AHEAD_MOST = 4096
+"""Requests that a caller may pipeline: one is some 600 bytes here, however short it was."""
 
 
 class Rules(Protocol):
@@ -72,6 +74,8 @@ class RequestReader:
             raise error(
                 400, "invalid_request_error", "The request is not valid HTTP/1.1."
             ) from None
+        if len(self.ready) > _AHEAD_MOST:
+            raise error(400, "invalid_request_error", "Too many requests were sent ahead.")
         self._bound_rest(len(data))
         if self.parsing is arriving or (arriving is None and not self.ready):
             # All of it was the head's, or the body's.

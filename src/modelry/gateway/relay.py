@@ -142,11 +142,10 @@ class Relay:
         if events is None:
             self.upstream_body(data)
             return
-        known = events.frames
         passed = self._fed(events, data)
         if passed is data:
             self._client.write_chunk(chunk, data)
-            if events.frames == known + 1:
+            if events.alone:
                 self._learn(chunk)
         elif passed:
             self._client.write(passed)
@@ -343,6 +342,8 @@ class Relay:
                 self._elsewhere(replica)
                 return
             if status in (401, 403):
+                # It has worked on nothing.
+                self._first_at = 0.0
                 message = "The endpoint elsewhere refused the key that Modelry holds for it."
                 self._respond(error(502, "bad_gateway", message))
                 return

@@ -65,6 +65,12 @@ class GatewayReporter:
             yield from self._ended()
         self._beat += 1
 
+    def last(self) -> Iterator[FromGateway]:
+        for load in batches(self._changed_load(), _LOADS_AT_ONCE):
+            yield Load(load)
+        for metrics in batches(self._changed_metrics(), _METRICS_AT_ONCE):
+            yield MetricsReport(self._spool.name, metrics)
+
     def usage(self) -> tuple[UsageBatch, bytes] | None:
         if self._under_way:
             return None

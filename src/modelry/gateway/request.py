@@ -72,6 +72,11 @@ class Request:
         return self
 
     @property
+    def of_stranger(self) -> bool:
+        """Whether nobody has said yet whose it is: no key, or the control plane's to know."""
+        return self.key is None
+
+    @property
     def is_anthropic(self) -> bool:
         """Whether its caller expects Anthropic's shapes."""
         return self.path.startswith(ANTHROPIC)

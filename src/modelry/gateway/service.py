@@ -291,19 +291,22 @@ class Service:
     def _pump(self) -> None:
         """Let those in who can go now."""
         passed_over: list[Call] = []
-        while self._line and any(replica.free > 0 for replica in self.replicas.values()):
-            call = self._line.next(self._may)
-            if call is None:
-                break
-            replica = self._slot_for(call)
-            if replica is None:
-                # It has tried those that are free; others may go.
-                passed_over.append(call)
-                continue
-            self._line.let_go(call)
-            self._grant(call, replica)
-        for call in reversed(passed_over):
-            self._line.back(call)
+        try:
+            while self._line and any(replica.free > 0 for replica in self.replicas.values()):
+                call = self._line.next(self._may)
+                if call is None:
+                    break
+                replica = self._slot_for(call)
+                if replica is None:
+                    # It has tried those that are free; others may go.
+                    passed_over.append(call)
+                    continue
+                self._line.let_go(call)
+                self._grant(call, replica)
+        finally:
+            for call in reversed(passed_over):
+                if call.waiter is not None:
+                    self._line.back(call)
 
     def _patience_s(self) -> float:
         return self._terms.queue_wait_s if self.replicas else self._terms.start_wait_s

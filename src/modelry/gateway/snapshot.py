@@ -25,6 +25,7 @@ class SnapshotFile:
 
     def load(self) -> Snapshot | None:
         """What was written last, if there is a sound one."""
+        self._clear_drafts()
         try:
             return _read(self._path)
         except FileNotFoundError:
@@ -33,13 +34,25 @@ class SnapshotFile:
             log.warning("the snapshot on disk cannot be used: %s", error)
             return None
 
+    def _clear_drafts(self) -> None:
+        """Of processes that were killed while they wrote."""
+        for draft in self._path.parent.glob(f"{self._path.name}.*-*"):
+            pid = draft.suffix[1:].partition("-")[0]
+            if pid.isdigit() and not Path("/proc", pid).exists() and Path("/proc").is_dir():
+                draft.unlink(missing_ok=True)
+
     def write(self, snapshot: Snapshot) -> None:
         """Write it at once; readable by this account alone, whole or not at all."""
-        for _ in self.steps(snapshot):
-            pass
+        try:
+            for _ in self.steps(snapshot):
+                pass
+        except OSError as error:
+            log.warning("the snapshot could not be written: %s", error)
 
     def steps(self, snapshot: Snapshot) -> Iterator[None]:
-        """The same in steps of a millisecond, with time for other things in between."""
+        """The same in steps of a millisecond, with time for other things in between. Raises
+        `OSError`.
+        """
         draft = self._path.with_name(f"{self._path.name}.{os.getpid()}-{time.time_ns()}")
         try:
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -48,8 +61,6 @@ class SnapshotFile:
                     file.write(encode(part))
                     yield
             draft.replace(self._path)
-        except OSError as error:
-            log.warning("the snapshot could not be written: %s", error)
         finally:
             draft.unlink(missing_ok=True)
 

@@ -239,6 +239,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._answered = True
             self._head = Head(status, self._headers)
             self._after_chunk = self._head.chunked
+            if self._head.chunked:
+                # Heads of such answers are not learned.
+                self._whole_data = b""
             self._exchange.upstream_head(self._head)
 
     def on_chunk_header(self) -> None:
@@ -277,6 +280,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._used = True
             if self._whole_data and self._upstream.learns:
                 self._upstream.learn(self._whole_data, self._head)
+            self._whole_data = b""
             if self._paused:
                 # For a slow client: an idle connection must notice when its
                 # other side closes it.

@@ -232,7 +232,8 @@ def test_a_call_whose_replica_failed_does_not_queue_up_again_at_the_end(plane: P
         # With a slot that fails it is the first of them who gets it, and fails.
         plane.service(on.replica, failing, name=on.path.partition("/")[2])
         wait_for(lambda: failing.requests, "a request to fail")
-        # And the gateway to see that it did.
+        # And the gateway to see that it did: until then another would go first.
+        wait_for(lambda: failing.seen()["open"] == 0, "its connection to end", pause_s=0.005)
         held_up(plane)
         order = on.served(3)
         assert [wire.answer().status for wire in (on.first, *waiting)] == [200] * 4

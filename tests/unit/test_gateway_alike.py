@@ -43,7 +43,7 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         passed = self.events.feed(data)
-        self.lane.close(not self.events.between_frames)
+        self.lane.stand(self.events.between_frames)
         return passed
 
     def read(self, chunk: bytes) -> bytes:

@@ -49,6 +49,20 @@ def test_strangers_leave_room_for_calls() -> None:
     assert memory.take(1, stranger=True)
 
 
+def test_what_a_stranger_held_is_given_back_as_such_whoever_it_turned_out_to_be() -> None:
+    memory, made = Memory(8 * SMALL_BYTES), request(stranger=True)
+    assert arrive(memory, made, SMALL_BYTES + 1)
+    made.key = request().key
+    memory.release(made)
+    assert (memory.held_bytes, memory.strangers_bytes) == (0, 0)
+
+
+def test_there_is_room_for_one_body_of_a_stranger_however_little_there_is() -> None:
+    memory = Memory(1000, 3 * SMALL_BYTES)
+    assert arrive(memory, request(stranger=True), 3 * SMALL_BYTES)
+    assert not memory.take(1, stranger=False)
+
+
 SIZES = [1, 100, SMALL_BYTES, SMALL_BYTES + 1, 90_000]
 
 
@@ -64,5 +78,5 @@ def test_what_is_held_is_within_bounds_and_all_given_back(pieces: list[tuple[int
         assert uncounted <= len(requests) * SMALL_BYTES
     for each in requests:
         memory.release(each)
-    assert memory.held_bytes == 0
+    assert (memory.held_bytes, memory.strangers_bytes) == (0, 0)
     assert memory.take(50_000, stranger=True)

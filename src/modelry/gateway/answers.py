@@ -59,6 +59,8 @@ class AnswerWriter(asyncio.Protocol):
         self._closing = False
         self._clock = time.monotonic
         self._active_at = self._clock()
+        self._closed_at = 0.0
+        """When it was closed, which waits for the caller to take what it was sent."""
 
     # -- used by jobs --------------------------------------------------------
 
@@ -171,7 +173,7 @@ class AnswerWriter(asyncio.Protocol):
             return
         if transport.can_write_eof():
             transport.write_eof()
-        asyncio.get_running_loop().call_later(_LINGER_S, transport.close)
+        asyncio.get_running_loop().call_later(_LINGER_S, self._close)
 
     def abort(self) -> None:
         """Break the connection: the answer that was begun cannot be completed."""
@@ -199,4 +201,5 @@ class AnswerWriter(asyncio.Protocol):
 
     def _close(self) -> None:
         if self._transport is not None:
+            self._closed_at = self._closed_at or self._clock()
             self._transport.close()

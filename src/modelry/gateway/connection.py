@@ -29,6 +29,7 @@ _STRANGERS_BODY_S = 60.0
 _KEEP_ALIVE_S = 75.0
 _LINGER_BYTES = 8 * 1024 * 1024
 _UNREAD_S = 120.0
+_CLOSE_S = 10.0
 
 
 class Handler(Rules, Protocol):
@@ -114,15 +115,7 @@ class ClientConnection(AnswerWriter):
         reader = self._reader
         if self._current or reader.ready or self._backlog or not self._writable:
             # Keep reading while a job runs: only so is a hang-up noticed.
-            self._backlog += data
-            more = self._server.memory.take(len(data), stranger=True)
-            if not more or len(self._backlog) > _BACKLOG_MAX:
-                # More than anybody pipelines: it goes unanswered, and the caller is told so
-                # by the connection's end.
-                self._clear_backlog(len(data) if not more else 0)
-                self._closing = self._overflowed = True
-                if self._current is None:
-                    self._close()
+            self._keep_for_later(data)
             return
         known = self._known
         if known is not None and reader.parsing is None:
@@ -154,20 +147,45 @@ class ClientConnection(AnswerWriter):
 
     def _head_read(self, request: Request) -> None:
         expects = request.fields.get(b"expect")
-        if expects is not None and expects.lower() == b"100-continue" and not self._reader.ready:
+        if (
+            expects is not None
+            and expects.lower() == b"100-continue"
+            and request.chunks
+            and not self._reader.ready
+        ):
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _feed(self, data: bytes) -> None:
         reader = self._reader
         begins = reader.parsing is None
+        # Small requests take many times their bytes once they are parsed.
+        first = data[:_SLICE] if begins else data
+        rest = data[_SLICE:] if begins else b""
         try:
-            reader.feed(data, self._active_at)
+            reader.feed(first, self._active_at)
+            if rest and not reader.ready:
+                reader.feed(rest, self._active_at)
+                rest = b""
         except Reply as reply:
             self._refuse(reply)
         else:
-            if begins and reader.parsing is None and len(reader.ready) == 1:
+            if rest:
+                self._keep_for_later(rest, ahead=True)
+            elif begins and reader.parsing is None and len(reader.ready) == 1:
                 self._learn(reader.ready[0], data)
         self._next()
+
+    def _keep_for_later(self, data: bytes, *, ahead: bool = False) -> None:
+        """Until the requests before it are answered; `ahead` of what is kept already."""
+        self._backlog[0 if ahead else len(self._backlog) : 0 if ahead else None] = data
+        more = self._server.memory.take(len(data), stranger=True)
+        if not more or len(self._backlog) > _BACKLOG_MAX:
+            # More than anybody pipelines: it goes unanswered, and the caller is told so
+            # by the connection's end.
+            self._clear_backlog(len(data) if not more else 0)
+            self._closing = self._overflowed = True
+            if self._current is None:
+                self._close()
 
     def _learn(self, request: Request, data: bytes) -> None:
         """Know the head of a request that came in one piece, should the caller send it again."""
@@ -185,7 +203,7 @@ class ClientConnection(AnswerWriter):
         """Start the next complete request; parse what came while the last one ran."""
         if self._transport is None or self._current is not None or not self._writable:
             return
-        if self._overflowed:
+        if self._overflowed or self._refused:
             self._close()
             return
         reader = self._reader
@@ -194,7 +212,6 @@ class ClientConnection(AnswerWriter):
         elif self._refusal is not None:
             self._respond_refusal(self._refusal)
         elif self._backlog:
-            # Not all of it: small requests take many times their bytes once they are parsed.
             data = bytes(self._backlog[:_SLICE])
             del self._backlog[:_SLICE]
             self._server.memory.give_back(len(data), stranger=True)
@@ -249,7 +266,11 @@ class ClientConnection(AnswerWriter):
             # It takes nothing any more, and holds a slot.
             self.drop()
             return
-        if self._job is not None:
+        if self._closed_at and now - self._closed_at > _CLOSE_S:
+            self.drop()
+            return
+        if self._job is not None and self._writable:
+            # A replica is not to blame for a caller who takes nothing.
             self._job.sweep(now)
         if self._current is not None:
             return
@@ -277,7 +298,9 @@ class ClientConnection(AnswerWriter):
             self._close()
 
     def hurry(self) -> None:
-        if self._job is not None:
+        if self._closed_at:
+            self.drop()
+        elif self._job is not None:
             self._job.hurry()
         elif self._idle and (self._reader.parsing is None or self._reader.parsing.of_stranger):
             # Its first request would have come by now.

@@ -80,9 +80,10 @@ class EventStream:
         ):
             self.alone = False
             return self._read(data, 0)[0]
-        frames = data.count(b"\n\n")
-        self.frames += frames
-        self.alone = frames == 1
+        self.alone = data.find(b"\n\n") == len(data) - 2
+        if not self.alone:
+            return self._read(data, 0)[0]
+        self.frames += 1
         return data
 
     @property

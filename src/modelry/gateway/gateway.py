@@ -109,7 +109,10 @@ class Gateway:
         self._server = Server(
             Front(self._inference, management, settings.max_body_bytes, cors),
             request_id=_request_ids(),
-            memory=Memory(max(settings.max_buffered_bytes, settings.max_body_bytes)),
+            memory=Memory(
+                max(settings.max_buffered_bytes, settings.max_body_bytes),
+                min(settings.max_body_bytes, _MANAGEMENT_BODY_BYTES),
+            ),
             cors=cors,
             tls=tls,
             log=self._log,

@@ -1,6 +1,6 @@
 """The short way of a frame that is like one before it: from a replica's socket to its caller's.
 
-Most frames of a stream differ in a few letters of text alone. Once one has come as
+Many frames of a stream differ in a few letters of text alone. Once one has come as
 a chunk of its own and went on as it was, the next that is as long, and the same
 before and after its text, needs no other look.
 
@@ -22,7 +22,8 @@ _PLAIN = bytes({*range(0x20, 0x100)} - {*b'"\\'})
 """What cannot end a text in JSON, nor a line."""
 _TEXT = re.compile(rb'"(?:content|reasoning_content|text|delta)": ?"([ !#-\[\]-\xff]*)"')
 _LESSONS = 32
-_NONE: dict[int, bytes] = {}
+_KNOWN_MOST = 32
+_NONE: dict[int, tuple[bytes, bytes]] = {}
 _CHUNK_MOST = 2048
 _SHARED_MOST = 256
 _ends: dict[bytes, bytes] = {}
@@ -55,12 +56,12 @@ class Lane:
         self.last_at = now
         self._between = between
         self._write = write
-        self._lessons = _LESSONS
-        self._known: dict[int, bytes] = {}
-        """Length of a chunk → how those begin that may go on as they are, up to their text."""
+        self._lessons = 0
+        self._known: dict[int, tuple[bytes, bytes]] = {}
+        """Length of a chunk → how the last of that length began, up to its text, and ended."""
         self._open = self._known
         self._size = -1
-        """Length of the last one, how it began, and what follows the text of all."""
+        """Length of the last one, how it began, and what followed its text."""
         self._before = self._after = b""
         self._before_size = self._after_size = 0
 
@@ -89,29 +90,31 @@ class Lane:
         """Know chunks like this one, of a single frame that went on as it was, unless there have
         been many that were not alike.
         """
-        if not self._lessons or len(chunk) > _CHUNK_MOST:
+        # A stream whose frames change with the time is learned anew each time.
+        if self._lessons > _LESSONS + self.frames or len(chunk) > _CHUNK_MOST:
             return
-        self._lessons -= 1
+        self._lessons += 1
         found = _TEXT.search(chunk)
         if found is None:
             return
         after = chunk[found.end(1) :]
-        if not self._after:
-            if len(_ends) >= _SHARED_MOST:
-                _ends.clear()
-            after = _ends.setdefault(after, after)
-            self._after, self._after_size = after, len(after)
-        if after == self._after:
-            self._known[len(chunk)] = chunk[: found.start(1)]
+        if len(_ends) >= _SHARED_MOST:
+            _ends.clear()
+        if len(self._known) >= _KNOWN_MOST:
+            self._known.clear()
+        self._known[len(chunk)] = chunk[: found.start(1)], _ends.setdefault(after, after)
+        self._size = -1
 
-    def close(self, closed: bool) -> None:
-        """Let nothing through while the stream is within a frame."""
-        self._open = _NONE if closed else self._known
+    def stand(self, between_frames: bool) -> None:
+        """Within a frame, let nothing through."""
+        self._open = self._known if between_frames else _NONE
         self._size = -1
 
     def _turn_to(self, size: int) -> bool:
-        before = self._open.get(size)
-        if before is None:
+        known = self._open.get(size)
+        if known is None:
             return False
-        self._size, self._before, self._before_size = size, before, len(before)
+        self._size = size
+        self._before, self._after = known
+        self._before_size, self._after_size = len(self._before), len(self._after)
         return True

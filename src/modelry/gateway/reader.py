@@ -16,7 +16,8 @@ from modelry.gateway.request import Request
 
 _HEAD_MAX = 64 * 1024
 _AHEAD_MOST = 4096
-"""Requests that a caller may pipeline: one is some 600 bytes here, however short it was."""
+"""Requests that come at once: one is some 600 bytes here, however short it was."""
+_FIELDS_MOST = 256
 
 
 class Rules(Protocol):
@@ -74,8 +75,6 @@ class RequestReader:
             raise error(
                 400, "invalid_request_error", "The request is not valid HTTP/1.1."
             ) from None
-        if len(self.ready) > _AHEAD_MOST:
-            raise error(400, "invalid_request_error", "Too many requests were sent ahead.")
         self._bound_rest(len(data))
         if self.parsing is arriving or (arriving is None and not self.ready):
             # All of it was the head's, or the body's.
@@ -91,6 +90,8 @@ class RequestReader:
     # -- httptools -----------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        if len(self.ready) >= _AHEAD_MOST:
+            raise error(400, "invalid_request_error", "Too many requests were sent ahead.")
         if not self._declined:
             self.parsing = Request(self.peer, self._now)
             self._head_bytes = 0
@@ -106,6 +107,8 @@ class RequestReader:
         # Trailers come after the head: they must not pass for headers.
         if not request.id:
             request.headers.append((name.lower(), value))
+            if len(request.headers) > _FIELDS_MOST:
+                raise _head_too_large()
 
     def on_headers_complete(self) -> None:
         parser, request = self._parser, self.parsing

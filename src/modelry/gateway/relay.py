@@ -254,7 +254,7 @@ class Relay:
         lane = self._lane
         if lane is not None:
             lane.last_at = now
-            lane.close(not events.between_frames)
+            lane.stand(events.between_frames)
         return passed
 
     @property
@@ -319,11 +319,12 @@ class Relay:
             status = code if isinstance(code, int) and 400 <= code < 600 else 502
             self._respond(engine_refusal(status, {"error": problem}))
         elif collector.complete:
+            answer = collector.answer()
             self._end(200, collector.usage)
             lines = JSON_TYPE
             if self._admitted is not None:
                 lines += self._admitted.lines()
-            self._client.respond_whole(200, lines, collector.answer())
+            self._client.respond_whole(200, lines, answer)
         else:
             self.upstream_failed(UpstreamError("its stream ended early"))
 

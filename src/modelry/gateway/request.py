@@ -11,7 +11,7 @@ class Request:
     `id` is empty until the head is complete; `fields` has the first header of
     each name from then on. `chunks`: the caller understands a chunked answer,
     as HTTP/1.0 does not. `arrived_at` is of the loop's clock, in seconds.
-    `held_bytes`: of its body, as `Memory` counts them. `accounted`: whoever
+    `held_bytes`, `held_of_stranger`: of its body, as `Memory` counts them. `accounted`: whoever
     answers it keeps the record of it. `key`: its key, as looked up when the
     table was at `key_version`.
     """
@@ -24,6 +24,7 @@ class Request:
         "fields",
         "headers",
         "held_bytes",
+        "held_of_stranger",
         "id",
         "is_inference",
         "keep_alive",
@@ -44,6 +45,7 @@ class Request:
         self.fields: dict[bytes, bytes] = {}
         self.body: bytes | bytearray = b""
         self.held_bytes = 0
+        self.held_of_stranger = False
         self.keep_alive = True
         self.chunks = True
         self.is_inference = False

@@ -173,7 +173,10 @@ class UpstreamConnection(asyncio.Protocol):
                 self._answered = self._used = True
                 self._exchange = self.lane = None
                 self._upstream.keep(self)
-                exchange.upstream_whole(known.meaning, body)
+                try:
+                    exchange.upstream_whole(known.meaning, body)
+                except Exception:
+                    self._unusable(exchange)
                 return
             self._midway = True
             self._whole_data = data
@@ -286,7 +289,15 @@ class UpstreamConnection(asyncio.Protocol):
                 # other side closes it.
                 self.resume_reading()
             self._upstream.keep(self)
-        finished.upstream_done()
+        try:
+            finished.upstream_done()
+        except Exception:
+            self._unusable(finished)
+
+    def _unusable(self, exchange: Exchange) -> None:
+        """Whoever waits for the answer must hear of it, whatever was wrong with it."""
+        log.exception("an answer of %s could not be relayed", self._upstream.address)
+        exchange.upstream_failed(UpstreamError("its answer could not be relayed"))
 
     def _deliver(self, exchange: Exchange) -> None:
         """What came at once is passed on at once, however many chunks it had."""

@@ -90,3 +90,30 @@ def test_conversations_that_begin_otherwise_differ() -> None:
 )
 def test_what_is_no_chat_is_no_conversation(body: bytes) -> None:
     assert bodies.conversation(body, "u/x") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "prompts", "answers"),
+    [
+        ("", 1, 1),
+        (',"n":4', 1, 4),
+        (',"n":null', 1, 1),
+        (',"n":"4"', 1, 1),
+        (',"n":-1', 1, 1),
+        (',"n":true', 1, 1),
+        (',"prompt":"a"', 1, 1),
+        (',"prompt":[]', 1, 1),
+        (',"prompt":["a","b"]', 2, 2),
+        (',"prompt":[1,2,3]', 1, 1),
+        (',"prompt":[[1],[2,3],[4]],"n":2', 3, 6),
+        (',"prompt":["a"],"n":1000000000', 1, 1 << 20),
+    ],
+)
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_how_many_answers_are_asked_for(
+    kind: type[bytes] | type[bytearray], fields: str, prompts: int, answers: int
+) -> None:
+    body = kind(b'{"model":"m","max_tokens":10%b}' % fields.encode())
+    head = bodies.read(body)
+    assert bodies.answers(head) == (prompts, answers)
+    assert bodies.expected_tokens(head, body) == len(body) // 4 + 10 * answers

@@ -9,6 +9,7 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,3 +220,17 @@ def test_a_stream_whose_frames_change_with_the_time_keeps_to_the_short_way() -> 
     lane = stage.call._lane
     assert lane is not None
     assert lane.frames == 10 * 19
+
+
+@pytest.mark.parametrize(("n", "tokens"), [(None, 5 + 10), (1, 5 + 10), (3, 5 + 33 - 6)])
+def test_of_several_answers_each_is_charged(n: int | None, tokens: int) -> None:
+    """Where the engine tells the usage of the last alone."""
+    stage = Stage()
+    cast(Any, stage.call._service).route.collect = True
+    stage.call._head.n = n
+    usage = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":10}}\n\n'
+    stage.connection.data_received(HEAD)
+    for number in range(33):
+        stage.connection.data_received(coded(frame(f"{number:03}")))
+    stage.connection.data_received(coded(usage) + END)
+    assert stage.used == [tokens]

@@ -29,6 +29,8 @@ class Head(msgspec.Struct):
     stream_options: Any = msgspec.UNSET
     max_tokens: Any = None
     max_completion_tokens: Any = None
+    n: Any = None
+    prompt: msgspec.Raw = msgspec.Raw()
 
 
 _decode_head = msgspec.json.Decoder(Head).decode
@@ -50,11 +52,29 @@ def prompt_tokens(body: bytes | bytearray) -> int:
     return len(body) // _BYTES_PER_TOKEN
 
 
+_ANSWERS_MOST = 1 << 20
+_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def answers(head: Head) -> tuple[int, int]:
+    """How many prompts a request has, and how many answers it asks for: `n` to each."""
+    each = head.n if type(head.n) is int and head.n > 0 else 1
+    prompts = 1
+    if bytes(memoryview(head.prompt)[:1]) == b"[":
+        items = _decode_list(head.prompt)
+        # A list of numbers is one prompt, of tokens.
+        if items and bytes(memoryview(items[0])[:1]) in (b'"', b"["):
+            prompts = len(items)
+    return prompts, min(prompts * each, _ANSWERS_MOST)
+
+
 def expected_tokens(head: Head, body: bytes | bytearray) -> int:
     """About how many tokens a request uses, prompt and answer together."""
     most = head.max_completion_tokens or head.max_tokens
     if most is None or type(most) is not int or most <= 0:
         most = _TOKENS_ASSUMED
+    if head.n is not None or len(memoryview(head.prompt)):
+        most *= answers(head)[1]
     return len(body) // _BYTES_PER_TOKEN + min(most, _TOKENS_MOST)
 
 

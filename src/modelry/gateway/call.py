@@ -203,6 +203,9 @@ class Call(Relay):
         worked = self._first_at > 0.0 or (sent and status == _GONE)
         estimated = usage is None and worked and status in _WORKED
         used = usage or (self._estimated() if estimated else NOTHING)
+        if usage is not None and self._service.route.collect:
+            used = self._of_all_answers(usage)
+            estimated = used is not usage
         if self._admitted is not None:
             self._admitted.settle(used.prompt_tokens + used.completion_tokens)
         replica, self._replica = self._replica, None
@@ -239,13 +242,27 @@ class Call(Relay):
 
     def _estimated(self) -> Usage:
         """What the engine did not say: the frames so far, and the prompt by its length."""
-        frames = 0
-        if self._events is not None:
-            frames = self._events.frames + (self._lane.frames if self._lane else 0)
-        elif self._collector is not None:
-            frames = self._collector.frames
         # A chat's first frame brings its role.
-        return Usage(bodies.prompt_tokens(self._request.body), max(0, frames - 1))
+        return Usage(bodies.prompt_tokens(self._request.body), max(0, self._frames - 1))
+
+    def _of_all_answers(self, usage: Usage) -> Usage:
+        """llama.cpp tells the usage of one answer where a request asked for several: its frames
+        tell of the others, a token each, but for the first and the last of every answer.
+        """
+        prompts, answers = bodies.answers(self._head)
+        completion = self._frames - 2 * answers
+        if answers < 2 or completion <= usage.completion_tokens:
+            return usage
+        prompt = usage.prompt_tokens
+        if prompts > 1:
+            prompt = max(prompt, bodies.prompt_tokens(self._request.body))
+        return Usage(prompt, completion, usage.cached_tokens)
+
+    @property
+    def _frames(self) -> int:
+        if self._events is not None:
+            return self._events.frames + (self._lane.frames if self._lane else 0)
+        return 0 if self._collector is None else self._collector.frames
 
 
 def _hop(request: Request) -> bytes:

@@ -4,8 +4,8 @@ What has come lies under the target's name with `.part`, and gets the name itsel
 once its size and digest are right.
 """
 
+import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +14,7 @@ from threading import Event
 import httpx2
 
 from modelry.catalog.remote import Digest, RemoteFile, git_digest
+from modelry.catalog.weights import sync_file
 from modelry.errors import FetchError
 
 _BLOCK = 1024 * 1024
@@ -81,13 +82,13 @@ def download(
                         out.write(block)
                         have += len(block)
                         told(have)
-                    out.flush()
-                    os.fsync(out.fileno())
+                    sync_file(out)
         except httpx2.HTTPError as error:
             raise unreachable(error) from None
-        except OSError:
-            # On a full disk, what came so far only stands in the way.
-            part.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                # What came so far only stands in the way.
+                part.unlink(missing_ok=True)
             raise
     if total and have != total:
         raise FetchError("the connection ended before the file was complete", retryable=True)

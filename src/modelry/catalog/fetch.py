@@ -206,7 +206,7 @@ class _Bringer:
             target,
             lambda here: self._told(file, here),
             unreachable=unreachable,
-            expect=lambda total: self._expected(total),
+            expect=self._expected,
         )
         size = target.stat().st_size
         try:

@@ -8,12 +8,11 @@ files are named follows the hubs' customs.
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Literal
 
 from modelry.errors import InvalidRequest
 
 Format = Literal["gguf", "safetensors", "ctranslate2", "onnx"]
-FORMATS: tuple[str, ...] = get_args(Format)
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.npy", "*.npz")
 """Files that may hold a program. CTranslate2's `model.bin` is data, known by its neighbours."""

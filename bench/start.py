@@ -4,17 +4,16 @@ The weights are fetched by a first start that does not count. Both figures are
 of real processes and the real model.
 """
 
-import os
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from bench.instance import printed, up
 
 RUNS = 5
 
@@ -30,24 +29,15 @@ class Start:
 
 def measure(data_dir: Path) -> Start:
     """One start on `data_dir`: run the curl line it prints, look at memory, stop it."""
-    environment = {**os.environ, "MODELRY_DATA_DIR": str(data_dir), "MODELRY_PORT": "0"}
     begun = time.monotonic()
-    up = subprocess.Popen(
-        [sys.executable, "-m", "modelry", "up", "--demo"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert up.stdout is not None
-        curl = next(line for line in up.stdout if line.startswith("curl "))
+    with up(data_dir, "--demo") as process:
+        curl = printed(process, "curl ")
         answer = subprocess.run(
             ["bash", "-c", curl], capture_output=True, text=True, check=True
         ).stdout
         seconds = time.monotonic() - begun
         assert '"chat.completion"' in answer, answer
-        children = psutil.Process(up.pid).children()
+        children = psutil.Process(process.pid).children()
         held = {
             part: child.memory_info().rss
             for child in children
@@ -55,9 +45,6 @@ def measure(data_dir: Path) -> Start:
             if f"modelry.app.{part}" in child.cmdline()
         }
         return Start(seconds, held["gateway"], held["control"])
-    finally:
-        up.send_signal(signal.SIGTERM)
-        up.communicate(timeout=60)
 
 
 def main() -> None:

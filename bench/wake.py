@@ -7,18 +7,16 @@ first takes at most 1.5 times as long as the second.
 
 import json
 import os
-import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 
+from bench.instance import printed, up
 from modelry.client import Client
 from modelry.engines.base import Endpoint, ReplicaPlan
 from modelry.engines.llama_cpp import LlamaCpp
@@ -31,33 +29,6 @@ _WAIT_S = 180.0
 _POLL_S = 0.01
 _SLOTS = 4
 _CONTEXT_TOKENS = 2048
-
-
-@contextmanager
-def instance(data_dir: Path) -> Iterator[str]:
-    """Its URL."""
-    environment = {
-        **os.environ,
-        "MODELRY_DATA_DIR": str(data_dir),
-        "MODELRY_PORT": "0",
-        "MODELRY_ADMIN_TOKEN": _TOKEN,
-    }
-    up = subprocess.Popen(
-        [sys.executable, "-m", "modelry", "up"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert up.stdout is not None
-        line = next((line for line in up.stdout if line.startswith("  API ")), "")
-        if not line:
-            raise RuntimeError(f"`up` ended with status {up.wait()}")
-        yield line.split()[1].removesuffix("/v1")
-    finally:
-        up.send_signal(signal.SIGTERM)
-        up.communicate(timeout=60)
 
 
 def first_token(http: httpx2.Client, key: str, model: str) -> None:
@@ -128,7 +99,10 @@ def main() -> int:
     woken, own = [], []
     with tempfile.TemporaryDirectory(prefix="mdl-") as scratch:
         data_dir = Path(scratch) / "data"
-        with instance(data_dir) as url, Client(url, _TOKEN) as client:
+        with ExitStack() as stack:
+            process = stack.enter_context(up(data_dir, MODELRY_ADMIN_TOKEN=_TOKEN))
+            url = printed(process, "  API ").split()[1].removesuffix("/v1")
+            client = stack.enter_context(Client(url, _TOKEN))
             spec = {"slots": _SLOTS, "context_tokens": _CONTEXT_TOKENS, "idle_after_s": 1}
             client.post("/services", {"name": "wake", "model": _MODEL, **spec})
             wait(client, "running")

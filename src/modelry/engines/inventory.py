@@ -1,0 +1,41 @@
+"""What a node has to run engines on: cores, memory and GPUs. Pure data, and how it is read
+from what NVIDIA's own tool prints.
+"""
+
+from dataclasses import dataclass
+
+_MIB = 1024 * 1024
+
+GPU_QUERY = ("--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits")
+"""The arguments of `nvidia-smi` whose output `parse_gpus` reads."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """`index`: as the driver counts them, and `CUDA_VISIBLE_DEVICES` names them."""
+
+    index: int
+    name: str
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """`cores`: those we may run on; `memory_bytes`: what we may use, not what is free."""
+
+    cores: int
+    memory_bytes: int
+    gpus: tuple[Gpu, ...] = ()
+
+
+def parse_gpus(printed: str) -> tuple[Gpu, ...]:
+    """The GPUs that `nvidia-smi` listed; a line that is no GPU with memory of its own is none.
+
+    A GPU that shares the machine's memory prints `[N/A]` for its own.
+    """
+    gpus = []
+    for line in printed.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
+            gpus.append(Gpu(int(fields[0]), fields[1], int(fields[2]) * _MIB))
+    return tuple(gpus)

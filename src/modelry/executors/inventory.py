@@ -1,0 +1,56 @@
+"""What this machine has to run engines on."""
+
+import logging
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+
+from modelry.engines.inventory import GPU_QUERY, Gpu, Inventory, parse_gpus
+
+log = logging.getLogger(__name__)
+
+_QUERY_TIMEOUT_S = 10.0
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def read_inventory(cgroup: Path = _CGROUP) -> Inventory:
+    """Blocks for up to a second where there is a GPU's driver to ask."""
+    return Inventory(usable_cores(), _memory_bytes(cgroup), _gpus())
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_bytes(cgroup: Path) -> int:
+    """The machine's memory, or what a container may use of it (cgroup v2 and v1)."""
+    total = int(psutil.virtual_memory().total)
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            return min(total, int((cgroup / name).read_text()))
+        except (OSError, ValueError):
+            continue  # there is none, or it says `max`
+    return total
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    try:
+        asked = subprocess.run(
+            [tool, *GPU_QUERY], capture_output=True, text=True, timeout=_QUERY_TIMEOUT_S
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("nvidia-smi does not answer, so no GPU is used: %s", error)
+        return ()
+    if asked.returncode != 0:
+        log.warning("nvidia-smi: %s; no GPU is used", (asked.stdout or asked.stderr).strip())
+        return ()
+    return parse_gpus(asked.stdout)

@@ -12,16 +12,23 @@ from modelry.client import Client, Json, part
 from modelry.errors import ModelryError
 
 
+models_app = typer.Typer(invoke_without_command=True)
+
+
 def register(app: typer.Typer) -> None:
-    app.command("models")(models)
+    app.add_typer(models_app, name="models")
     app.command("register")(register_model)
 
 
+@models_app.callback()
 def models(
+    context: typer.Context,
     json_flag: AsJson = False,
     task: Annotated[str | None, typer.Option(help="Only models that do this.")] = None,
 ) -> None:
-    """List the models that can be deployed."""
+    """List the models that can be deployed; the commands below look after their weights."""
+    if context.invoked_subcommand is not None:
+        return
     with shown_errors(), open_client() as client:
         found = client.list("/models")
     if task is not None:

@@ -11,7 +11,6 @@ from modelry.cli.output import AsJson, err, out, print_json, print_table, shown_
 from modelry.client import Client, Json, part
 from modelry.errors import ModelryError
 
-
 models_app = typer.Typer(invoke_without_command=True)
 
 

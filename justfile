@@ -34,6 +34,10 @@ bench *arguments:
 lock:
     python3 scripts/lock.py
 
+# Pin the packages of runtimes that have no file yet, or of those that are named.
+lock-runtimes *names:
+    python3 scripts/lock_runtimes.py "$@"
+
 # Write the next migration, e.g. `just migration 0002 "add key limits"`.
 migration number message:
     uv run --group lint python scripts/migration.py "$@"

@@ -67,6 +67,24 @@ def read_index_settings(environ: Mapping[str, str], home: Path) -> IndexSettings
     )
 
 
+def uv_variables(settings: IndexSettings) -> dict[str, str]:
+    """The same for uv, in its own environment variables."""
+    indexes = [url for url in settings.indexes if url != DEFAULT_INDEX]
+    by_default = len(indexes) < len(settings.indexes)
+    variables = {
+        "UV_DEFAULT_INDEX": "" if by_default or not indexes else indexes.pop(0),
+        "UV_INDEX": " ".join(indexes),
+        "UV_FIND_LINKS": ",".join(settings.find_links),
+        "UV_INSECURE_HOST": " ".join(settings.trusted_hosts),
+        "SSL_CERT_FILE": settings.certificates or "",
+        "ALL_PROXY": settings.proxy or "",
+        # Whichever index has a package may give it, as with pip: its digest is known.
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_NO_INDEX": "" if settings.indexes else "1",
+    }
+    return {name: value for name, value in variables.items() if value}
+
+
 @dataclass(frozen=True)
 class Wheel:
     """A wheel's place on the index. `sha256` as the index states it, if it does."""

@@ -12,6 +12,10 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelry.engines.inventory import Inventory
+from modelry.engines.options import OptionRules, Options
+from modelry.errors import ModelryError
+
 
 class Defaults(BaseModel):
     """What a request gets that does not say: None leaves it to the engine.
@@ -32,6 +36,9 @@ class ReplicaPlan:
     """What one replica is to run: weights, the name it answers to, and its size.
 
     `context_tokens` is what one request may use, prompt and answer together.
+    `adapter`: a file or folder of LoRA weights that the whole replica runs with.
+    `runtime`: the environment of an engine that is not embedded. `gpus`: those it
+    may use, by their index.
     """
 
     replica_id: str
@@ -41,6 +48,11 @@ class ReplicaPlan:
     slots: int
     context_tokens: int
     defaults: Defaults = field(default_factory=Defaults)
+    adapter: Path | None = None
+    runtime: Path | None = None
+    gpus: tuple[int, ...] = ()
+    options: Options = field(default_factory=Options)
+    allow_remote_code: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,13 +97,35 @@ class Failure:
 class Engine(Protocol):
     """`stops_whole_answers`: it stops working on an answer that is not a stream
     when its client hangs up. Where it does not, the gateway asks for a stream.
+    `embedded`: it comes with Modelry; otherwise each version is a runtime to install.
+    `takes_adapters`: its replicas take LoRA adapters while they run; otherwise an
+    adapter needs a replica of its own.
     """
 
     name: str
     stops_whole_answers: bool
+    embedded: bool
+    takes_adapters: bool
+    rules: OptionRules
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         """None where it can run such weights for such tasks, otherwise why not."""
+        ...
+
+    def converts(self, format: str) -> str | None:
+        """The format it runs that weights of `format` can be converted to, if there is one."""
+        ...
+
+    def preference(self, format: str, inventory: Inventory) -> int:
+        """How well it suits such weights on such a machine: the lowest is chosen."""
+        ...
+
+    def gpus(self, inventory: Inventory) -> int:
+        """How many GPUs a replica of it takes where nobody says."""
+        ...
+
+    def check(self, options: Options) -> None:
+        """Raises `InvalidRequest` for a value that it cannot take."""
         ...
 
     def command(self, plan: ReplicaPlan, endpoint: Endpoint) -> Command: ...
@@ -101,3 +135,21 @@ class Engine(Protocol):
     def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
         """Why it ended. `exit_code` is negative for a signal, None where nobody saw it."""
         ...
+
+
+class AdapterHost(Protocol):
+    """What an engine with `takes_adapters` does with them. All raise `AdapterRefused`."""
+
+    async def adapters(self, endpoint: Endpoint) -> frozenset[str]:
+        """The names of those that a replica has."""
+        ...
+
+    async def load_adapter(self, endpoint: Endpoint, name: str, adapter: Path) -> None: ...
+
+    async def unload_adapter(self, endpoint: Endpoint, name: str) -> None: ...
+
+
+class AdapterRefused(ModelryError):
+    """A replica did not take an adapter, in the engine's words."""
+
+    code = "adapter_refused"

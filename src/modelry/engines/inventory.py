@@ -1,7 +1,6 @@
-"""What a node has to run engines on: cores, memory and GPUs. Pure data, and how it is read
-from what NVIDIA's own tool prints.
-"""
+"""What a node has to run engines on: cores, memory and GPUs, and how NVIDIA's own tool says it."""
 
+import os
 from dataclasses import dataclass
 
 _MIB = 1024 * 1024
@@ -39,3 +38,10 @@ def parse_gpus(printed: str) -> tuple[Gpu, ...]:
         if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
             gpus.append(Gpu(int(fields[0]), fields[1], int(fields[2]) * _MIB))
     return tuple(gpus)
+
+
+def usable_cores() -> int:
+    """The cores this process may run on, which can be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -3,24 +3,25 @@
 Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
 """
 
-import asyncio
 import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from modelry.engines.base import Command, Endpoint, Failure, Probe, ReplicaPlan
+from modelry.engines.inventory import Inventory, usable_cores
 from modelry.engines.llama_cpp_runner import (
     EXIT_LIBRARY_MISSING,
     EXIT_UNLOADABLE,
     RunnerConfig,
 )
-
-_PROBE_TIMEOUT_S = 5.0
-_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
+from modelry.engines.options import OptionRules, Options
+from modelry.engines.probing import signal_name, status
+from modelry.errors import InvalidRequest
 
 # The engine's own words for why weights do not load, newest first in its log.
 _LOAD_ERROR = re.compile(r"error loading model[^:]*: (?P<reason>.+)$")
@@ -29,11 +30,15 @@ _NOT_BOUND = "couldn't bind HTTP server socket"
 _OTHER_ERROR = re.compile(r"^\S+ E (?:\S+\s+\S+: )?(?P<reason>.+)$")
 
 
-def usable_cores() -> int:
-    """The cores this process may run on, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+# The arguments of llama.cpp's own server that are of use here, and what each takes.
+_ARGUMENTS: dict[str, Callable[[str], float] | None] = {
+    "--threads": int,
+    "--batch-size": int,
+    "--ubatch-size": int,
+    "--rope-freq-base": float,
+    "--rope-freq-scale": float,
+    "--no-repack": None,
+}
 
 
 class LlamaCpp:
@@ -42,6 +47,10 @@ class LlamaCpp:
     # Seen with xllamacpp 2026.10: a stream ends 0.1 s after its client has
     # hung up, an answer that is not a stream is generated to its end.
     stops_whole_answers = False
+    embedded = True
+    # Its server takes them at its start only.
+    takes_adapters = False
+    rules = OptionRules(free=frozenset(_ARGUMENTS), known=frozenset(_ARGUMENTS))
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format != "gguf":
@@ -50,6 +59,21 @@ class LlamaCpp:
         if missing:
             return f"llama.cpp does not do {', '.join(missing)} here"
         return None
+
+    def converts(self, format: str) -> str | None:
+        return "gguf" if format == "safetensors" else None
+
+    def preference(self, format: str, inventory: Inventory) -> int:
+        # The embedded build computes on the processor alone.
+        return 20 if inventory.gpus and format != "gguf" else 10
+
+    def gpus(self, inventory: Inventory) -> int:
+        return 0
+
+    def check(self, options: Options) -> None:
+        if options.environment:
+            raise InvalidRequest("engine_env: llama.cpp takes none here", param="engine_env")
+        _parsed(options.arguments)
 
     def command(self, plan: ReplicaPlan, endpoint: Endpoint) -> Command:
         config = RunnerConfig(
@@ -60,6 +84,8 @@ class LlamaCpp:
             slots=plan.slots,
             context_tokens=plan.context_tokens,
             threads=usable_cores(),
+            adapter=None if plan.adapter is None else str(plan.adapter),
+            arguments=_parsed(plan.options.arguments),
             temperature=plan.defaults.temperature,
             top_p=plan.defaults.top_p,
             max_tokens=plan.defaults.max_tokens,
@@ -74,13 +100,13 @@ class LlamaCpp:
         return Command(argv=argv, stdin=msgspec.json.encode(config), env=_environment())
 
     async def probe(self, endpoint: Endpoint) -> Probe:
-        health = await _status(endpoint, "/health")
+        health = await status(endpoint, "/health")
         if health is None:
             return Probe.UNREACHABLE
         if health != 200:
             return Probe.LOADING
         # /health is open to everyone; /slots asks for the secret.
-        known = await _status(endpoint, "/slots") == 200
+        known = await status(endpoint, "/slots") == 200
         return Probe.READY if known else Probe.FOREIGN
 
     def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
@@ -97,44 +123,40 @@ class LlamaCpp:
         if exit_code == -signal.SIGKILL:
             return Failure("llama.cpp was killed (by hand, or because memory ran out)")
         if exit_code < 0:
-            return Failure(f"llama.cpp crashed with {_signal_name(-exit_code)}")
+            return Failure(f"llama.cpp crashed with {signal_name(-exit_code)}")
         told = _reason(log_tail)
         end = f"llama.cpp exited with status {exit_code}"
         return Failure(f"{end}: {told}" if told else end)
 
 
+def _parsed(arguments: tuple[str, ...]) -> dict[str, float]:
+    """Each argument's number, 1 for one without. Raises `InvalidRequest`."""
+    found: dict[str, float] = {}
+    rest = list(arguments)
+    while rest:
+        name, has_value, value = rest.pop(0).partition("=")
+        takes = _ARGUMENTS.get(name)
+        if takes is None:
+            if has_value or name not in _ARGUMENTS:
+                raise InvalidRequest(f"engine_args: {name} takes no value", param="engine_args")
+            found[name] = 1
+            continue
+        try:
+            number = takes(value if has_value else rest.pop(0))
+        except (ValueError, IndexError):
+            number = 0
+        if not 0 < number < 1e9:
+            raise InvalidRequest(
+                f"engine_args: {name} takes a number above 0, such as {name}=1",
+                param="engine_args",
+            )
+        found[name] = number
+    return found
+
+
 def _gguf(weights: Path) -> Path:
     """The file to open: of one that is split, the first part, which leads to the others."""
     return min(weights.glob("*.gguf")) if weights.is_dir() else weights
-
-
-async def _status(endpoint: Endpoint, path: str) -> int | None:
-    """The status of a GET; None where nothing speaks HTTP there.
-
-    Written by hand for what it costs: a replica that loads is asked dozens of
-    times a second, at 0.4 ms of CPU for both questions instead of the 33 ms
-    that fresh clients of a library took.
-    """
-    kind, _, rest = endpoint.address.partition(":")
-    host, _, port = rest.rpartition(":")
-    request = (
-        f"GET {path} HTTP/1.1\r\nhost: replica\r\n"
-        f"authorization: Bearer {endpoint.secret}\r\nconnection: close\r\n\r\n"
-    )
-    try:
-        async with asyncio.timeout(_PROBE_TIMEOUT_S):
-            if kind == "unix":
-                reader, writer = await asyncio.open_unix_connection(rest)
-            else:
-                reader, writer = await asyncio.open_connection(host, int(port))
-            try:
-                writer.write(request.encode())
-                match = _STATUS_LINE.match(await reader.readline())
-            finally:
-                writer.close()
-    except (OSError, ValueError):
-        return None
-    return None if match is None else int(match[1])
 
 
 def _environment() -> dict[str, str]:
@@ -146,13 +168,6 @@ def _environment() -> dict[str, str]:
     running.
     """
     return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def _reason(log_tail: list[str]) -> str | None:

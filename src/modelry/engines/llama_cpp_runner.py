@@ -18,8 +18,9 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 EXIT_LIBRARY_MISSING = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_UNLOADABLE = 65  # EX_DATAERR
@@ -35,7 +36,9 @@ _IDLE_LOOKS = 3
 class RunnerConfig:
     """`address`: `unix:<path>` or `tcp:<host>:<port>`. `context_tokens`: per slot.
 
-    The last three are what a request gets that does not say.
+    `temperature`, `top_p` and `max_tokens` are what a request gets that does not
+    say. `adapter`: a GGUF file of LoRA weights, for every request. `arguments`:
+    of llama.cpp's own server, by name, each with its number.
     """
 
     weights: str
@@ -48,6 +51,8 @@ class RunnerConfig:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    adapter: str | None = None
+    arguments: dict[str, float] = field(default_factory=dict)
 
 
 class _SocketConnection(http.client.HTTPConnection):
@@ -113,6 +118,9 @@ def _serve(config: RunnerConfig) -> None:
         params.sampling.top_p = config.top_p
     if config.max_tokens is not None:
         params.n_predict = config.max_tokens
+    if config.adapter is not None:
+        params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(config.adapter, 1.0)]
+    _apply(config.arguments, params)
     params.cont_batching = True
     params.cache_prompt = True
     params.use_jinja = True
@@ -149,6 +157,22 @@ def _serve(config: RunnerConfig) -> None:
     print("drained, ending", flush=True)
     # The engine's own threads need no farewell, and must not delay one.
     os._exit(0)
+
+
+def _apply(arguments: dict[str, float], params: Any) -> None:
+    if "--threads" in arguments:
+        params.cpuparams.n_threads = int(arguments["--threads"])
+        params.cpuparams_batch.n_threads = int(arguments["--threads"])
+    if "--batch-size" in arguments:
+        params.n_batch = int(arguments["--batch-size"])
+    if "--ubatch-size" in arguments:
+        params.n_ubatch = int(arguments["--ubatch-size"])
+    if "--rope-freq-base" in arguments:
+        params.rope_freq_base = arguments["--rope-freq-base"]
+    if "--rope-freq-scale" in arguments:
+        params.rope_freq_scale = arguments["--rope-freq-scale"]
+    if "--no-repack" in arguments:
+        params.no_extra_bufts = True
 
 
 def main() -> None:

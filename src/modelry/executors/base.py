@@ -28,6 +28,7 @@ class Observed:
     endpoint: Endpoint
     memory_bytes: int | None = None
     failure: Failure | None = None
+    gpus: tuple[int, ...] = ()
 
 
 class Executor(Protocol):

@@ -1,14 +1,13 @@
 """What this machine has to run engines on."""
 
 import logging
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import psutil
 
-from modelry.engines.inventory import GPU_QUERY, Gpu, Inventory, parse_gpus
+from modelry.engines.inventory import GPU_QUERY, Gpu, Inventory, parse_gpus, usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -19,13 +18,6 @@ _CGROUP = Path("/sys/fs/cgroup")
 def read_inventory(cgroup: Path = _CGROUP) -> Inventory:
     """Blocks for up to a second where there is a GPU's driver to ask."""
     return Inventory(usable_cores(), _memory_bytes(cgroup), _gpus())
-
-
-def usable_cores() -> int:
-    """The cores this process may run on, which can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes(cgroup: Path) -> int:

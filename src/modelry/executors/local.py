@@ -67,6 +67,7 @@ class Record(msgspec.Struct):
     secret: str
     pid: int = 0
     mark: str = ""
+    gpus: tuple[int, ...] = ()
 
 
 class _Replica:
@@ -119,6 +120,7 @@ class LocalExecutor:
             engine=engine.name,
             address=f"unix:{self._sockets / plan.replica_id}.sock",
             secret=secrets.token_hex(24),
+            gpus=plan.gpus,
         )
         replica = _Replica(record, engine, folder)
         try:
@@ -244,7 +246,7 @@ class LocalExecutor:
 
     async def _end(self, replica: _Replica, grace_s: float) -> None:
         pid, mark = replica.record.pid, replica.record.mark
-        processes.signal_group(pid, signal.SIGTERM)
+        processes.ask_to_end(pid)
         try:
             await asyncio.wait_for(processes.wait_until_gone(pid, mark), grace_s + _KILL_WAIT_S)
         except TimeoutError:
@@ -260,6 +262,7 @@ class LocalExecutor:
             endpoint=replica.endpoint,
             memory_bytes=replica.memory_bytes if alive else None,
             failure=replica.failure,
+            gpus=replica.record.gpus if alive else (),
         )
 
 

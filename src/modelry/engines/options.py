@@ -1,0 +1,119 @@
+"""Extra arguments and environment for an engine: which of them who may give.
+
+An engine's arguments can read files, open ports and run programs. So whoever is no
+operator gives only those that are known to do neither, and nobody those that Modelry
+itself gives. Pure.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from modelry.errors import InvalidRequest, PermissionDenied
+
+_ARGUMENT = re.compile(r"--[a-z][a-z0-9-]*(\.[a-z0-9_.-]+)?")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
+MAX_OPTIONS = 64
+MAX_LENGTH = 2000
+
+
+@dataclass(frozen=True)
+class Options:
+    """`arguments`: as on the engine's command line, `--name value` or `--name=value`."""
+
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptionRules:
+    """`free`: arguments that everybody may give. `reserved`: those that nobody may, as Modelry
+    gives them. What is neither, only operators may. `known`: the engine takes these alone, if
+    any are named. The same for variables.
+    """
+
+    free: frozenset[str] = frozenset()
+    reserved: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
+    free_variables: frozenset[str] = frozenset()
+    reserved_variables: frozenset[str] = frozenset()
+
+
+def check_options(engine: str, rules: OptionRules, options: Options, *, operator: bool) -> None:
+    """Raises `InvalidRequest` or `PermissionDenied` that names the option."""
+    if len(options.arguments) > MAX_OPTIONS or len(options.environment) > MAX_OPTIONS:
+        raise InvalidRequest(f"engine_args: {MAX_OPTIONS} at most", param="engine_args")
+    for text in (*options.arguments, *options.environment.values()):
+        if len(text) > MAX_LENGTH or not text.isprintable():
+            raise InvalidRequest(
+                f"engine_args: each must be printable, {MAX_LENGTH} characters at most",
+                param="engine_args",
+            )
+    if options.arguments and not options.arguments[0].startswith("--"):
+        raise InvalidRequest(
+            f"engine_args: {options.arguments[0]!r} belongs to no argument",
+            hint='give a list such as ["--seed", "1"]',
+            param="engine_args",
+        )
+    for name in _names(options.arguments):
+        _check_argument(engine, rules, name, operator)
+    for name in options.environment:
+        _check_variable(engine, rules, name, operator)
+
+
+def _names(arguments: Iterable[str]) -> list[str]:
+    # Engines that use Python's argparse take `_` for `-` as well.
+    return [
+        each.partition("=")[0].replace("_", "-") if "." not in each else each.partition("=")[0]
+        for each in arguments
+        if each.startswith("-") and not _is_number(each)
+    ]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_argument(engine: str, rules: OptionRules, name: str, operator: bool) -> None:
+    if not _ARGUMENT.fullmatch(name):
+        raise InvalidRequest(
+            f"engine_args: {name!r} is no argument",
+            hint="arguments are written in full, such as --max-num-batched-tokens",
+            param="engine_args",
+        )
+    base = name.partition(".")[0]
+    if base in rules.reserved:
+        raise InvalidRequest(
+            f"engine_args: {name} is given to {engine} by Modelry itself", param="engine_args"
+        )
+    if rules.known and base not in rules.known:
+        raise InvalidRequest(
+            f"engine_args: {engine} takes no {name} here",
+            hint="it takes " + ", ".join(sorted(rules.known)),
+            param="engine_args",
+        )
+    if not operator and base not in rules.free:
+        raise PermissionDenied(
+            f"engine_args: only an operator may give {engine} {name}",
+            hint="you may give " + (", ".join(sorted(rules.free)) or "none"),
+            param="engine_args",
+        )
+
+
+def _check_variable(engine: str, rules: OptionRules, name: str, operator: bool) -> None:
+    if not _VARIABLE.fullmatch(name):
+        raise InvalidRequest(f"engine_env: {name!r} is no variable's name", param="engine_env")
+    if name in rules.reserved_variables or name.startswith("MODELRY_"):
+        raise InvalidRequest(
+            f"engine_env: {name} is set for {engine} by Modelry itself", param="engine_env"
+        )
+    if not operator and name not in rules.free_variables:
+        raise PermissionDenied(
+            f"engine_env: only an operator may set {name} for {engine}",
+            hint="you may set " + (", ".join(sorted(rules.free_variables)) or "none"),
+            param="engine_env",
+        )

@@ -15,6 +15,10 @@ from modelry.errors import InvalidRequest
         (["model.onnx"], "onnx"),
         (["model.bin", "config.json", "vocabulary.txt"], "ctranslate2"),
         (["A.GGUF"], "gguf"),
+        (["adapter_config.json", "adapter_model.safetensors"], "lora"),
+        (["adapter_config.json", "adapter_model.safetensors", "model.safetensors"], "safetensors"),
+        (["adapter_config.json", "adapter_model.safetensors", "a.gguf"], "gguf"),
+        (["adapter_model.safetensors"], "safetensors"),
     ],
 )
 def test_the_format_is_known_by_names(names: list[str], format: str) -> None:
@@ -44,6 +48,21 @@ def test_a_folder_of_safetensors_takes_its_tokenizer_along() -> None:
         "original/consolidated.00.pth",
     ]  # fmt: skip
     assert needed(names) == sorted(names[:10])
+
+
+def test_an_adapter_needs_its_configuration_and_weights() -> None:
+    names = [
+        "LICENSE", "README.md", "adapter_config.json", "adapter_model.safetensors",
+        "tokenizer.json", "added_tokens.json", "training_args.bin", "optimizer.pt",
+        "checkpoint-8/adapter_config.json", "checkpoint-8/adapter_model.safetensors",
+    ]  # fmt: skip
+    assert needed(names) == names[:4]
+
+
+def test_an_adapter_in_a_pickle_is_refused() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        needed(["adapter_config.json", "adapter_model.bin"])
+    assert caught.value.code == "unsafe_weights"
 
 
 def test_a_gguf_file_needs_nothing_beside_it() -> None:

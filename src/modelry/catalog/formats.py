@@ -12,7 +12,8 @@ from typing import Literal
 
 from modelry.errors import InvalidRequest
 
-Format = Literal["gguf", "safetensors", "ctranslate2", "onnx"]
+Format = Literal["gguf", "safetensors", "ctranslate2", "onnx", "lora"]
+"""`lora`: an adapter as PEFT saves it. One in GGUF is `gguf`: only its header tells it apart."""
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.npy", "*.npz")
 """Files that may hold a program. CTranslate2's `model.bin` is data, known by its neighbours."""
@@ -21,6 +22,9 @@ _BESIDE = (
     "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.md", "LICENSE*", "NOTICE*", "*.spm",
 )  # fmt: skip
 """What a model needs beside its weights: configuration, tokenizers, templates, licences."""
+
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+_BESIDE_ADAPTER = ("README*", "LICENSE*", "NOTICE*")
 
 _MARKS: tuple[tuple[Format, str], ...] = (
     ("gguf", "*.gguf"),
@@ -34,6 +38,8 @@ def format_of(names: Sequence[str]) -> Format:
     bases = [PurePosixPath(name).name for name in names]
     if "model.bin" in bases and any(base.startswith("vocabulary.") for base in bases):
         return "ctranslate2"
+    if _is_adapter(bases):
+        return "lora"
     for format, mark in _MARKS:
         if any(fnmatchcase(base.lower(), mark) for base in bases):
             return format
@@ -69,6 +75,9 @@ def needed(names: Iterable[str]) -> list[str]:
     format = format_of(top)
     if format == "ctranslate2":
         return top
+    if format == "lora":
+        kept = (*_ADAPTER, *_BESIDE_ADAPTER)
+        return sorted(name for name in top if any(fnmatchcase(name, each) for each in kept))
     mark = next(pattern for known, pattern in _MARKS if known == format)
     weights = [name for name in top if fnmatchcase(name.lower(), mark)]
     if format == "gguf":
@@ -88,6 +97,12 @@ def needed(names: Iterable[str]) -> list[str]:
         and (not name.endswith(".index.json") or name.endswith(".safetensors.index.json"))
     }
     return sorted({*weights, *beside})
+
+
+def _is_adapter(bases: Sequence[str]) -> bool:
+    """Whether all the weights among these files are PEFT's."""
+    weights = [base for base in bases if any(fnmatchcase(base.lower(), mark) for _, mark in _MARKS)]
+    return set(_ADAPTER) <= set(bases) and set(weights) == {_ADAPTER[1]}
 
 
 def are_parts(names: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ import json
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -36,11 +37,15 @@ class DamagedFile(FetchError):
 @dataclass(frozen=True)
 class Header:
     """`metadata`: what the file says of itself, arrays apart. `tensors`: name → shape, its
-    fastest dimension first in GGUF and last in safetensors, as the formats have it.
+    fastest dimension first in GGUF and last in safetensors, as the formats have it. `dtypes`:
+    name → kind of number, as the format calls it. `spans`: name → begin and end of its bytes
+    in the file; of safetensors alone.
     """
 
     metadata: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def check_header(name: str, path: Path) -> None:
@@ -69,6 +74,19 @@ _SCALARS = {
     12: "d",
 }
 _STRING, _ARRAY = 8, 9
+
+_KINDS = {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22), 7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 40),
+    10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110), 12: ("Q4_K", 256, 144),
+    13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50), 20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136), 24: ("I8", 1, 1), 25: ("I16", 1, 2),
+    26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8), 29: ("IQ1_M", 256, 56),
+    30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+}  # fmt: skip
+"""Kinds of tensors: their name, and how many elements take how many bytes."""
 
 
 class _Bytes:
@@ -136,21 +154,26 @@ def read_gguf(path: Path) -> Header:
             if value is not None:
                 metadata[key] = value
         tensors: dict[str, tuple[int, ...]] = {}
-        offsets = []
+        dtypes: dict[str, str] = {}
+        ends = []
         for _ in range(tensor_count):
             name = data.name()
             dimensions = data.number("I")
             if dimensions > _DIMENSIONS_MAX:
                 raise DamagedFile(f"tensor {name!r} has {dimensions} dimensions")
             shape = tuple(data.number("Q") for _ in range(dimensions))
-            data.number("I")
-            offsets.append(data.number("Q"))
+            # A kind that is newer than this: its size is not known, its place is.
+            kind = data.number("I")
+            dtype, elements, size = _KINDS.get(kind, (str(kind), 1, 0))
+            offset = data.number("Q")
+            ends.append(offset + prod(shape) * size // elements)
             if name in tensors:
                 raise DamagedFile(f"it has two tensors {name!r}")
             tensors[name] = shape
-        if any(offset > data.left for offset in offsets):
+            dtypes[name] = dtype
+        if any(end > data.left for end in ends):
             raise DamagedFile("it ends before its tensors do")
-    return Header(metadata, tensors)
+    return Header(metadata, tensors, dtypes)
 
 
 def _value(data: _Bytes, kind: int) -> Any:
@@ -198,20 +221,22 @@ def read_safetensors(path: Path) -> Header:
     if not isinstance(fields, dict):
         raise DamagedFile("its header is no JSON object")
     metadata = fields.pop("__metadata__", {})
-    spans = []
-    tensors = {}
+    spans, dtypes, tensors = {}, {}, {}
     for name, told in fields.items():
         shape, begin, end = _tensor(name, told)
         tensors[name] = shape
-        spans.append((begin, end))
+        dtypes[name] = told["dtype"]
+        spans[name] = (begin, end)
     at = 0
-    for begin, end in sorted(spans):
+    for begin, end in sorted(spans.values()):
         if begin != at:
             raise DamagedFile("its tensors overlap, or leave holes")
         at = end
     if at != data.left:
         raise DamagedFile(f"its tensors take {at} bytes, and it has {data.left}")
-    return Header(metadata if isinstance(metadata, dict) else {}, tensors)
+    start = size - data.left
+    places = {name: (start + begin, start + end) for name, (begin, end) in spans.items()}
+    return Header(metadata if isinstance(metadata, dict) else {}, tensors, dtypes, places)
 
 
 def _tensor(name: str, told: Any) -> tuple[tuple[int, ...], int, int]:

@@ -236,6 +236,10 @@ class Paths:
         return self.data / "weights"
 
     @property
+    def runtimes(self) -> Path:
+        return self.data / "runtimes"
+
+    @property
     def replicas(self) -> Path:
         return self.data / "replicas"
 
@@ -316,6 +320,7 @@ class Paths:
             for folder in (
                 self.data,
                 self.weights,
+                self.runtimes,
                 self.replicas,
                 self.logs,
                 self.spools,

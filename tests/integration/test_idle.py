@@ -13,7 +13,7 @@ from modelry.executors.base import ProcessState
 from modelry.routing.messages import Load, Route, ServiceLoad, Wake
 from modelry.services import store
 from modelry.services.activity import Activity
-from modelry.services.lifecycle import Wish
+from modelry.services.drafts import Wish
 from modelry.services.plan import REPORTED_WITHIN
 from modelry.services.reconciler import Reconciler
 from tests.integration.test_reconciler import MODEL, Processes, World, world_of

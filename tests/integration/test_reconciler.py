@@ -11,17 +11,24 @@ from modelry.access.bootstrap import ensure_operator
 from modelry.access.principal import Principal, principal_of
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetches import Fetches
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Endpoint, Engine, ReplicaPlan
+from modelry.engines.installer import Runtimes
+from modelry.engines.inventory import Inventory
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.executors.base import Observed, ProcessState
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
 from modelry.services.activity import Activity
-from modelry.services.lifecycle import Lifecycle, Wish
+from modelry.services.choice import Machine
+from modelry.services.drafts import Wish
+from modelry.services.hosting import Hosting
+from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
+from modelry.services.supplies import Supplies
 
 MODEL = "smollm2-135m-instruct"
 
@@ -76,7 +83,8 @@ class World:
     def __init__(self, folder: Path, db: Database) -> None:
         self.db = db
         self.executor = Processes()
-        self.engines = {"llama.cpp": LlamaCpp()}
+        self.machine = Machine({"llama.cpp": LlamaCpp()}, {}, Inventory(2, 8 * 1024**3))
+        self.hosting = Hosting()
         self.catalog = Catalog(load_cards())
         store = WeightsStore(folder / "weights")
         variant = load_cards()[MODEL].default_variant
@@ -84,7 +92,8 @@ class World:
         file.write_bytes(b"x")
         digest = variant.sha256 or ""
         store.remember(variant, Weights(file, 1, digest), [(file, file.stat())])
-        self.fetches = Fetches(store)
+        runtimes = Runtimes(folder / "runtimes", {})
+        self.supplies = Supplies(Fetches(store), Conversions(store), runtimes)
         self.activity = Activity()
         self.feed = Feed()
         self.sealer = Sealer(folder / "secret.key")
@@ -100,9 +109,10 @@ class World:
         return Reconciler(
             self.db,
             self.catalog,
-            self.fetches,
+            self.supplies,
             self.executor,
-            self.engines,
+            self.machine,
+            self.hosting,
             self.activity,
             self.feed,
             published,
@@ -111,7 +121,13 @@ class World:
 
     def lifecycle(self) -> Lifecycle:
         return Lifecycle(
-            self.db, self.catalog, self.fetches, self.engines, self.sealer, lambda: None
+            self.db,
+            self.catalog,
+            self.supplies,
+            self.hosting,
+            self.machine,
+            self.sealer,
+            lambda: None,
         )
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from modelry.services.plan import (
+from modelry.services.plan import next_look, plan
+from modelry.services.situation import (
     DrainReplica,
     FetchWeights,
     ForgetReplica,
@@ -13,8 +14,6 @@ from modelry.services.plan import (
     WeightsFailed,
     WeightsFetching,
     WeightsSeen,
-    next_look,
-    plan,
 )
 from modelry.services.states import ReplicaState
 from tests.unit.worlds import at, drained, failed, forgotten, seen, service, starts, world

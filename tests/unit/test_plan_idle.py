@@ -2,7 +2,8 @@
 
 import pytest
 
-from modelry.services.plan import (
+from modelry.services.plan import next_look, plan, status
+from modelry.services.situation import (
     Desired,
     DrainReplica,
     Seen,
@@ -10,9 +11,6 @@ from modelry.services.plan import (
     Want,
     WeightsAbsent,
     WeightsFailed,
-    next_look,
-    plan,
-    status,
 )
 from modelry.services.states import ReplicaState, ServiceState
 from tests.unit.worlds import (

@@ -7,7 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelry.services.plan import (
+from modelry.services.plan import next_look, plan, status
+from modelry.services.situation import (
     Desired,
     Seen,
     StartReplica,
@@ -18,9 +19,6 @@ from modelry.services.plan import (
     WeightsReady,
     WeightsSeen,
     World,
-    next_look,
-    plan,
-    status,
 )
 from modelry.services.states import ReplicaState, ServiceState
 from tests.unit.worlds import Simulation, at, drained, seen, service, starts, world

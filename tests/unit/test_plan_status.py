@@ -2,7 +2,8 @@
 
 import pytest
 
-from modelry.services.plan import (
+from modelry.services.plan import status
+from modelry.services.situation import (
     Progress,
     Seen,
     Status,
@@ -12,7 +13,6 @@ from modelry.services.plan import (
     WeightsFetching,
     WeightsReady,
     WeightsSeen,
-    status,
 )
 from modelry.services.states import ReplicaState, ServiceState
 from tests.unit.worlds import failed, seen, service, world

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from modelry.services.plan import (
+from modelry.services.plan import next_look, plan, status
+from modelry.services.situation import (
     Action,
     Crash,
     Desired,
@@ -24,9 +25,6 @@ from modelry.services.plan import (
     WeightsReady,
     WeightsSeen,
     World,
-    next_look,
-    plan,
-    status,
 )
 from modelry.services.states import LIVE, ReplicaState, ServiceState
 

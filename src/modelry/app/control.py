@@ -29,19 +29,29 @@ from modelry.app.parts import Parts
 from modelry.app.reports import Reports
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetch import Origins
 from modelry.catalog.fetches import Fetches, machine_index_settings
 from modelry.catalog.hubs import HF_ENDPOINT, MODELSCOPE_ENDPOINT, HubSettings
+from modelry.catalog.package_index import uv_variables
 from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
+from modelry.engines.base import Engine
+from modelry.engines.installer import PackageSources, Runtimes
 from modelry.engines.llama_cpp import LlamaCpp
+from modelry.engines.runtimes import shipped_runtimes
+from modelry.engines.vllm import Vllm
 from modelry.errors import ModelryError, SettingsError
+from modelry.executors.inventory import read_inventory
 from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
 from modelry.services.activity import Activity
+from modelry.services.choice import Machine
+from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
+from modelry.services.supplies import Supplies
 from modelry.settings import Paths, Secret, Settings, load_settings
 from modelry.telemetry import configure_logging
 from modelry.usage.intake import Intake
@@ -109,23 +119,37 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     metrics = Metrics(lambda: feed.snapshot().routes)
     activity = Activity()
     feed_server = FeedServer(feed, Reports(keys, intake, metrics, activity))
-    engines = {engine.name: engine for engine in (LlamaCpp(),)}
-    fetches = Fetches(WeightsStore(settings.paths.weights), Origins(machine_index_settings, hubs))
+    known: tuple[Engine, ...] = (LlamaCpp(), Vllm())
+    engines = {engine.name: engine for engine in known}
+    weights = WeightsStore(settings.paths.weights)
+    fetches = Fetches(weights, Origins(machine_index_settings, hubs))
+    conversions = Conversions(weights)
+    runtimes = Runtimes(
+        settings.paths.runtimes,
+        shipped_runtimes(),
+        lambda: PackageSources(uv_variables(machine_index_settings()), offline=hubs.offline),
+    )
+    supplies = Supplies(fetches, conversions, runtimes)
+    hosting = Hosting()
+    machine = Machine(engines, runtimes.known, read_inventory())
     executor = LocalExecutor(settings.paths.replicas, settings.paths.sockets)
     reconciler = Reconciler(
         db,
         catalog,
-        fetches,
+        supplies,
         executor,
-        engines,
+        machine,
+        hosting,
         activity,
         feed,
         feed_server.published,
         settings.drain_timeout_s,
     )
-    executor.on_change = fetches.on_change = activity.on_wake = reconciler.nudge
+    for changing in (executor, fetches, conversions, runtimes, supplies, hosting):
+        changing.on_change = reconciler.nudge
+    activity.on_wake = reconciler.nudge
     sealer = Sealer(settings.paths.secret_key)
-    lifecycle = Lifecycle(db, catalog, fetches, engines, sealer, reconciler.nudge)
+    lifecycle = Lifecycle(db, catalog, supplies, hosting, machine, sealer, reconciler.nudge)
     return Parts(
         settings=settings,
         db=db,
@@ -135,8 +159,12 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         metrics=metrics,
         catalog=catalog,
         fetches=fetches,
+        conversions=conversions,
+        hosting=hosting,
         engines=engines,
         executor=executor,
+        runtimes=runtimes,
+        machine=machine,
         reconciler=reconciler,
         lifecycle=lifecycle,
     )
@@ -154,6 +182,9 @@ async def _sign_in(parts: Parts, boot: Boot) -> tuple[MadeCredentials | None, st
 async def _end(parts: Parts, lifeline: Lifeline) -> None:
     """Replicas stop too, unless they are to stay, or `up` was killed and the next adopts them."""
     await parts.fetches.close()
+    await parts.conversions.close()
+    await parts.runtimes.close()
+    await parts.hosting.close()
     if not (parts.settings.keep_replicas or lifeline.orphaned):
         await parts.reconciler.stop_all()
     await parts.executor.close()

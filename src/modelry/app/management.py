@@ -16,6 +16,7 @@ from modelry.app.parts import Parts
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
+from modelry.services import engine_endpoints
 from modelry.usage import endpoints as usage_endpoints
 
 _END_TIMEOUT_S = 5
@@ -69,6 +70,7 @@ def application(parts: Parts) -> FastAPI:
                 published,
                 base,
             ),
+            engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
             usage_endpoints.router(parts.db, authenticator),
         ],
         [

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from modelry.access.keys import Keys
 from modelry.api.feed_server import FeedServer
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetches import Fetches
 from modelry.db import Database
 from modelry.engines.base import Engine
+from modelry.engines.installer import Runtimes
 from modelry.executors.base import Executor
 from modelry.routing.feed import Feed
+from modelry.services.choice import Machine
+from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
 from modelry.settings import Settings
@@ -27,7 +31,11 @@ class Parts:
     metrics: Metrics
     catalog: Catalog
     fetches: Fetches
+    conversions: Conversions
+    hosting: Hosting
     engines: Mapping[str, Engine]
     executor: Executor
+    runtimes: Runtimes
+    machine: Machine
     reconciler: Reconciler
     lifecycle: Lifecycle

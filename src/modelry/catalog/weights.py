@@ -4,6 +4,7 @@
     weights/trees/<sha256>/…     a model of several files: links to blobs, under their own names
     weights/partial/<name>       what an interrupted fetch has so far
     weights/sources/<digest>     which blob, tree, or files in place, a source turned out to be
+    weights/derived/<key>        what a conversion made of weights, and `<key>.json` of which
 
 A blob appears by a rename, a tree by the rename of its folder: each is whole or not there.
 """
@@ -77,14 +78,16 @@ class WeightsStore:
         self._blobs = folder / "blobs"
         self._trees = folder / "trees"
         self._sources = folder / "sources"
+        self.derived = folder / "derived"
         self.partial = folder / "partial"
-        for place in (self._blobs, self._trees, self._sources, self.partial):
+        for place in (self._blobs, self._trees, self._sources, self.derived, self.partial):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Drafts of a process that died; a download that can be taken up stays.
         for draft in self.partial.glob("*.member"):
             draft.unlink()
-        for draft in self.partial.glob("*.tree"):
-            shutil.rmtree(draft)
+        for pattern in ("*.tree", "*.conversion"):
+            for folder in self.partial.glob(pattern):
+                shutil.rmtree(folder)
 
     def find(self, variant: Variant) -> Weights | None:
         """The weights of a variant if they are here, whole and unchanged."""

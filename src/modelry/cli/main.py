@@ -7,7 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from modelry import __version__
-from modelry.cli import connect, keys, models, services, session, up, usage
+from modelry.cli import connect, engines, keys, models, services, session, up, usage
 from modelry.cli.output import print_unexpected, print_usage_error, shown_errors
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ models.register(app)
 usage.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")
+app.add_typer(engines.app, name="engines")
 
 
 def main() -> None:

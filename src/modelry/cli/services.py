@@ -43,6 +43,25 @@ def deploy(
     name: Annotated[
         str | None, typer.Option(help="The service's name; by default made from the model's.")
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="LoRA weights for it: a model of yours, or a source to register."),
+    ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="An engine of `modelry engines list`.")
+    ] = None,
+    runtime: Annotated[str | None, typer.Option(help="A version of the engine.")] = None,
+    quantisation: Annotated[
+        str | None, typer.Option(help="F32, F16, BF16 or Q8_0, where weights are converted.")
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each replica.")] = None,
+    engine_arg: Annotated[
+        list[str] | None,
+        typer.Option(help="An argument for the engine, like --seed=1; repeat for more."),
+    ] = None,
+    engine_env: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the engine; repeat for more.")
+    ] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="How many replicas run.")] = None,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Requests a replica works on at a time.")
@@ -61,11 +80,20 @@ def deploy(
     with shown_errors(), open_client() as client:
         if "://" in model:
             model = ensure_model(client, model)
+        if adapter is not None and "://" in adapter:
+            adapter = ensure_model(client, adapter)
         service = client.post(
             "/services",
             {
-                "name": name or _name_from(model),
+                "name": name or _name_from(adapter or model),
                 "model": model,
+                "adapter": adapter,
+                "engine": engine,
+                "runtime": runtime,
+                "quantisation": quantisation,
+                "gpus": gpus,
+                "engine_args": engine_arg or None,
+                "engine_env": _variables(engine_env) or None,
                 "replicas": {"min": replicas, "max": replicas} if replicas else None,
                 "slots": slots,
                 "context_tokens": context_tokens,
@@ -79,6 +107,13 @@ def deploy(
         else:
             out.print(f"[bold]{escape(service['access_path'])}[/]", soft_wrap=True)
             err.print(f"  try it: modelry chat {service['name']}", soft_wrap=True)
+
+
+def _variables(given: list[str] | None) -> dict[str, str]:
+    for each in given or ():
+        if "=" not in each:
+            raise ModelryError(f"--engine-env {each!r} has no value", hint="write NAME=VALUE")
+    return dict(each.split("=", 1) for each in given or ())
 
 
 def list_services(json_flag: AsJson = False) -> None:

@@ -269,7 +269,8 @@ async def _ask(
         async with client(endpoint, _LOAD_TIMEOUT_S) as http:
             answer = await http.request(method, path, json=body)
     except (httpx2.HTTPError, OSError) as error:
-        raise AdapterRefused(f"vLLM does not answer: {str(error) or type(error).__name__}") from None
+        reason = str(error) or type(error).__name__
+        raise AdapterRefused(f"vLLM does not answer: {reason}") from None
     if answer.status_code == 200:
         found = answer.json() if "json" in answer.headers.get("content-type", "") else {}
         return found if isinstance(found, dict) else {}

@@ -143,7 +143,7 @@ class Call(Relay):
         elif route.collect:
             options = {"include_usage": True}
             body = bodies.edited(body, stream=True, stream_options=options)
-        if replica.weighted:
+        if replica.weighted or replica.model is not None:
             theirs = replica.model or route.access_path
             if theirs != head.model:
                 body = bodies.edited(body, model=theirs)

@@ -35,7 +35,7 @@ class Replica:
         self.id = address.id
         self.slots = address.slots
         self.weighted = isinstance(address, EndpointAddress)
-        self.model = address.model if isinstance(address, EndpointAddress) else None
+        self.model = address.model
         self.weight = address.weight if isinstance(address, EndpointAddress) else 1
         self.upstream = upstream
         self.inflight = 0

@@ -14,13 +14,15 @@ class ReplicaAddress(msgspec.Struct, frozen=True):
     """A replica that is ready.
 
     `address` is `unix:<path>` or `tcp:<host>:<port>`; `secret` is the key that
-    this one engine process expects from its gateway.
+    this one engine process expects from its gateway. `model` is the only name it
+    knows the service by; None where it takes any.
     """
 
     id: str
     address: str
     secret: str
     slots: int
+    model: str | None = None
 
 
 class EndpointAddress(msgspec.Struct, frozen=True):

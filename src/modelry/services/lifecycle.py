@@ -3,39 +3,28 @@
 The wish is stored with its event, and the reconciler is nudged to carry it out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.exc import IntegrityError
 
 from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog.catalog import Catalog, Model
-from modelry.catalog.fetches import Fetches
 from modelry.db import Database, Session
-from modelry.engines.base import Engine
-from modelry.errors import Conflict, InvalidRequest, NotFound
+from modelry.errors import Conflict, NotFound
 from modelry.sealing import Sealer
 from modelry.services import store
+from modelry.services.choice import Machine
+from modelry.services.drafts import Host, Wish, draft
 from modelry.services.elsewhere import EndpointWish, admit
-from modelry.services.plan import Want
-from modelry.services.spec import EndpointsSpec, Replicas, ServiceSpec, Spec
+from modelry.services.hosting import Hosting
+from modelry.services.needs import needs_of
+from modelry.services.situation import Want
+from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import ServiceState
-
-DEFAULT_CONTEXT_TOKENS = 4096
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a caller asks of a new service; None leaves the choice to Modelry."""
-
-    name: str
-    model: str
-    engine: str | None = None
-    replicas: Replicas | None = None
-    slots: int | None = None
-    context_tokens: int | None = None
-    idle_after_s: float | None = None
+from modelry.services.supplies import Needs, Supplies
 
 
 @dataclass(frozen=True)
@@ -53,15 +42,17 @@ class Lifecycle:
         self,
         db: Database,
         catalog: Catalog,
-        fetches: Fetches,
-        engines: Mapping[str, Engine],
+        supplies: Supplies,
+        hosting: Hosting,
+        machine: Machine,
         sealer: Sealer,
         nudge: Callable[[], None],
     ) -> None:
         self._db = db
         self._catalog = catalog
-        self._fetches = fetches
-        self._engines = engines
+        self._supplies = supplies
+        self._hosting = hosting
+        self._machine = machine
         self._sealer = sealer
         self._nudge = nudge
 
@@ -69,9 +60,18 @@ class Lifecycle:
         """Raises `NotFound` for the model, `Conflict` for the name, `InvalidRequest`."""
         async with self._db.begin() as session:
             model = await self._catalog.get(session, principal, wish.model)
-            spec = self._spec(wish, model)
+            adapter, hosts = None, []
+            if wish.adapter is not None:
+                adapter = await self._adapter(session, principal, wish.adapter)
+                hosts = await self._hosts(session, principal, model)
+            spec = draft(
+                wish, model, adapter, hosts, self._machine, operator=principal.operator
+            )
             row = await _add(session, principal, wish.name, model.card.tasks, spec)
-        self._forget_fetch_failure(model, spec)
+            if spec.adapter is not None and spec.idle_after_s is not None:
+                # It waits for its first call, with all that it needs at hand.
+                row.active_at = store.now() - timedelta(seconds=spec.idle_after_s)
+            await self._forget_failures(session, row, spec)
         self._nudge()
         return row
 
@@ -93,9 +93,7 @@ class Lifecycle:
             _refuse_deleting(row)
             spec = await store.spec_of(session, row)
             if isinstance(spec, ServiceSpec):
-                model = await self._catalog.by_id(session, spec.model)
-                if model is not None:
-                    self._forget_fetch_failure(model, spec)
+                await self._forget_failures(session, row, spec)
             if row.want != Want.RUN or row.state in (ServiceState.FAILED, ServiceState.IDLE):
                 row.want = Want.RUN
                 row.since = store.now()
@@ -118,6 +116,7 @@ class Lifecycle:
         async with self._db.begin() as session:
             row = await _get(session, principal, reference)
             if row.want != Want.DELETE:
+                await _refuse_with_guests(session, row)
                 row.want = Want.DELETE
                 store.set_status(
                     session,
@@ -132,50 +131,49 @@ class Lifecycle:
         """The caller's service of that name, or any by its id. Raises `NotFound`."""
         return await _get(session, principal, reference)
 
-    def _spec(self, wish: Wish, model: Model) -> ServiceSpec:
-        card, variant = model.card, model.card.default_variant
-        engine = self._engine(wish.engine, variant.format, card.tasks)
-        context = wish.context_tokens
-        if context is None:
-            context = min(card.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
-        elif card.context_tokens is not None and context > card.context_tokens:
-            raise InvalidRequest(
-                f"context_tokens: {card.id} was trained with {card.context_tokens} tokens at most",
-                param="context_tokens",
-            )
-        return ServiceSpec(
-            model=card.id,
-            model_name=card.id if model.owner_id is None else card.name,
-            variant=variant.name,
-            engine=engine.name,
-            replicas=wish.replicas or Replicas(),
-            slots=wish.slots or ServiceSpec.model_fields["slots"].default,
-            context_tokens=context,
-            defaults=card.defaults,
-            idle_after_s=wish.idle_after_s,
+    async def _adapter(self, session: Session, principal: Principal, reference: str) -> Model:
+        try:
+            return await self._catalog.get(session, principal, reference)
+        except NotFound as error:
+            raise NotFound(
+                error.message.replace("model", "adapter", 1),
+                hint="`modelry register SOURCE` registers one",
+                param="adapter",
+                code=error.code,
+            ) from None
+
+    async def _hosts(self, session: Session, principal: Principal, model: Model) -> list[Host]:
+        specs = await store.current_specs(session)
+        rows = await store.services_of(session, principal.owner_id)
+        return [
+            Host(row.id, spec)
+            for row in rows
+            if row.want == Want.RUN
+            and isinstance(spec := specs[row.id], ServiceSpec)
+            and spec.model == model.card.id
+            and spec.adapter is None
+            and spec.engine in self._machine.engines
+            and self._machine.engines[spec.engine].takes_adapters
+        ]
+
+    async def _forget_failures(
+        self, session: Session, row: store.ServiceRow, spec: ServiceSpec
+    ) -> None:
+        needs = await needs_of(session, self._catalog, self._machine.engines, spec)
+        if isinstance(needs, Needs):
+            self._supplies.forget_failures(needs)
+        self._hosting.forget_failures(row.id)
+
+
+async def _refuse_with_guests(session: Session, row: store.ServiceRow) -> None:
+    """Raises `Conflict` where adapters run on its replicas."""
+    guests = await store.guests_of(session, row)
+    if guests:
+        raise Conflict(
+            f"adapters run on {row.name!r}: {', '.join(guests)}",
+            hint="delete those first",
+            code="service_has_adapters",
         )
-
-    def _engine(self, name: str | None, format: str, tasks: tuple[str, ...]) -> Engine:
-        if name is not None and name not in self._engines:
-            there_are = ", ".join(self._engines)
-            raise InvalidRequest(
-                f"engine: there is no engine {name!r}",
-                hint=f"there are: {there_are}",
-                param="engine",
-            )
-        candidates = [self._engines[name]] if name else list(self._engines.values())
-        reasons = []
-        for engine in candidates:
-            reason = engine.supports(format, tasks)
-            if reason is None:
-                return engine
-            reasons.append(reason)
-        raise InvalidRequest(f"engine: {'; '.join(reasons)}", param="engine")
-
-    def _forget_fetch_failure(self, model: Model, spec: ServiceSpec) -> None:
-        for variant in model.card.variants:
-            if variant.name == spec.variant:
-                self._fetches.forget_failure(variant)
 
 
 async def _add(

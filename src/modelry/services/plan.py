@@ -5,12 +5,31 @@ anything, reads a clock or remembers: the same world always gives the same
 answer, and a world that is as wanted gives no action.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from enum import StrEnum
-from typing import TypeAlias
 
+from modelry.services.situation import (
+    Action,
+    AdapterSeen,
+    Crash,
+    Desired,
+    DrainReplica,
+    FetchWeights,
+    ForgetReplica,
+    LoadAdapter,
+    Progress,
+    RemoveService,
+    Seen,
+    StartReplica,
+    Status,
+    UnloadAdapter,
+    Want,
+    WeightsAbsent,
+    WeightsFailed,
+    WeightsFetching,
+    WeightsReady,
+    World,
+)
 from modelry.services.states import LIVE, ReplicaState, ServiceState
 
 GIVE_UP_AFTER = 3
@@ -24,140 +43,6 @@ _FIRST_DELAY_S = 0.5
 _LONGEST_DELAY_S = 60.0
 
 
-class Want(StrEnum):
-    RUN = "run"
-    STOP = "stop"
-    DELETE = "delete"
-
-
-@dataclass(frozen=True)
-class Desired:
-    """A service as its owner wants it.
-
-    `since`: when its owner last asked for it to run, or it went idle; failures
-    before that are of no account any more. `endpoints`: on how many of them
-    elsewhere it stands instead of on replicas. `idle_after_s`: it needs no
-    replicas once nobody has called it for so long; None is never. `active_at`:
-    when it was last in use, or became ready; None from when it was asked for
-    until it is ready.
-    """
-
-    service_id: str
-    want: Want
-    revision: int
-    replicas: int
-    since: datetime
-    endpoints: int = 0
-    idle_after_s: float | None = None
-    active_at: datetime | None = None
-
-
-@dataclass(frozen=True)
-class Crash:
-    """Why a replica failed, in words. `lasting`: trying again changes nothing."""
-
-    at: datetime
-    message: str
-    lasting: bool
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A replica as it was observed. `ready_at` is None for one that never was ready."""
-
-    id: str
-    service_id: str
-    revision: int
-    state: ReplicaState
-    created_at: datetime
-    ready_at: datetime | None = None
-    crash: Crash | None = None
-
-
-@dataclass(frozen=True)
-class WeightsReady:
-    """Whole and verified on this node."""
-
-
-@dataclass(frozen=True)
-class WeightsAbsent:
-    """Nobody fetches them yet."""
-
-
-@dataclass(frozen=True)
-class WeightsFetching:
-    done_bytes: int
-    total_bytes: int
-
-
-@dataclass(frozen=True)
-class WeightsFailed:
-    message: str
-
-
-WeightsSeen: TypeAlias = WeightsReady | WeightsAbsent | WeightsFetching | WeightsFailed
-
-
-@dataclass(frozen=True)
-class FetchWeights:
-    service_id: str
-
-
-@dataclass(frozen=True)
-class StartReplica:
-    service_id: str
-    revision: int
-
-
-@dataclass(frozen=True)
-class DrainReplica:
-    replica_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ForgetReplica:
-    """Drop a replica that ended and that nobody needs to read about any more."""
-
-    replica_id: str
-
-
-@dataclass(frozen=True)
-class RemoveService:
-    """Every trace of it may go: nothing of it runs."""
-
-    service_id: str
-
-
-Action: TypeAlias = FetchWeights | StartReplica | DrainReplica | ForgetReplica | RemoveService
-
-
-@dataclass(frozen=True)
-class World:
-    """All that `plan` looks at."""
-
-    now: datetime
-    services: Sequence[Desired]
-    replicas: Sequence[Seen]
-    weights: Mapping[str, WeightsSeen]
-    """By service id, of its current revision; of those that have replicas."""
-    known_from: datetime | None = None
-    """From when on it is known which services are in use; None: no gateway tells."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    done_bytes: int
-    total_bytes: int
-
-
-@dataclass(frozen=True)
-class Status:
-    state: ServiceState
-    message: str
-    progress: Progress | None = None
-
-
 def plan(world: World) -> list[Action]:
     """What to do next. Applying the actions and planning again converges."""
     actions: list[Action] = []
@@ -168,8 +53,12 @@ def plan(world: World) -> list[Action]:
             actions += _drain(orphans, "its service is gone")
     for service in world.services:
         replicas = by_service.get(service.service_id, [])
-        if service.want is Want.RUN and _idle(world, service, replicas):
+        if service.host is not None:
+            actions += _plan_hosted(world, service)
+        elif service.want is Want.RUN and _idle(world, service, replicas):
             actions += _drain(replicas, "idle: nobody calls it")
+            if service.ahead and isinstance(world.weights[service.service_id], WeightsAbsent):
+                actions.append(FetchWeights(service.service_id))
         elif service.want is Want.RUN:
             actions += _plan_running(world, service, replicas)
         else:
@@ -195,8 +84,11 @@ def status(world: World, service: Desired) -> Status:
     if service.endpoints:
         plural = "s" if service.endpoints > 1 else ""
         return Status(ServiceState.RUNNING, f"stands on {service.endpoints} endpoint{plural}")
+    if service.host is not None:
+        return _status_hosted(world, service, service.host)
     if _idle(world, service, replicas):
-        return Status(ServiceState.IDLE, "idle; the next call wakes it")
+        lacking = _lacking(world, service) if service.ahead else None
+        return lacking or Status(ServiceState.IDLE, "idle; the next call wakes it")
     ready = [seen for seen in live if seen.state is ReplicaState.READY]
     crashes = _crashes(service, replicas)
     if any(seen.revision != service.revision for seen in ready):
@@ -204,19 +96,27 @@ def status(world: World, service: Desired) -> Status:
         return Status(ServiceState.UPDATING, f"changing to revision {service.revision}{trouble}")
     if ready:
         return Status(ServiceState.RUNNING, _running(len(ready), service.replicas))
-    weights = world.weights[service.service_id]
-    if isinstance(weights, WeightsFailed):
-        return Status(ServiceState.FAILED, weights.message)
-    if isinstance(weights, WeightsFetching):
-        progress = Progress(weights.done_bytes, weights.total_bytes)
-        return Status(ServiceState.FETCHING, "fetching its weights", progress)
-    if isinstance(weights, WeightsAbsent):
-        return Status(ServiceState.PENDING, "its weights are about to be fetched")
+    lacking = _lacking(world, service)
+    if lacking is not None:
+        return lacking
     if crashes and _hopeless(crashes):
         return Status(ServiceState.FAILED, _last(crashes).message)
     if crashes:
         return Status(ServiceState.STARTING, f"starting again: {_last(crashes).message}")
     return Status(ServiceState.STARTING, "the engine loads the weights")
+
+
+def _lacking(world: World, service: Desired) -> Status | None:
+    """What is said of it while something is not here that its replicas need."""
+    match world.weights[service.service_id]:
+        case WeightsFailed(message):
+            return Status(ServiceState.FAILED, message)
+        case WeightsFetching(done, total, doing):
+            return Status(ServiceState.FETCHING, doing, Progress(done, total))
+        case WeightsAbsent():
+            return Status(ServiceState.PENDING, "its weights are about to be fetched")
+        case WeightsReady():
+            return None
 
 
 def next_look(world: World) -> datetime | None:
@@ -259,6 +159,44 @@ def _idle_from(world: World, service: Desired, replicas: Sequence[Seen]) -> date
     if world.known_from is None:
         return None
     return max(idle_from + REPORTED_WITHIN, world.known_from)
+
+
+def _plan_hosted(world: World, service: Desired) -> Iterable[Action]:
+    """Of a service whose adapter its host's replicas take: it goes wherever it is not yet."""
+    id_, seen = service.service_id, world.adapters.get(service.service_id, AdapterSeen())
+    if service.want is not Want.RUN:
+        yield from (UnloadAdapter(id_, replica_id) for replica_id in sorted(seen.on))
+        if service.want is Want.DELETE and not seen.on:
+            yield RemoveService(id_)
+        return
+    weights = world.weights[id_]
+    if isinstance(weights, WeightsAbsent):
+        yield FetchWeights(id_)
+    if isinstance(weights, WeightsReady) and seen.failure is None:
+        for replica in world.replicas:
+            ready = replica.service_id == service.host and replica.state is ReplicaState.READY
+            if ready and replica.id not in seen.on:
+                yield LoadAdapter(id_, replica.id)
+
+
+def _status_hosted(world: World, service: Desired, host_id: str) -> Status:
+    host = next((each for each in world.services if each.service_id == host_id), None)
+    seen = world.adapters.get(service.service_id, AdapterSeen())
+    lacking = _lacking(world, service)
+    if lacking is not None:
+        return lacking
+    if host is None or host.want is not Want.RUN:
+        what = "gone" if host is None or host.want is Want.DELETE else "stopped: start it"
+        return Status(ServiceState.FAILED, f"the service of its base model is {what}")
+    if seen.failure is not None:
+        return Status(ServiceState.FAILED, seen.failure)
+    if seen.on:
+        replicas = "a replica" if len(seen.on) == 1 else f"{len(seen.on)} replicas"
+        return Status(ServiceState.RUNNING, f"serving on {replicas} of its base")
+    told = status(world, host)
+    if told.state is ServiceState.IDLE:
+        return Status(ServiceState.IDLE, "idle with its base; the next call wakes both")
+    return Status(ServiceState.STARTING, f"waits for its base: {told.message}")
 
 
 def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Iterable[Action]:

@@ -15,21 +15,24 @@ from datetime import datetime
 import msgspec
 
 from modelry.access.credentials import new_id
-from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Catalog
-from modelry.catalog.fetches import Fetches
-from modelry.catalog.weights import Weights
 from modelry.db import Database, Session
-from modelry.engines.base import Engine, ReplicaPlan
+from modelry.engines.base import ReplicaPlan
+from modelry.engines.options import Options
 from modelry.errors import ModelryError
 from modelry.executors.base import Executor, Observed, ProcessState
 from modelry.routing.feed import Feed
 from modelry.routing.messages import Route
 from modelry.services import plan as planning
-from modelry.services import store, world
+from modelry.services import situation, store, world
 from modelry.services.activity import Activity
+from modelry.services.choice import Machine
+from modelry.services.hosting import Hosting, HostReplica
+from modelry.services.needs import needs_of
+from modelry.services.placement import place_gpus
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
+from modelry.services.supplies import Needs, Supplies
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +48,10 @@ _EVENTS_KEPT = 500
 class _Pass:
     """What one look gathered. Rows are detached; only the store writes."""
 
-    world: planning.World
+    world: situation.World
     services: dict[str, store.ServiceRow]
     specs: dict[str, Spec]
-    variants: dict[str, Variant]
+    needs: dict[str, Needs]
     routes: dict[str, Route]
 
 
@@ -59,9 +62,10 @@ class Reconciler:
         self,
         db: Database,
         catalog: Catalog,
-        fetches: Fetches,
+        supplies: Supplies,
         executor: Executor,
-        engines: Mapping[str, Engine],
+        machine: Machine,
+        hosting: Hosting,
         activity: Activity,
         feed: Feed,
         published: Callable[[], Awaitable[None]],
@@ -69,9 +73,11 @@ class Reconciler:
     ) -> None:
         self._db = db
         self._catalog = catalog
-        self._fetches = fetches
+        self._supplies = supplies
         self._executor = executor
-        self._engines = engines
+        self._engines = machine.engines
+        self._inventory = machine.inventory
+        self._hosting = hosting
         self._activity = activity
         self._feed = feed
         self._published = published
@@ -80,7 +86,7 @@ class Reconciler:
         self._ending = False
         self._prune_at = 0.0
         self._looking = asyncio.Lock()
-        self.progress: dict[str, planning.Progress] = {}
+        self.progress: dict[str, situation.Progress] = {}
         """Of the services whose weights are being fetched, by service id."""
 
     def nudge(self) -> None:
@@ -132,7 +138,7 @@ class Reconciler:
             if done:
                 self.nudge()
             await self._prune()
-            pause_s = _FETCHING_TICK_S if self._fetches.running() else _TICK_S
+            pause_s = _FETCHING_TICK_S if self._supplies.busy() else _TICK_S
             due = planning.next_look(look.world)
             if due is not None:
                 pause_s = min(pause_s, max(0.05, (due - store.now()).total_seconds()))
@@ -179,14 +185,20 @@ class Reconciler:
             for row in replicas:
                 self._take_note(session, row, observed.get(row.id))
             specs = await store.current_specs(session)
-            variants, weights = await self._weights(session, specs)
+            needs, weights = await self._weights(session, specs)
+            self._look_at_hosts(services, specs, replicas, observed)
             now = store.now()
-            seen_world = planning.World(
+            seen_world = situation.World(
                 now=now,
                 services=self._desired(services, specs, replicas, now),
                 replicas=[world.seen(row) for row in replicas],
                 weights=weights,
                 known_from=self._activity.known_from(),
+                adapters={
+                    id_: self._hosting.seen(id_)
+                    for id_, spec in specs.items()
+                    if isinstance(spec, ServiceSpec) and spec.host is not None
+                },
             )
             self.progress = {}
             for desired in seen_world.services:
@@ -200,7 +212,7 @@ class Reconciler:
             known = {row.id for row in replicas}
             draining = [row.id for row in replicas if row.state == ReplicaState.DRAINING]
             routes = {
-                id_: world.route(row, specs[id_], replicas, observed, self._engines)
+                id_: world.route(row, specs[id_], replicas, observed, self._engines, self._hosting)
                 for id_, row in services.items()
             }
         for replica_id in draining:
@@ -211,9 +223,10 @@ class Reconciler:
             log.warning("stopping %s, which no service has", replica_id)
             self._executor.stop(replica_id, self._drain_timeout_s)
             self._executor.forget(replica_id)
-        self._cancel_unwanted(variants, services)
+        running = [needs[id_] for id_ in needs if services[id_].want == situation.Want.RUN]
+        self._supplies.keep_only(running)
         self._activity.keep_only(services.keys())
-        return _Pass(seen_world, services, specs, variants, routes)
+        return _Pass(seen_world, services, specs, needs, routes)
 
     def _take_note(self, session: Session, row: store.ReplicaRow, seen: Observed | None) -> None:
         """Bring a replica's row up to date with what its executor sees."""
@@ -247,51 +260,58 @@ class Reconciler:
         specs: dict[str, Spec],
         replicas: list[store.ReplicaRow],
         now: datetime,
-    ) -> list[planning.Desired]:
+    ) -> list[situation.Desired]:
         ready = {row.service_id for row in replicas if row.state == ReplicaState.READY}
+        used_at = world.used_at(specs, self._activity.used_at)
         return [
             world.desired(
                 row,
                 specs[id_],
-                world.active_at(row, self._activity.used_at(id_), ready=id_ in ready, now=now),
+                world.active_at(row, used_at.get(id_), ready=id_ in ready, now=now),
             )
             for id_, row in services.items()
         ]
 
     async def _weights(
         self, session: Session, specs: dict[str, Spec]
-    ) -> tuple[dict[str, Variant], dict[str, planning.WeightsSeen]]:
-        variants: dict[str, Variant] = {}
-        weights: dict[str, planning.WeightsSeen] = {}
+    ) -> tuple[dict[str, Needs], dict[str, situation.WeightsSeen]]:
+        needs: dict[str, Needs] = {}
+        weights: dict[str, situation.WeightsSeen] = {}
         for id_, spec in specs.items():
             if not isinstance(spec, ServiceSpec):
                 continue
-            model = await self._catalog.by_id(session, spec.model)
-            found = [
-                variant
-                for variant in (model.card.variants if model else ())
-                if variant.name == spec.variant
-            ]
-            if not found:
-                weights[id_] = planning.WeightsFailed(
-                    f"its model {spec.model} ({spec.variant}) is no longer in the catalogue"
-                )
-                continue
-            variants[id_] = found[0]
-            weights[id_] = world.weights_seen(self._fetches.state(found[0]))
-        return variants, weights
+            found = await needs_of(session, self._catalog, self._engines, spec)
+            if isinstance(found, Needs):
+                needs[id_] = found
+                weights[id_] = self._supplies.state(found)
+            else:
+                weights[id_] = found
+        return needs, weights
 
-    def _cancel_unwanted(
-        self, variants: dict[str, Variant], services: dict[str, store.ServiceRow]
+    def _look_at_hosts(
+        self,
+        services: dict[str, store.ServiceRow],
+        specs: dict[str, Spec],
+        replicas: list[store.ReplicaRow],
+        observed: Mapping[str, Observed],
     ) -> None:
-        wanted = {
-            variant.source
-            for id_, variant in variants.items()
-            if services[id_].want == planning.Want.RUN
+        hosted = {
+            id_: services[id_].access_path
+            for id_, spec in specs.items()
+            if isinstance(spec, ServiceSpec) and spec.host is not None
         }
-        for source in self._fetches.running():
-            if source not in wanted:
-                self._fetches.cancel(source)
+        ready = [row for row in replicas if row.state == ReplicaState.READY]
+        found = [self._host(row, specs.get(row.service_id), observed) for row in ready]
+        self._hosting.look([replica for replica in found if replica is not None], hosted)
+
+    def _host(
+        self, row: store.ReplicaRow, spec: Spec | None, observed: Mapping[str, Observed]
+    ) -> HostReplica | None:
+        """The replica as one that takes adapters, if it is."""
+        engine = self._engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
+        if engine is None or not engine.takes_adapters or row.id not in observed:
+            return None
+        return HostReplica(row.id, observed[row.id].endpoint, engine)
 
     # -- publish -------------------------------------------------------------
 
@@ -304,21 +324,25 @@ class Reconciler:
 
     # -- apply ---------------------------------------------------------------
 
-    async def _apply(self, action: planning.Action, look: _Pass) -> None:
+    async def _apply(self, action: situation.Action, look: _Pass) -> None:
         match action:
-            case planning.FetchWeights(service_id):
-                self._fetches.ensure(look.variants[service_id])
-            case planning.StartReplica(service_id, revision):
+            case situation.FetchWeights(service_id):
+                self._supplies.ensure(look.needs[service_id])
+            case situation.StartReplica(service_id, revision):
                 await self._start_replica(service_id, revision, look)
-            case planning.DrainReplica(replica_id, reason):
+            case situation.DrainReplica(replica_id, reason):
                 await self._drain_replica(replica_id, reason)
-            case planning.ForgetReplica(replica_id):
+            case situation.ForgetReplica(replica_id):
                 self._executor.forget(replica_id)
                 async with self._db.begin() as session:
                     forgotten = await store.replica_by_id(session, replica_id)
                     if forgotten is not None:
                         await session.delete(forgotten)
-            case planning.RemoveService(service_id):
+            case situation.LoadAdapter(service_id, replica_id):
+                await self._change_adapter(service_id, replica_id, look, load=True)
+            case situation.UnloadAdapter(service_id, replica_id):
+                await self._change_adapter(service_id, replica_id, look, load=False)
+            case situation.RemoveService(service_id):
                 async with self._db.begin() as session:
                     for row in await store.replicas_of(session, service_id):
                         self._executor.forget(row.id)
@@ -328,9 +352,12 @@ class Reconciler:
     async def _start_replica(self, service_id: str, revision: int, look: _Pass) -> None:
         service, spec = look.services[service_id], look.specs[service_id]
         assert isinstance(spec, ServiceSpec)
-        weights = self._fetches.state(look.variants[service_id])
-        if not isinstance(weights, Weights):
+        needs = look.needs[service_id]
+        supplied = self._supplies.ready(needs)
+        if supplied is None:
             return
+        taken = [gpu for seen in self._executor.observe().values() for gpu in seen.gpus]
+        gpus = place_gpus(self._inventory, taken, spec.gpus, supplied.weights.size_bytes)
         row = store.ReplicaRow(
             id=new_id("rep"),
             service_id=service_id,
@@ -341,22 +368,50 @@ class Reconciler:
         async with self._db.begin() as session:
             session.add(row)
             store.set_replica_state(session, row, ReplicaState.STARTING, "its process starts")
+        if gpus is None:
+            await self._could_not_start(row, f"it needs {spec.gpus} GPUs that nobody else uses")
+            return
         replica = ReplicaPlan(
             replica_id=row.id,
             access_path=service.access_path,
-            weights=weights.path,
+            weights=supplied.weights.path,
             tasks=tuple(service.tasks),
             slots=spec.slots,
             context_tokens=spec.context_tokens,
             defaults=spec.defaults,
+            adapter=None if supplied.adapter is None else supplied.adapter.path,
+            runtime=supplied.runtime,
+            gpus=gpus,
+            options=Options(spec.engine_args, spec.engine_env),
         )
         try:
             await self._executor.start(replica, self._engines[spec.engine])
         except ModelryError as error:
-            async with self._db.begin() as session:
-                row = await session.merge(row)
-                row.ended_at, row.failure = store.now(), error.message
-                store.set_replica_state(session, row, ReplicaState.FAILED, error.message)
+            await self._could_not_start(row, error.message)
+
+    async def _could_not_start(self, row: store.ReplicaRow, why: str) -> None:
+        async with self._db.begin() as session:
+            row = await session.merge(row)
+            row.ended_at, row.failure = store.now(), why
+            store.set_replica_state(session, row, ReplicaState.FAILED, why)
+
+    async def _change_adapter(
+        self, service_id: str, replica_id: str, look: _Pass, *, load: bool
+    ) -> None:
+        async with self._db.begin() as session:
+            row = await store.replica_by_id(session, replica_id)
+        spec = None if row is None else look.specs.get(row.service_id)
+        replica = None if row is None else self._host(row, spec, self._executor.observe())
+        if replica is None:
+            return
+        if not load:
+            # No gateway sends there any more, before it is gone.
+            await self._published()
+            self._hosting.unload(service_id, replica)
+            return
+        supplied = self._supplies.ready(look.needs[service_id])
+        if supplied is not None and supplied.adapter is not None:
+            self._hosting.load(service_id, replica, supplied.adapter.path)
 
     async def _drain_replica(self, replica_id: str, reason: str) -> None:
         """Off the routes first; once no gateway sends there any more, it may end."""

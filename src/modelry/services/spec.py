@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from ipaddress import IPv6Address
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -59,7 +59,10 @@ def _possible(host: str, port: str | None) -> bool:
 
 ServiceName = Annotated[str, AfterValidator(check_name)]
 EndpointUrl = Annotated[str, Field(max_length=2000), AfterValidator(check_url)]
+Quantisation = Literal["F32", "F16", "BF16", "Q8_0"]
+"""What a conversion to GGUF can make."""
 MAX_SLOTS = 256
+MAX_GPUS = 64
 MAX_ENDPOINT_SLOTS = 4096
 # 30 days: who means longer means never.
 IdleAfter = Annotated[float, Field(strict=True, ge=1, le=30 * 24 * 3600)]
@@ -85,7 +88,12 @@ class ServiceSpec(BaseModel):
 
     `model` is the model's id, `model_name` what its owner calls it.
     `context_tokens` is per request. `idle_after_s`: without a call for so long
-    it needs no replicas; None is never.
+    it needs no replicas; None is never. `adapter` is the model's id of the LoRA weights
+    it runs with, and `adapter_name` what its owner calls them; `host` the service
+    whose replicas take them, where it has none of its own. `runtime`: the version of
+    its engine, None where that is embedded. `gguf_converter`: the runtime that makes
+    GGUF of its weights, in `quantisation`, where the engine takes nothing else.
+    `gpus`: of each replica.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -94,6 +102,15 @@ class ServiceSpec(BaseModel):
     model_name: str
     engine: str
     variant: str
+    runtime: str | None = None
+    gguf_converter: str | None = None
+    quantisation: Quantisation | None = None
+    adapter: str | None = None
+    adapter_name: str | None = None
+    host: str | None = None
+    gpus: int = Field(0, ge=0, le=MAX_GPUS)
+    engine_args: tuple[str, ...] = ()
+    engine_env: dict[str, str] = {}
     replicas: Replicas = Replicas()
     slots: int = Field(4, ge=1, le=MAX_SLOTS)
     defaults: Defaults = Defaults()

@@ -7,7 +7,7 @@ from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete,
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
-from modelry.services.spec import Spec, access_path, parse_spec
+from modelry.services.spec import ServiceSpec, Spec, access_path, parse_spec
 
 
 def now() -> datetime:
@@ -86,6 +86,21 @@ class EventRow(Numbered):
 
 async def all_services(session: Session) -> list[ServiceRow]:
     return list(await session.scalars(select(ServiceRow).order_by(ServiceRow.seq)))
+
+
+async def services_of(session: Session, owner_id: str) -> list[ServiceRow]:
+    statement = select(ServiceRow).where(ServiceRow.owner_id == owner_id)
+    return list(await session.scalars(statement.order_by(ServiceRow.seq)))
+
+
+async def guests_of(session: Session, host: ServiceRow) -> list[str]:
+    """The names of the services whose adapters run on its replicas."""
+    specs = await current_specs(session)
+    return [
+        row.name
+        for row in await services_of(session, host.owner_id)
+        if isinstance(spec := specs[row.id], ServiceSpec) and spec.host == host.id
+    ]
 
 
 async def all_replicas(session: Session) -> list[ReplicaRow]:

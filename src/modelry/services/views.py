@@ -16,15 +16,18 @@ from modelry.access.credentials import masked
 from modelry.catalog.cards import Task
 from modelry.errors import InvalidRequest
 from modelry.executors.base import Observed
+from modelry.services.drafts import Wish
 from modelry.services.elsewhere import EndpointWish
-from modelry.services.lifecycle import Connection, Wish
-from modelry.services.plan import Progress
+from modelry.services.lifecycle import Connection
+from modelry.services.situation import Progress
 from modelry.services.spec import (
     MAX_ENDPOINT_SLOTS,
+    MAX_GPUS,
     MAX_SLOTS,
     EndpointsSpec,
     EndpointUrl,
     IdleAfter,
+    Quantisation,
     Replicas,
     ServiceName,
     ServiceSpec,
@@ -77,7 +80,24 @@ class NewService(BaseModel):
 
     name: ServiceName
     model: str | None = Field(None, min_length=1, max_length=200)
+    adapter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="A model that is a LoRA adapter of `model`, by its name or id.",
+    )
     engine: str | None = None
+    runtime: str | None = Field(
+        None, description="The version of the engine, of `GET /engines`; it stays pinned."
+    )
+    quantisation: Quantisation | None = Field(
+        None, description="For weights that are converted to GGUF; null keeps their precision."
+    )
+    gpus: int | None = Field(None, ge=0, le=MAX_GPUS, description="Of each replica.")
+    engine_args: list[str] = Field(
+        [], description='Extra arguments for the engine, such as ["--seed", "1"].'
+    )
+    engine_env: dict[str, str] = Field({}, description="Extra environment for the engine.")
     replicas: Replicas | None = None
     slots: int | None = Field(
         None,
@@ -107,7 +127,8 @@ class NewService(BaseModel):
             return self._model_wish()
         self._refuse(
             "a service that stands on endpoints elsewhere has none",
-            *("model", "engine", "replicas", "context_tokens", "idle_after_s"),
+            *("model", "adapter", "engine", "runtime", "quantisation", "gpus", "engine_args"),
+            *("engine_env", "replicas", "context_tokens", "idle_after_s"),
         )
         return Connection(
             name=self.name,
@@ -129,7 +150,14 @@ class NewService(BaseModel):
         return Wish(
             name=self.name,
             model=self.model,
+            adapter=self.adapter,
             engine=self.engine,
+            runtime=self.runtime,
+            quantisation=self.quantisation,
+            gpus=self.gpus,
+            engine_args=tuple(self.engine_args),
+            engine_env=self.engine_env,
+            stays="idle_after_s" in self.model_fields_set and self.idle_after_s is None,
             replicas=self.replicas,
             slots=self.slots,
             context_tokens=self.context_tokens,
@@ -138,7 +166,7 @@ class NewService(BaseModel):
 
     def _refuse(self, why: str, *fields: str) -> None:
         for field in fields:
-            if getattr(self, field) is not None:
+            if getattr(self, field) not in (None, [], {}):
                 raise InvalidRequest(f"{field}: {why}", param=field)
 
 

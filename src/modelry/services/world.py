@@ -3,27 +3,25 @@
 Pure: from one form to another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.catalog.fetches import Absent, FetchFailed, Fetching, WeightsState
-from modelry.catalog.weights import Weights
 from modelry.engines.base import Engine
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
-from modelry.services import plan as planning
-from modelry.services import store
+from modelry.services import situation, store
+from modelry.services.hosting import Hosting
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import ReplicaState, ServiceState
 
 _ACTIVE_AT_LAG = timedelta(seconds=60)
 
 
-def desired(row: store.ServiceRow, spec: Spec, active_at: datetime | None) -> planning.Desired:
-    wanted = planning.Desired(
+def desired(row: store.ServiceRow, spec: Spec, active_at: datetime | None) -> situation.Desired:
+    wanted = situation.Desired(
         service_id=row.id,
-        want=planning.Want(row.want),
+        want=situation.Want(row.want),
         revision=row.revision,
         replicas=0,
         since=row.since,
@@ -31,7 +29,30 @@ def desired(row: store.ServiceRow, spec: Spec, active_at: datetime | None) -> pl
     )
     if isinstance(spec, EndpointsSpec):
         return replace(wanted, endpoints=len(spec.endpoints))
-    return replace(wanted, replicas=spec.replicas.min, idle_after_s=spec.idle_after_s)
+    if spec.host is not None:
+        return replace(wanted, host=spec.host)
+    return replace(
+        wanted,
+        replicas=spec.replicas.min,
+        idle_after_s=spec.idle_after_s,
+        ahead=spec.adapter is not None,
+    )
+
+
+def used_at(
+    specs: Mapping[str, Spec], told: Callable[[str], datetime | None]
+) -> dict[str, datetime]:
+    """When each service was last in use, by its own calls or those of adapters on its replicas."""
+    found: dict[str, datetime] = {}
+    for id_, spec in specs.items():
+        at = told(id_)
+        if at is None:
+            continue
+        host = spec.host if isinstance(spec, ServiceSpec) else None
+        for used in (id_, host):
+            if used is not None:
+                found[used] = max(at, found.get(used, at))
+    return found
 
 
 def active_at(
@@ -46,7 +67,7 @@ def active_at(
 
 
 def note_activity(
-    row: store.ServiceRow, seen: planning.Desired, *, idle: bool, now: datetime
+    row: store.ServiceRow, seen: situation.Desired, *, idle: bool, now: datetime
 ) -> None:
     """Store when it was last in use, if that is news: not every report is worth a write."""
     if idle and row.state != ServiceState.IDLE:
@@ -60,12 +81,12 @@ def note_activity(
             row.active_at = seen.active_at
 
 
-def seen(row: store.ReplicaRow) -> planning.Seen:
+def seen(row: store.ReplicaRow) -> situation.Seen:
     crash = None
     if row.state == ReplicaState.FAILED:
         at: datetime = row.ended_at or row.created_at
-        crash = planning.Crash(at, row.failure or "it failed", row.lasting)
-    return planning.Seen(
+        crash = situation.Crash(at, row.failure or "it failed", row.lasting)
+    return situation.Seen(
         id=row.id,
         service_id=row.service_id,
         revision=row.revision,
@@ -76,27 +97,13 @@ def seen(row: store.ReplicaRow) -> planning.Seen:
     )
 
 
-def weights_seen(state: WeightsState) -> planning.WeightsSeen:
-    match state:
-        case Weights():
-            return planning.WeightsReady()
-        case Fetching():
-            return planning.WeightsFetching(state.done_bytes, state.total_bytes)
-        case FetchFailed():
-            hint = f" ({state.hint})" if state.hint else ""
-            return planning.WeightsFailed(
-                f"its weights could not be fetched: {state.message}{hint}"
-            )
-        case Absent():
-            return planning.WeightsAbsent()
-
-
 def route(
     row: store.ServiceRow,
     spec: Spec,
     replicas: list[store.ReplicaRow],
     observed: Mapping[str, Observed],
     engines: Mapping[str, Engine],
+    hosting: Hosting,
 ) -> Route:
     engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
     return Route(
@@ -107,7 +114,7 @@ def route(
         state=row.state,
         message=row.message,
         created_at=int(row.created_at.timestamp()),
-        replicas=_replica_addresses(row, spec, replicas, observed),
+        replicas=_replica_addresses(row, spec, replicas, observed, engine, hosting),
         collect=engine is not None and not engine.stops_whole_answers,
         endpoints=_endpoint_addresses(row, spec),
     )
@@ -118,9 +125,18 @@ def _replica_addresses(
     spec: Spec,
     replicas: list[store.ReplicaRow],
     observed: Mapping[str, Observed],
+    engine: Engine | None,
+    hosting: Hosting,
 ) -> tuple[ReplicaAddress, ...]:
-    if row.state == ServiceState.IDLE:
-        # Those it still has are about to be drained.
+    if row.state == ServiceState.IDLE or engine is None or isinstance(spec, EndpointsSpec):
+        # Those that an idle one still has are about to be drained.
+        return ()
+    if spec.host is None:
+        mine = [replica for replica in replicas if replica.service_id == row.id]
+    elif row.want == situation.Want.RUN:
+        on = hosting.seen(row.id).on
+        mine = [replica for replica in replicas if replica.id in on]
+    else:
         return ()
     return tuple(
         ReplicaAddress(
@@ -128,11 +144,11 @@ def _replica_addresses(
             observed[replica.id].endpoint.address,
             observed[replica.id].endpoint.secret,
             spec.slots,
+            # Where several models share a replica, it has to be told by its exact name.
+            row.access_path if engine.takes_adapters else None,
         )
-        for replica in replicas
-        if replica.service_id == row.id
-        and replica.state == ReplicaState.READY
-        and replica.id in observed
+        for replica in mine
+        if replica.state == ReplicaState.READY and replica.id in observed
     )
 
 

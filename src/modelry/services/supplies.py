@@ -1,0 +1,285 @@
+"""What a replica needs on its node before it can start, brought there step by step.
+
+Its engine's runtime, its weights, what a conversion makes of them, and its adapter, which is
+held against the base before any engine sees it. What can be done at once is begun at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelry.catalog.adapter_fit import check_adapter_fits, read_base
+from modelry.catalog.adapters import read_adapter
+from modelry.catalog.cards import Variant
+from modelry.catalog.conversions import (
+    AdapterConversion,
+    AnyConversion,
+    Conversion,
+    ConversionFailed,
+    Conversions,
+    Converting,
+    Quantisation,
+)
+from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching, in_thread
+from modelry.catalog.weights import Weights
+from modelry.engines.installer import Installed, InstallFailed, Installing, Runtimes
+from modelry.errors import ModelryError
+from modelry.services.situation import (
+    WeightsAbsent,
+    WeightsFailed,
+    WeightsFetching,
+    WeightsReady,
+    WeightsSeen,
+)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of one service's replicas. `converter`: the runtime that makes GGUF of the weights, None
+    where they are run as they are. `gguf`: the engine runs GGUF, adapters included.
+    `hosted`: the adapter goes to replicas that run already.
+    """
+
+    variant: Variant
+    runtime: str | None = None
+    converter: str | None = None
+    quantisation: Quantisation | None = None
+    adapter: Variant | None = None
+    gguf: bool = True
+    hosted: bool = False
+
+
+@dataclass(frozen=True)
+class Supplied:
+    """All of it is here. `runtime` is the environment's folder."""
+
+    weights: Weights
+    adapter: Weights | None = None
+    runtime: Path | None = None
+
+
+Begin = Callable[[], None]
+
+
+class _Step(Exception):
+    """Something is not here: what to tell, and how to begin to bring it."""
+
+    def __init__(self, seen: WeightsSeen, begin: Begin | None = None) -> None:
+        self.seen = seen
+        self.begin = begin
+
+
+class Supplies:
+    def __init__(self, fetches: Fetches, conversions: Conversions, runtimes: Runtimes) -> None:
+        self._fetches = fetches
+        self._conversions = conversions
+        self._runtimes = runtimes
+        # Adapters held against bases, by both digests: None while that is being done.
+        self._checked: dict[tuple[str, str], str | None] = {}
+        self.on_change: Callable[[], None] = lambda: None
+
+    def state(self, needs: Needs) -> WeightsSeen:
+        supplied, steps = self._look(needs)
+        if supplied is not None:
+            return WeightsReady()
+        # What failed first, then what goes on.
+        for kind in (WeightsFailed, WeightsFetching):
+            for step in steps:
+                if isinstance(step.seen, kind):
+                    return step.seen
+        return WeightsAbsent()
+
+    def ensure(self, needs: Needs) -> None:
+        """Begin all that can be begun."""
+        for step in self._look(needs)[1]:
+            if step.begin is not None:
+                step.begin()
+
+    def ready(self, needs: Needs) -> Supplied | None:
+        return self._look(needs)[0]
+
+    def forget_failures(self, needs: Needs) -> None:
+        """Let the next `ensure` try again what failed."""
+        for variant in (needs.variant, needs.adapter):
+            if variant is not None:
+                self._fetches.forget_failure(variant)
+        for runtime in (needs.runtime, needs.converter):
+            if runtime is not None:
+                self._runtimes.forget_failure(runtime)
+        for conversion in self._conversions_of(needs):
+            self._conversions.forget_failure(conversion)
+
+    def keep_only(self, wanted: list[Needs]) -> None:
+        """Stop the fetches and conversions that nobody wants any more."""
+        sources = {
+            variant.source
+            for needs in wanted
+            for variant in (needs.variant, needs.adapter)
+            if variant is not None
+        }
+        for source in self._fetches.running():
+            if source not in sources:
+                self._fetches.cancel(source)
+        if self._conversions.running():
+            keys = {each.key for needs in wanted for each in self._conversions_of(needs)}
+            self._conversions.keep_only(keys)
+
+    def busy(self) -> bool:
+        """Whether anything is on its way, so that progress is worth a look."""
+        return bool(self._fetches.running()) or self._conversions.running()
+
+    # ------------------------------------------------------------------------
+
+    def _look(self, needs: Needs) -> tuple[Supplied | None, list[_Step]]:
+        steps: list[_Step] = []
+        runtime = weights = adapter = None
+        try:
+            if needs.runtime is not None and not needs.hosted:
+                runtime = self._runtime(needs.runtime)
+        except _Step as step:
+            steps.append(step)
+        if needs.converter is not None:
+            try:
+                self._runtime(needs.converter)
+            except _Step as step:
+                steps.append(step)
+        try:
+            weights = self._weights(needs)
+        except _Step as step:
+            steps.append(step)
+        try:
+            adapter = self._adapter(needs, weights)
+        except _Step as step:
+            steps.append(step)
+        if steps or weights is None:
+            return None, steps
+        return Supplied(weights, adapter, runtime), []
+
+    def _runtime(self, runtime_id: str) -> Path:
+        match self._runtimes.state(runtime_id):
+            case Installed(folder):
+                return folder
+            case Installing(message, done, total):
+                raise _Step(WeightsFetching(done, total, message))
+            case InstallFailed(message, hint):
+                told = f"{message} ({hint})" if hint else message
+                raise _Step(WeightsFailed(f"its runtime {runtime_id} is not here: {told}"))
+            case _:
+                if runtime_id not in self._runtimes.known:
+                    raise _Step(
+                        WeightsFailed(
+                            f"its runtime {runtime_id} is not installed, and this version of "
+                            "Modelry does not know it"
+                        )
+                    )
+                raise _Step(WeightsAbsent(), lambda: self._runtimes.ensure(runtime_id))
+
+    def _weights(self, needs: Needs) -> Weights:
+        source = self._fetched(needs.variant, "weights")
+        if needs.converter is None:
+            return source
+        conversion = self._conversion(source, needs)
+        if conversion is None:
+            raise _Step(WeightsAbsent())
+        return self._converted(conversion, "converting its weights to GGUF")
+
+    def _adapter(self, needs: Needs, weights: Weights | None) -> Weights | None:
+        if needs.adapter is None:
+            return None
+        adapter = self._fetched(needs.adapter, "adapter")
+        if weights is None:
+            raise _Step(WeightsAbsent())
+        self._check(adapter, weights)
+        if not needs.gguf or not adapter.path.is_dir():
+            return adapter
+        return self._converted(AdapterConversion(adapter, weights), "converting its adapter")
+
+    def _fetched(self, variant: Variant, what: str) -> Weights:
+        match self._fetches.state(variant):
+            case Weights() as weights:
+                return weights
+            case Fetching() as fetching:
+                doing = f"fetching its {what}"
+                raise _Step(WeightsFetching(fetching.done_bytes, fetching.total_bytes, doing))
+            case FetchFailed(message, hint):
+                told = f"{message} ({hint})" if hint else message
+                raise _Step(WeightsFailed(f"its {what} could not be fetched: {told}"))
+            case _:
+                raise _Step(WeightsAbsent(), lambda: self._fetches.ensure(variant))
+
+    def _converted(self, conversion: AnyConversion, doing: str) -> Weights:
+        match self._conversions.state(conversion):
+            case Weights() as weights:
+                return weights
+            case Converting(done, total):
+                raise _Step(WeightsFetching(done, total, doing))
+            case ConversionFailed(message):
+                raise _Step(WeightsFailed(message))
+            case Absent():
+                raise _Step(WeightsAbsent(), lambda: self._conversions.ensure(conversion))
+
+    def _conversion(self, source: Weights, needs: Needs) -> Conversion | None:
+        """None while the converter is not installed."""
+        assert needs.converter is not None
+        converter = self._runtimes.state(needs.converter)
+        if not isinstance(converter, Installed):
+            return None
+        return Conversion(source, converter.python, needs.quantisation)
+
+    def _conversions_of(self, needs: Needs) -> list[AnyConversion]:
+        """Those that can be named by now."""
+        source = self._fetches.state(needs.variant)
+        if not isinstance(source, Weights):
+            return []
+        found: list[AnyConversion] = []
+        base: Weights | None = source
+        if needs.converter is not None:
+            conversion = self._conversion(source, needs)
+            if conversion is None:
+                return []
+            found.append(conversion)
+            made = self._conversions.state(conversion)
+            base = made if isinstance(made, Weights) else None
+        if needs.adapter is not None and base is not None:
+            adapter = self._fetches.state(needs.adapter)
+            if isinstance(adapter, Weights) and adapter.path.is_dir():
+                found.append(AdapterConversion(adapter, base))
+        return found
+
+    # -- adapters held against their base ----------------------------------------
+
+    def _check(self, adapter: Weights, base: Weights) -> None:
+        key = (adapter.sha256, base.sha256)
+        if key not in self._checked:
+            raise _Step(WeightsAbsent(), lambda: self._begin_check(key, adapter, base))
+        told = self._checked[key]
+        if told is None:
+            raise _Step(WeightsFetching(0, 0, "holding its adapter against its base"))
+        if told:
+            raise _Step(WeightsFailed(f"its adapter does not fit: {told}"))
+
+    def _begin_check(self, key: tuple[str, str], adapter: Weights, base: Weights) -> None:
+        if key in self._checked:
+            return
+        self._checked[key] = None
+
+        def check() -> str:
+            try:
+                check_adapter_fits(read_adapter(adapter.path), read_base(base.path))
+            except ModelryError as error:
+                return f"{error.message} ({error.hint})" if error.hint else error.message
+            return ""
+
+        def done(told: "asyncio.Future[str]") -> None:
+            if told.exception() is not None:
+                log.error("an adapter could not be checked", exc_info=told.exception())
+                self._checked[key] = str(told.exception()) or "it could not be read"
+            else:
+                self._checked[key] = told.result()
+            self.on_change()
+
+        in_thread("adapter check", check).add_done_callback(done)

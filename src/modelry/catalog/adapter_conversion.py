@@ -238,7 +238,7 @@ def convert_apart(adapter: Path, base: Path, out: Path, *, timeout_s: float = 30
         )
     except subprocess.TimeoutExpired:
         _draft_of(out).unlink(missing_ok=True)
-        raise UnusableAdapter(f"converting the adapter took more than {timeout_s:g} s") from None
+        raise UnusableAdapter(f"the adapter's conversion took more than {timeout_s:g} s") from None
     if done.returncode == 0:
         return
     if done.returncode == EXIT_REFUSED:

@@ -19,11 +19,13 @@ PYPROJECT = ROOT / "pyproject.toml"
 BEGIN = "# pins: begin (written by `just lock`)\n"
 END = "# pins: end\n"
 BLOCK = re.compile(re.escape(BEGIN) + r".*?" + re.escape(END), re.DOTALL)
-REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;]+)")
+REQUIREMENT = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;]+)(?P<where> ; .+)?")
 
 
 def resolve(pyproject: str) -> list[str]:
-    """The `name==version` lines uv chooses for this pyproject on every platform."""
+    """The `name==version` lines uv chooses for this pyproject on every platform; with the marker
+    that says where, if it chooses several versions.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         project = Path(scratch)
         (project / "pyproject.toml").write_text(pyproject)
@@ -34,12 +36,17 @@ def resolve(pyproject: str) -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         sys.exit(f"lock: uv could not resolve the dependencies:\n{done.stderr.strip()}")
-    found = {
-        f"{match['name']}=={match['version']}"
-        for line in done.stdout.splitlines()
-        if (match := REQUIREMENT.match(line))
-    }
-    return sorted(found)
+    found = [match for line in done.stdout.splitlines() if (match := REQUIREMENT.match(line))]
+    versions: dict[str, set[str]] = {}
+    for match in found:
+        versions.setdefault(match["name"], set()).add(match["version"])
+    return sorted(
+        {
+            f"{match['name']}=={match['version']}"
+            + ((match["where"] or "") if len(versions[match["name"]]) > 1 else "")
+            for match in found
+        }
+    )
 
 
 def block(pins: list[str]) -> str:

@@ -45,7 +45,8 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 RECIPES = {
     "amber": Recipe("marigold", ATTENTION, rank=2, alpha=16),
     "basalt": Recipe("pelican", ATTENTION, rank=2, alpha=12, rslora=True),
-    "cobalt": Recipe("walnut", ("q_proj", "k_proj", "down_proj"), 2, 16, dtype="bfloat16"),
+    # By rotary projections alone: wrong if their rows are not put in the engine's order.
+    "cobalt": Recipe("walnut", ("q_proj", "k_proj"), rank=4, alpha=32, dtype="bfloat16"),
 }
 
 QUESTIONS = (

@@ -62,8 +62,12 @@ def text(value: str) -> bytes:
 _KINDS = {str: (8, text), int: (4, struct.Struct("<I").pack), float: (6, struct.Struct("<f").pack)}
 
 
-def gguf_of(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> bytes:
-    """A GGUF file of F32 zeros. Shapes as GGUF has them: the fastest dimension first."""
+def gguf_of(
+    metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], *, body: bool = True
+) -> bytes:
+    """A GGUF file of F32 zeros, or what comes before them. Shapes as GGUF has them: the fastest
+    dimension first.
+    """
     head = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(metadata))
     for key, value in metadata.items():
         kind, pack = _KINDS[type(value)]
@@ -77,7 +81,7 @@ def gguf_of(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
         for length in shape:
             size *= length
         at += -(-size // 32) * 32
-    return head + bytes(-len(head) % 32) + bytes(at)
+    return head + bytes(-len(head) % 32) + bytes(at if body else 0)
 
 
 GGUF_ADAPTER = {

@@ -53,12 +53,10 @@ def compile(name: str, wanted: Wanted) -> None:
         command += ["--only-binary", ":all:"]
         command += ["--override", str(overrides), str(requirements)]
         links = os.environ.get("PIP_FIND_LINKS")
-        if links and name.endswith('-cpu'):
+        if links and name.endswith("-cpu"):
             command += ["--find-links", links]
         # Away from the project, whose own pins are of no matter here.
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, cwd=scratch
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)
     if done.returncode != 0:
         sys.exit(f"lock-runtimes: {name}: {done.stderr.strip()}")
     head = f"# {name}: written by `just lock-runtimes`, from {', '.join(wanted.requirements)}.\n"

@@ -47,9 +47,7 @@ def deploy(
         str | None,
         typer.Option(help="LoRA weights for it: a model of yours, or a source to register."),
     ] = None,
-    engine: Annotated[
-        str | None, typer.Option(help="An engine of `modelry engines list`.")
-    ] = None,
+    engine: Annotated[str | None, typer.Option(help="An engine of `modelry engines list`.")] = None,
     runtime: Annotated[str | None, typer.Option(help="A version of the engine.")] = None,
     quantisation: Annotated[
         str | None, typer.Option(help="F32, F16, BF16 or Q8_0, where weights are converted.")

@@ -153,9 +153,7 @@ def _hosted(wish: Wish, adapter: Model, host: Host) -> ServiceSpec:
     )
 
 
-def _for_adapter(
-    wish: Wish, choice: Choice, machine: Machine, format: str, model: Model
-) -> Choice:
+def _for_adapter(wish: Wish, choice: Choice, machine: Machine, format: str, model: Model) -> Choice:
     """An engine that starts with an adapter, where no service of the base takes it."""
     if not choice.engine.takes_adapters:
         return choice
@@ -191,13 +189,9 @@ def _gpus(wish: Wish, choice: Choice, machine: Machine) -> int:
     if wish.gpus is None:
         return usual
     if wish.gpus and not usual:
-        raise InvalidRequest(
-            f"gpus: {choice.engine.name} uses none on this machine", param="gpus"
-        )
+        raise InvalidRequest(f"gpus: {choice.engine.name} uses none on this machine", param="gpus")
     if wish.gpus > len(machine.inventory.gpus):
-        raise InvalidRequest(
-            f"gpus: this machine has {len(machine.inventory.gpus)}", param="gpus"
-        )
+        raise InvalidRequest(f"gpus: this machine has {len(machine.inventory.gpus)}", param="gpus")
     if not wish.gpus and usual:
         raise InvalidRequest(f"gpus: {choice.engine.name} needs one", param="gpus")
     return wish.gpus

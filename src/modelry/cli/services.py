@@ -173,9 +173,17 @@ def show(name: Name, json_flag: AsJson = False) -> None:
 def _ours(service: Json) -> dict[str, str]:
     spec = service["spec"]
     idle_after_s = spec["idle_after_s"]
+    converted = spec["quantisation"] or "as precise as they are"
+    more = {
+        "adapter": spec["adapter_name"],
+        "runs on": spec["host"] and f"the replicas of {spec['host']}",
+        "weights": spec["gguf_converter"] and f"converted to GGUF, {converted}",
+        "GPUs": spec["gpus"] and str(spec["gpus"]),
+    }
     return {
         "model": service["model"],
-        "engine": spec["engine"],
+        **{label: value for label, value in more.items() if value},
+        "engine": spec["runtime"] or spec["engine"],
         "slots": f"{spec['slots']} of {spec['context_tokens']} tokens",
         "idle after": "never" if idle_after_s is None else f"{idle_after_s:.12g} s without a call",
     }

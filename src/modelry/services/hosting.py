@@ -69,9 +69,10 @@ class Hosting:
         return AdapterSeen(on, refused[0] if refused else None)
 
     def load(self, service_id: str, replica: HostReplica, adapter: Path) -> None:
-        """Begin to give it to a replica."""
-        if replica.id in self._names:
-            path = self._paths[service_id]
+        """Begin to give it to a replica that has said what it has, unless that has it by now."""
+        path = self._paths[service_id]
+        names = self._names.get(replica.id)
+        if names is not None and path not in names:
             self._begin((service_id, replica.id), self._load(service_id, path, replica, adapter))
 
     def unload(self, service_id: str, replica: HostReplica) -> None:

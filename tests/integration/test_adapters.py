@@ -68,7 +68,7 @@ def test_an_adapter_says_what_its_base_says_with_it_merged_in(
         with llama(merged) as other:
             inside = other.chat(question, logprobs=True, top_logprobs=5)
         assert apart["message"]["content"] == inside["message"]["content"]
-        np.testing.assert_allclose(likelihoods(apart), likelihoods(inside), atol=0.2)
+        np.testing.assert_allclose(likelihoods(apart), likelihoods(inside), atol=0.25)
 
 
 def likelihoods(choice: Any) -> list[float]:

@@ -9,6 +9,10 @@ _default:
 test *arguments: _test-packages
     uv run --group test pytest "$@"
 
+# The tests that need gigabytes and minutes: vLLM, a fine-tuned model, hundreds of adapters.
+test-slow *arguments: _test-packages
+    uv run --group test pytest tests/slow "$@"
+
 # Formatting, lint, types, architecture and pins.
 check:
     uv run --group lint ruff format --check .

@@ -216,7 +216,7 @@ class Conversions:
             raise FetchError("the converter ended without a result")
 
         def take_in() -> None:
-            check_header("the result", made)
+            check_header("result.gguf", made)
             with made.open("rb") as file:
                 size, sha256 = copy_hashed(file, None, lambda _: None)
                 os.fsync(file.fileno())

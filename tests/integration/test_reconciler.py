@@ -9,12 +9,15 @@ import pytest
 
 from modelry.access.bootstrap import ensure_operator
 from modelry.access.principal import Principal, principal_of
+from modelry.catalog.card_folder import Cards
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetches import Fetches
+from modelry.catalog.offers import Offers
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Endpoint, Engine, ReplicaPlan
+from modelry.engines.inventory import Inventory
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.executors.base import Observed, ProcessState
 from modelry.routing.feed import Feed
@@ -77,7 +80,7 @@ class World:
         self.db = db
         self.executor = Processes()
         self.engines = {"llama.cpp": LlamaCpp()}
-        self.catalog = Catalog(load_cards())
+        self.catalog = Catalog(Cards())
         store = WeightsStore(folder / "weights")
         variant = load_cards()[MODEL].default_variant
         file = folder / "model.gguf"
@@ -110,9 +113,8 @@ class World:
         )
 
     def lifecycle(self) -> Lifecycle:
-        return Lifecycle(
-            self.db, self.catalog, self.fetches, self.engines, self.sealer, lambda: None
-        )
+        offers = Offers(self.engines, self.fetches, lambda: Inventory(cores=1, memory_bytes=10**10))
+        return Lifecycle(self.db, self.catalog, self.fetches, offers, self.sealer, lambda: None)
 
 
 @asynccontextmanager

@@ -27,15 +27,17 @@ from modelry.app.lifeline import (
 )
 from modelry.app.parts import Parts
 from modelry.app.reports import Reports
-from modelry.catalog.cards import load_cards
+from modelry.catalog.card_folder import Cards
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetch import Origins
 from modelry.catalog.fetches import Fetches, machine_index_settings
 from modelry.catalog.hubs import HF_ENDPOINT, MODELSCOPE_ENDPOINT, HubSettings
+from modelry.catalog.offers import Offers
 from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.errors import ModelryError, SettingsError
+from modelry.executors.inventory import read_inventory
 from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
@@ -56,7 +58,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
     # From here on the end of this process is orderly: replicas are not left behind.
     lifeline = watch_lifeline(attached)
     # Parsed before anything starts: a bad card ends the start.
-    cards = load_cards(settings.models_dir)
+    cards = Cards(settings.models_dir)
     db = Database(boot.database_url, paths.database)
     try:
         if not await _unless_stopped(_open(paths, db), lifeline):
@@ -124,8 +126,9 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         settings.drain_timeout_s,
     )
     executor.on_change = fetches.on_change = activity.on_wake = reconciler.nudge
+    offers = Offers(engines, fetches, read_inventory)
     sealer = Sealer(settings.paths.secret_key)
-    lifecycle = Lifecycle(db, catalog, fetches, engines, sealer, reconciler.nudge)
+    lifecycle = Lifecycle(db, catalog, fetches, offers, sealer, reconciler.nudge)
     return Parts(
         settings=settings,
         db=db,
@@ -135,6 +138,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         metrics=metrics,
         catalog=catalog,
         fetches=fetches,
+        offers=offers,
         engines=engines,
         executor=executor,
         reconciler=reconciler,

@@ -5,6 +5,7 @@ such files are refused, unless the operator allows it for a model. What a format
 files are named follows the hubs' customs.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -50,6 +51,13 @@ def format_of(names: Sequence[str]) -> Format:
         hint="weights are GGUF, safetensors, ONNX or CTranslate2 files",
         param="source",
     )
+
+
+def quantisation_of(source: str) -> str | None:
+    """What the name of a GGUF file says of its quantisation, as llama.cpp's tools name them."""
+    base = source.rpartition("/")[2].upper()
+    found = re.search(r"(?:^|[.-])((?:UD-)?I?Q[1-8](?:_[A-Z0-9]+)*|B?F16|F32)\b", base)
+    return found[1] if found and base.endswith(".GGUF") else None
 
 
 def is_pickle(name: str) -> bool:

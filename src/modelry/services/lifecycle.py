@@ -3,7 +3,7 @@
 The wish is stored with its event, and the reconciler is nudged to carry it out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -12,8 +12,9 @@ from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog.catalog import Catalog, Model
 from modelry.catalog.fetches import Fetches
+from modelry.catalog.fit import DEFAULT_SLOTS
+from modelry.catalog.offers import Offers, Size, context_of, variant_of
 from modelry.db import Database, Session
-from modelry.engines.base import Engine
 from modelry.errors import Conflict, InvalidRequest, NotFound
 from modelry.sealing import Sealer
 from modelry.services import store
@@ -22,8 +23,6 @@ from modelry.services.plan import Want
 from modelry.services.spec import EndpointsSpec, Replicas, ServiceSpec, Spec
 from modelry.services.states import ServiceState
 
-DEFAULT_CONTEXT_TOKENS = 4096
-
 
 @dataclass(frozen=True)
 class Wish:
@@ -31,6 +30,7 @@ class Wish:
 
     name: str
     model: str
+    variant: str | None = None
     engine: str | None = None
     replicas: Replicas | None = None
     slots: int | None = None
@@ -54,14 +54,14 @@ class Lifecycle:
         db: Database,
         catalog: Catalog,
         fetches: Fetches,
-        engines: Mapping[str, Engine],
+        offers: Offers,
         sealer: Sealer,
         nudge: Callable[[], None],
     ) -> None:
         self._db = db
         self._catalog = catalog
         self._fetches = fetches
-        self._engines = engines
+        self._offers = offers
         self._sealer = sealer
         self._nudge = nudge
 
@@ -69,7 +69,9 @@ class Lifecycle:
         """Raises `NotFound` for the model, `Conflict` for the name, `InvalidRequest`."""
         async with self._db.begin() as session:
             model = await self._catalog.get(session, principal, wish.model)
-            spec = self._spec(wish, model)
+        # It may look at the machine, so there is no transaction meanwhile.
+        spec = await self._spec(principal, wish, model)
+        async with self._db.begin() as session:
             row = await _add(session, principal, wish.name, model.card.tasks, spec)
         self._forget_fetch_failure(model, spec)
         self._nudge()
@@ -132,45 +134,31 @@ class Lifecycle:
         """The caller's service of that name, or any by its id. Raises `NotFound`."""
         return await _get(session, principal, reference)
 
-    def _spec(self, wish: Wish, model: Model) -> ServiceSpec:
-        card, variant = model.card, model.card.default_variant
-        engine = self._engine(wish.engine, variant.format, card.tasks)
-        context = wish.context_tokens
-        if context is None:
-            context = min(card.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
-        elif card.context_tokens is not None and context > card.context_tokens:
+    async def _spec(self, principal: Principal, wish: Wish, model: Model) -> ServiceSpec:
+        card = model.card
+        context = context_of(model, wish.context_tokens)
+        if card.context_tokens is not None and context > card.context_tokens:
             raise InvalidRequest(
                 f"context_tokens: {card.id} was trained with {card.context_tokens} tokens at most",
                 param="context_tokens",
             )
+        if wish.variant is not None:
+            variant = variant_of(model, wish.variant)
+        else:
+            size = Size(wish.context_tokens, wish.slots)
+            variant = (await self._offers.offer(model, size, wish.engine)).variant
+        engine = self._offers.engine_for(model, variant, wish.engine)
         return ServiceSpec(
             model=card.id,
-            model_name=card.id if model.owner_id is None else card.name,
+            model_name=model.reference(principal.owner_id),
             variant=variant.name,
             engine=engine.name,
             replicas=wish.replicas or Replicas(),
-            slots=wish.slots or ServiceSpec.model_fields["slots"].default,
+            slots=wish.slots or DEFAULT_SLOTS,
             context_tokens=context,
             defaults=card.defaults,
             idle_after_s=wish.idle_after_s,
         )
-
-    def _engine(self, name: str | None, format: str, tasks: tuple[str, ...]) -> Engine:
-        if name is not None and name not in self._engines:
-            there_are = ", ".join(self._engines)
-            raise InvalidRequest(
-                f"engine: there is no engine {name!r}",
-                hint=f"there are: {there_are}",
-                param="engine",
-            )
-        candidates = [self._engines[name]] if name else list(self._engines.values())
-        reasons = []
-        for engine in candidates:
-            reason = engine.supports(format, tasks)
-            if reason is None:
-                return engine
-            reasons.append(reason)
-        raise InvalidRequest(f"engine: {'; '.join(reasons)}", param="engine")
 
     def _forget_fetch_failure(self, model: Model, spec: ServiceSpec) -> None:
         for variant in model.card.variants:

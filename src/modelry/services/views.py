@@ -77,6 +77,9 @@ class NewService(BaseModel):
 
     name: ServiceName
     model: str | None = Field(None, min_length=1, max_length=200)
+    variant: str | None = Field(
+        None, max_length=64, description="Of the model; without it, the best that fits here."
+    )
     engine: str | None = None
     replicas: Replicas | None = None
     slots: int | None = Field(
@@ -107,7 +110,7 @@ class NewService(BaseModel):
             return self._model_wish()
         self._refuse(
             "a service that stands on endpoints elsewhere has none",
-            *("model", "engine", "replicas", "context_tokens", "idle_after_s"),
+            *("model", "variant", "engine", "replicas", "context_tokens", "idle_after_s"),
         )
         return Connection(
             name=self.name,
@@ -129,6 +132,7 @@ class NewService(BaseModel):
         return Wish(
             name=self.name,
             model=self.model,
+            variant=self.variant,
             engine=self.engine,
             replicas=self.replicas,
             slots=self.slots,

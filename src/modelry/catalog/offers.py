@@ -1,0 +1,145 @@
+"""What of a model can be deployed here: which variant, by which engine, and whether it fits.
+
+The same answer is shown in the catalogue and given to a service that is made.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from modelry.catalog.cards import Variant
+from modelry.catalog.catalog import Model
+from modelry.catalog.fetches import Fetches, in_thread
+from modelry.catalog.fit import DEFAULT_CONTEXT_TOKENS, DEFAULT_SLOTS, Fit, best_variant, estimate
+from modelry.catalog.weights import Weights
+from modelry.engines.base import Engine
+from modelry.engines.inventory import Inventory
+from modelry.errors import InvalidRequest
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a replica is to keep: `context_tokens` in each of its slots; None is the default."""
+
+    context_tokens: int | None = None
+    slots: int | None = None
+
+
+_DEFAULT = Size()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """`fits`: of each variant, by its name. `refusal`: why no engine here runs the model."""
+
+    variant: Variant
+    fits: Mapping[str, Fit]
+    engine: Engine | None
+    refusal: str | None
+
+
+class Offers:
+    """`read` looks at the machine; it may block, and is asked once."""
+
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        fetches: Fetches,
+        read: Callable[[], Inventory],
+    ) -> None:
+        self._engines = engines
+        self._fetches = fetches
+        self._read = read
+        self._inventory: Inventory | None = None
+
+    async def inventory(self) -> Inventory:
+        if self._inventory is None:
+            self._inventory = await in_thread("inventory", self._read)
+        return self._inventory
+
+    async def offer(self, model: Model, size: Size = _DEFAULT, engine: str | None = None) -> Offer:
+        """The variant of a model that is best here. `engine`: by this one alone.
+
+        Raises `InvalidRequest` where there is no such engine.
+        """
+        candidates = self._candidates(engine)
+        card = model.card
+        tokens = context_of(model, size.context_tokens) * (size.slots or DEFAULT_SLOTS)
+        inventory = await self.inventory()
+
+        def runs(variant: Variant) -> bool:
+            return not isinstance(_pick(candidates, variant, card.tasks), str)
+
+        def size_of(variant: Variant) -> int | None:
+            state = self._fetches.state(variant)
+            if isinstance(state, Weights):
+                return state.size_bytes
+            return variant.size_bytes or model.size_bytes
+
+        chosen, _ = best_variant(card, runs, inventory, tokens=tokens, size_bytes=size_of)
+        found = _pick(candidates, chosen, card.tasks)
+        return Offer(
+            variant=chosen,
+            fits={
+                variant.name: estimate(
+                    card, variant, inventory, tokens=tokens, size_bytes=size_of(variant)
+                )
+                for variant in card.variants
+            },
+            engine=None if isinstance(found, str) else found,
+            refusal=found if isinstance(found, str) else None,
+        )
+
+    def engine_for(self, model: Model, variant: Variant, engine: str | None) -> Engine:
+        """Which engine is to run it. Raises `InvalidRequest` with the engines' reasons."""
+        found = _pick(self._candidates(engine), variant, model.card.tasks)
+        if isinstance(found, str):
+            raise InvalidRequest(f"engine: {found}", param="engine")
+        return found
+
+    def _candidates(self, name: str | None) -> list[Engine]:
+        if name is None:
+            return list(self._engines.values())
+        if name not in self._engines:
+            raise InvalidRequest(
+                f"engine: there is no engine {name!r}",
+                hint=f"there are: {', '.join(self._engines)}",
+                param="engine",
+            )
+        return [self._engines[name]]
+
+
+def variant_of(model: Model, name: str) -> Variant:
+    """The variant of that name. Raises `InvalidRequest` that lists those there are."""
+    for variant in model.card.variants:
+        if variant.name == name:
+            return variant
+    there_are = ", ".join(variant.name for variant in model.card.variants)
+    raise InvalidRequest(
+        f"variant: {model.card.name} has no variant {name!r}",
+        hint=f"there are: {there_are}",
+        param="variant",
+        code="variant_not_found",
+    )
+
+
+def context_of(model: Model, wished: int | None) -> int:
+    """The context a service of it gets, of each request."""
+    if wished is not None:
+        return wished
+    return min(model.card.context_tokens or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
+
+
+def _pick(engines: list[Engine], variant: Variant, tasks: tuple[str, ...]) -> Engine | str:
+    """The engine to run it, as the card prefers; or why none of these can."""
+    if variant.engines:
+        by_name = {engine.name: engine for engine in engines}
+        engines = [by_name[name] for name in variant.engines if name in by_name]
+        if not engines:
+            return f"only {' or '.join(variant.engines)} runs {variant.name}, not installed here"
+    reasons = []
+    for engine in engines:
+        reason = engine.supports(variant.format, tasks)
+        if reason is None:
+            return engine
+        reasons.append(reason)
+    return "; ".join(reasons)

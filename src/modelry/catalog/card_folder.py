@@ -34,7 +34,7 @@ class Cards:
         """Raises `SettingsError` that names a bad file."""
         self._folder = folder
         self._shipped = load_cards()
-        self._seen: dict[Path, _Stamp] = {}
+        self._seen: dict[Path, _Stamp] | None = None
         self._good: dict[Path, ModelCard] = {}
         self._broken: dict[Path, str] = {}
         self._problems: tuple[CardProblem, ...] = ()
@@ -52,7 +52,7 @@ class Cards:
             except SettingsError as error:
                 # All cards at once are not taken back by a disk that went away.
                 self._tell((CardProblem(str(self._folder), error.message),))
-                self._seen = {}
+                self._seen = None
             else:
                 if stamps != self._seen:
                     self._read(stamps)
@@ -66,8 +66,9 @@ class Cards:
     def _read(self, stamps: dict[Path, _Stamp]) -> None:
         fresh: dict[Path, ModelCard] = {}
         broken: dict[Path, str] = {}
+        seen = self._seen or {}
         for file, stamp in stamps.items():
-            if self._seen.get(file) == stamp and file not in self._broken:
+            if seen.get(file) == stamp and file not in self._broken:
                 fresh[file] = self._good[file]
                 continue
             try:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
-from modelry.cli.models import ensure_model
+from modelry.cli.models import ensure_model, warn_of_size
 from modelry.cli.output import (
     AsJson,
     err,
@@ -43,6 +43,10 @@ def deploy(
     name: Annotated[
         str | None, typer.Option(help="The service's name; by default made from the model's.")
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Of the model's, as `modelry models show` names them; else the best."),
+    ] = None,
     replicas: Annotated[int | None, typer.Option(min=1, help="How many replicas run.")] = None,
     slots: Annotated[
         int | None, typer.Option(min=1, help="Requests a replica works on at a time.")
@@ -66,12 +70,14 @@ def deploy(
             {
                 "name": name or _name_from(model),
                 "model": model,
+                "variant": variant,
                 "replicas": {"min": replicas, "max": replicas} if replicas else None,
                 "slots": slots,
                 "context_tokens": context_tokens,
                 "idle_after_s": idle_after_s,
             },
         )
+        warn_of_size(client, service["spec"])
         if wait:
             service = await_running(client, service)
         if json_flag:

@@ -32,6 +32,7 @@ class ReplicaPlan:
     """What one replica is to run: weights, the name it answers to, and its size.
 
     `context_tokens` is what one request may use, prompt and answer together.
+    `engine_args`: more arguments for the engine's command line, from the model's card.
     """
 
     replica_id: str
@@ -41,6 +42,7 @@ class ReplicaPlan:
     slots: int
     context_tokens: int
     defaults: Defaults = field(default_factory=Defaults)
+    engine_args: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -328,7 +328,8 @@ class Reconciler:
     async def _start_replica(self, service_id: str, revision: int, look: _Pass) -> None:
         service, spec = look.services[service_id], look.specs[service_id]
         assert isinstance(spec, ServiceSpec)
-        weights = self._fetches.state(look.variants[service_id])
+        variant = look.variants[service_id]
+        weights = self._fetches.state(variant)
         if not isinstance(weights, Weights):
             return
         row = store.ReplicaRow(
@@ -349,6 +350,7 @@ class Reconciler:
             slots=spec.slots,
             context_tokens=spec.context_tokens,
             defaults=spec.defaults,
+            engine_args=tuple(variant.engine_args.get(spec.engine, ())),
         )
         try:
             await self._executor.start(replica, self._engines[spec.engine])

@@ -12,7 +12,7 @@ from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant, check_id
 from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Change, Model, admit
 from modelry.catalog.fetches import Fetches, Fetching
-from modelry.catalog.fit import Place, Verdict
+from modelry.catalog.fit import Place, Verdict, weights_bytes
 from modelry.catalog.offers import Offer, Offers, Size
 from modelry.catalog.sources import LocalFile, WebFile
 from modelry.catalog.weights import Weights
@@ -65,6 +65,7 @@ class VariantView(BaseModel):
     source: str
     projector: str | None
     size_bytes: int | None
+    estimated_bytes: int | None = Field(description="About its size, where that is not known.")
     sha256: str | None
     revision: str | None = Field(description="The commit of a hub's repository, once it is here.")
     files: list[FileView] = Field(description="Where there are several, once they are here.")
@@ -127,14 +128,15 @@ def _variant_view(
 ) -> VariantView:
     state = fetches.state(variant)
     weights = state if isinstance(state, Weights) else None
-    known_bytes = variant.size_bytes or model.size_bytes
+    size_bytes = weights.size_bytes if weights else variant.size_bytes or model.size_bytes
     return VariantView(
         name=variant.name,
         format=variant.format,
         quantisation=variant.quantisation,
         source=variant.source if trusted else _told(variant),
         projector=variant.projector,
-        size_bytes=known_bytes if weights is None else weights.size_bytes,
+        size_bytes=size_bytes,
+        estimated_bytes=weights_bytes(model.card, variant) if size_bytes is None else None,
         sha256=variant.sha256 if weights is None else weights.sha256,
         revision=None if weights is None else weights.revision,
         files=[

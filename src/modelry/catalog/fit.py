@@ -42,14 +42,14 @@ _BITS = {
     "F32": 32.0, "FP32": 32.0,
     "F16": 16.0, "FP16": 16.0, "BF16": 16.0,
     "Q8_0": 8.5, "FP8": 8.5, "INT8": 8.5,
-    "Q6_K": 6.56, "Q6_K_L": 6.7, "UD-Q6_K_XL": 7.0,
-    "Q5_K_M": 5.7, "Q5_K_S": 5.57, "Q5_1": 6.04, "Q5_0": 5.57, "UD-Q5_K_XL": 5.8,
-    "Q4_K_M": 4.89, "Q4_K_S": 4.67, "Q4_1": 5.11, "Q4_0": 4.65, "UD-Q4_K_XL": 4.95,
+    "Q6_K": 6.56, "Q6_K_L": 6.7, "Q6_K_XL": 7.0,
+    "Q5_K_M": 5.7, "Q5_K_S": 5.57, "Q5_1": 6.04, "Q5_0": 5.57, "Q5_K_XL": 5.8,
+    "Q4_K_M": 4.89, "Q4_K_S": 4.67, "Q4_1": 5.11, "Q4_0": 4.65, "Q4_K_XL": 4.95,
     "IQ4_NL": 4.68, "IQ4_XS": 4.46,
     "AWQ": 5.0, "GPTQ": 5.0, "INT4": 5.0, "NVFP4": 5.0, "MXFP4": 4.6,
-    "Q3_K_L": 4.3, "Q3_K_M": 4.0, "Q3_K_S": 3.64, "UD-Q3_K_XL": 4.1,
+    "Q3_K_L": 4.3, "Q3_K_M": 4.0, "Q3_K_S": 3.64, "Q3_K_XL": 4.1,
     "IQ3_M": 3.76, "IQ3_S": 3.66, "IQ3_XS": 3.5, "IQ3_XXS": 3.25,
-    "Q2_K": 3.16, "Q2_K_S": 2.97, "UD-Q2_K_XL": 3.1,
+    "Q2_K": 3.16, "Q2_K_S": 2.97, "Q2_K_XL": 3.1,
     "IQ2_M": 2.93, "IQ2_S": 2.74, "IQ2_XS": 2.59, "IQ2_XXS": 2.38,
     "IQ1_M": 2.15, "IQ1_S": 2.0,
 }  # fmt: skip
@@ -70,8 +70,17 @@ class Fit:
 def bits_of(variant: Variant) -> float | None:
     """Bits a parameter; None where that cannot be told."""
     if variant.quantisation is not None:
-        return _BITS.get(variant.quantisation)
+        # `UD-`: a makers' mark, for a mixture of about the same size.
+        return _BITS.get(variant.quantisation.removeprefix("UD-"))
     return _FORMAT_BITS.get(variant.format)
+
+
+def weights_bytes(card: ModelCard, variant: Variant) -> int | None:
+    """The size of the weights, or what it is about; None: unknown."""
+    bits = bits_of(variant)
+    if variant.size_bytes is not None or card.parameters is None or bits is None:
+        return variant.size_bytes
+    return math.ceil(card.parameters * bits / 8)
 
 
 def memory_needed(
@@ -81,18 +90,15 @@ def memory_needed(
 
     `size_bytes`: of the weights, where somebody knows what the card does not say.
     """
-    bits = bits_of(variant)
-    weights = size_bytes or variant.size_bytes
-    parameters = card.parameters
+    weights = size_bytes or weights_bytes(card, variant)
     if weights is None:
-        if parameters is None or bits is None:
-            return None
-        weights = math.ceil(parameters * bits / 8)
+        return None
     if _TEXT_TASKS.isdisjoint(card.tasks):
         return _BASE_BYTES + math.ceil(weights * 1.2)
+    parameters = card.parameters
     if parameters is None:
         # As if in 8 bits where that is unknown too: a guess within a factor of two.
-        parameters = math.ceil(weights * 8 / (bits or 8))
+        parameters = math.ceil(weights * 8 / (bits_of(variant) or 8))
     token_bytes = card.kv_bytes_per_token or math.ceil(2 * math.sqrt(parameters))
     return _BASE_BYTES + math.ceil(weights * 1.1) + tokens * token_bytes
 
@@ -120,27 +126,19 @@ def estimate(
 
 
 def best_variant(
-    card: ModelCard,
-    runs: Callable[[Variant], bool],
-    inventory: Inventory,
-    *,
-    tokens: int = DEFAULT_CONTEXT_TOKENS * DEFAULT_SLOTS,
-    size_bytes: Callable[[Variant], int | None] = lambda variant: variant.size_bytes,
-) -> tuple[Variant, Fit]:
+    card: ModelCard, runs: Callable[[Variant], bool], fit: Callable[[Variant], Fit]
+) -> Variant:
     """The variant of highest quality that fits and that an engine here `runs`.
 
     Where none fits it is the one that needs least, and where none can be run, the same of all.
     Quality is bits a parameter; of equals, the card's order decides.
     """
     candidates = [variant for variant in card.variants if runs(variant)] or list(card.variants)
-    fits = [
-        (variant, estimate(card, variant, inventory, tokens=tokens, size_bytes=size_bytes(variant)))
-        for variant in candidates
-    ]
-    fitting = [each for each in fits if each[1].verdict == "fits"]
+    fits = [(variant, fit(variant)) for variant in candidates]
+    fitting = [variant for variant, found in fits if found.verdict == "fits"]
     if fitting:
-        return max(fitting, key=lambda each: bits_of(each[0]) or 0.0)
-    return min(fits, key=lambda each: each[1].memory_bytes or math.inf)
+        return max(fitting, key=lambda variant: bits_of(variant) or 0.0)
+    return min(fits, key=lambda each: each[1].memory_bytes or math.inf)[0]
 
 
 _ORDER: tuple[Verdict, ...] = ("fits", "tight", "too_large", "unknown")

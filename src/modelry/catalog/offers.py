@@ -4,7 +4,7 @@ The same answer is shown in the catalogue and given to a service that is made.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Model
@@ -56,38 +56,45 @@ class Offers:
             self._inventory = await in_thread("inventory", self._read)
         return self._inventory
 
-    async def offer(self, model: Model, size: Size = _DEFAULT, engine: str | None = None) -> Offer:
-        """The variant of a model that is best here. `engine`: by this one alone.
+    async def offer(self, model: Model, size: Size = _DEFAULT, wanted: str | None = None) -> Offer:
+        """The variant of a model that is best here. `wanted`: by this engine alone.
 
         Raises `InvalidRequest` where there is no such engine.
         """
-        candidates = self._candidates(engine)
+        candidates = self._candidates(wanted)
         card = model.card
         tokens = context_of(model, size.context_tokens) * (size.slots or DEFAULT_SLOTS)
         inventory = await self.inventory()
+        found = {each.name: _pick(candidates, each, card.tasks) for each in card.variants}
 
-        def runs(variant: Variant) -> bool:
-            return not isinstance(_pick(candidates, variant, card.tasks), str)
+        def fit(variant: Variant) -> Fit:
+            engine = found[variant.name]
+            blind = not isinstance(engine, str) and not engine.uses_gpu
+            return estimate(
+                card,
+                variant,
+                replace(inventory, gpus=()) if blind else inventory,
+                tokens=tokens,
+                size_bytes=self._size_of(variant) or model.size_bytes,
+            )
 
-        def size_of(variant: Variant) -> int | None:
-            state = self._fetches.state(variant)
-            if isinstance(state, Weights):
-                return state.size_bytes
-            return variant.size_bytes or model.size_bytes
-
-        chosen, _ = best_variant(card, runs, inventory, tokens=tokens, size_bytes=size_of)
-        found = _pick(candidates, chosen, card.tasks)
+        fits = {each.name: fit(each) for each in card.variants}
+        chosen = best_variant(
+            card,
+            runs=lambda variant: not isinstance(found[variant.name], str),
+            fit=lambda variant: fits[variant.name],
+        )
+        engine = found[chosen.name]
         return Offer(
             variant=chosen,
-            fits={
-                variant.name: estimate(
-                    card, variant, inventory, tokens=tokens, size_bytes=size_of(variant)
-                )
-                for variant in card.variants
-            },
-            engine=None if isinstance(found, str) else found,
-            refusal=found if isinstance(found, str) else None,
+            fits=fits,
+            engine=None if isinstance(engine, str) else engine,
+            refusal=engine if isinstance(engine, str) else None,
         )
+
+    def _size_of(self, variant: Variant) -> int | None:
+        state = self._fetches.state(variant)
+        return state.size_bytes if isinstance(state, Weights) else variant.size_bytes
 
     def engine_for(self, model: Model, variant: Variant, engine: str | None) -> Engine:
         """Which engine is to run it. Raises `InvalidRequest` with the engines' reasons."""

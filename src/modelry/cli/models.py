@@ -39,7 +39,7 @@ def models(
         [
             escape(model["reference"]),
             escape(", ".join(model["tasks"])),
-            size(_chosen(model)["size_bytes"]),
+            _size_text(_chosen(model)),
             _fit_text(model),
             "yes" if _chosen(model)["weights"] == "here" else "no",
             escape(model["licence"] or "-"),
@@ -100,7 +100,7 @@ def show_model(
     out.print()
     for variant in shown["variants"]:
         chosen = ", the one that is deployed" if variant["default"] else ""
-        told = [variant["format"], size(variant["size_bytes"]), f"weights {variant['weights']}"]
+        told = [variant["format"], _size_text(variant), f"weights {variant['weights']}"]
         out.print(f"  [bold]{escape(variant['name'])}[/]{chosen}")
         out.print(f"    {escape(', '.join(told))}", soft_wrap=True)
         verdict = _VERDICTS[variant["fit"]["verdict"]]
@@ -158,6 +158,11 @@ _VERDICTS = {
 
 def _chosen(model: Json) -> Json:
     return next(variant for variant in model["variants"] if variant["default"])
+
+
+def _size_text(variant: Json) -> str:
+    about = variant["estimated_bytes"]
+    return size(variant["size_bytes"]) if about is None else f"~{size(about)}"
 
 
 def _fit_text(model: Json) -> str:

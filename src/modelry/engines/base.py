@@ -87,10 +87,12 @@ class Failure:
 class Engine(Protocol):
     """`stops_whole_answers`: it stops working on an answer that is not a stream
     when its client hangs up. Where it does not, the gateway asks for a stream.
+    `uses_gpu`: it works on a GPU where there is one.
     """
 
     name: str
     stops_whole_answers: bool
+    uses_gpu: bool
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         """None where it can run such weights for such tasks, otherwise why not."""

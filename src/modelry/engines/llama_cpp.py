@@ -42,6 +42,8 @@ class LlamaCpp:
     # Seen with xllamacpp 2026.10: a stream ends 0.1 s after its client has
     # hung up, an answer that is not a stream is generated to its end.
     stops_whole_answers = False
+    # The wheel on Python's index is built for processors.
+    uses_gpu = False
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format != "gguf":

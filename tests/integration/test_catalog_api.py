@@ -111,6 +111,8 @@ def test_each_variant_says_whether_it_fits_and_one_is_the_default(api: Instance)
     assert by_name["small"]["fit"]["where"] in ("gpu", "memory")
     assert by_name["small"]["fit"]["memory_bytes"] > 0
     assert default_of(model) == "large", "the best that fits and can be run"
+    assert by_name["small"]["reason"] is None
+    assert "not safetensors" in by_name["whole"]["reason"]
 
 
 def test_an_estimate_is_made_for_the_size_that_is_asked_for(api: Instance) -> None:
@@ -408,9 +410,10 @@ def test_a_model_is_shared_and_unshared_by_commands(api: Instance, own: Json) ->
 def test_a_model_is_shown_with_its_variants(api: Instance) -> None:
     done = api.cli("models", "show", "ladder")
     assert done.returncode == 0, done.stderr
-    for told in ("MIT", "hf://org/repo", "tools, code", "32768 tokens", "large, the one that is"):
+    for told in ("MIT", "hf://org/repo", "tools, code", "32768 tokens", "large, deployed unless"):
         assert told in done.stdout
     assert "needs about" in done.stdout
+    assert "not here: llama.cpp runs GGUF" in done.stdout
     assert "no: " in api.cli("models", "show", "talker").stdout
     (line,) = [row for row in api.cli("models").stdout.splitlines() if row.startswith("talker")]
     assert "not here" in line

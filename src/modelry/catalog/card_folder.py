@@ -33,7 +33,7 @@ class Cards:
     def __init__(self, folder: Path | None = None) -> None:
         """Raises `SettingsError` that names a bad file."""
         self._folder = folder
-        self._shipped = load_cards()
+        self._shipped = dict(sorted(load_cards().items()))
         self._seen: dict[Path, _Stamp] | None = None
         self._good: dict[Path, ModelCard] = {}
         self._broken: dict[Path, str] = {}
@@ -95,8 +95,8 @@ class Cards:
             if file in before and hold(file, before[file]):
                 good[file] = before[file]
         self._seen, self._good, self._broken = stamps, good, broken
-        by_id = {card.id: card for _, card in sorted(good.items())}
-        self._cards = MappingProxyType({**self._shipped, **by_id})
+        own = {card.id: card for card in good.values()}
+        self._cards = MappingProxyType(dict(sorted({**self._shipped, **own}.items())))
         self._tell(tuple(CardProblem(str(file), broken[file]) for file in sorted(broken)))
 
     def _tell(self, problems: tuple[CardProblem, ...]) -> None:

@@ -72,6 +72,7 @@ class VariantView(BaseModel):
     weights: Literal["absent", "fetching", "here"]
     default: bool = Field(description="A service gets this one where it names none.")
     fit: FitView
+    reason: str | None = Field(description="Why no engine here runs it.")
 
 
 class ModelView(BaseModel):
@@ -146,6 +147,7 @@ def _variant_view(
         weights="here" if weights else "fetching" if isinstance(state, Fetching) else "absent",
         default=variant is offer.variant,
         fit=FitView(**vars(offer.fits[variant.name])),
+        reason=offer.refusals.get(variant.name),
     )
 
 

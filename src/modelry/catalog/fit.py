@@ -13,6 +13,10 @@
 - *The rest*, buffers of the computation and the engine itself. The fifth for images and sound is
   EleutherAI's "Transformer Math 101" (inference needs 1.2 × the weights).
 
+Measured with llama.cpp after a call of 3,000 words, the embedded model of 135M parameters: 276 MB
+with one slot of 4096 tokens, where 471 are estimated; 560 with four, of 754; 1,696 with eight of
+8192, of 1,887. What is left over is for the larger vocabularies of larger models.
+
 A GPU is filled up to nine tenths by engines that reserve its memory (vLLM's default); what has no
 GPU shares the machine's memory with everything else on it.
 """

@@ -29,12 +29,18 @@ _DEFAULT = Size()
 
 @dataclass(frozen=True)
 class Offer:
-    """`fits`: of each variant, by its name. `refusal`: why no engine here runs the model."""
+    """The variant that is best here. `fits` and `refusals`, why no engine here runs it, are of
+    each variant by its name.
+    """
 
     variant: Variant
     fits: Mapping[str, Fit]
-    engine: Engine | None
-    refusal: str | None
+    refusals: Mapping[str, str]
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the model cannot be deployed here."""
+        return self.refusals.get(self.variant.name)
 
 
 class Offers:
@@ -84,13 +90,8 @@ class Offers:
             runs=lambda variant: not isinstance(found[variant.name], str),
             fit=lambda variant: fits[variant.name],
         )
-        engine = found[chosen.name]
-        return Offer(
-            variant=chosen,
-            fits=fits,
-            engine=None if isinstance(engine, str) else engine,
-            refusal=engine if isinstance(engine, str) else None,
-        )
+        refusals = {name: each for name, each in found.items() if isinstance(each, str)}
+        return Offer(chosen, fits, refusals)
 
     def _size_of(self, variant: Variant) -> int | None:
         state = self._fetches.state(variant)

@@ -99,12 +99,15 @@ def show_model(
             out.print(f"  [dim]{label:<12}[/] {escape(value)}", soft_wrap=True)
     out.print()
     for variant in shown["variants"]:
-        chosen = ", the one that is deployed" if variant["default"] else ""
+        chosen = variant["default"] and shown["deployable"]
+        mark = ", deployed unless another is named" if chosen else ""
         told = [variant["format"], _size_text(variant), f"weights {variant['weights']}"]
-        out.print(f"  [bold]{escape(variant['name'])}[/]{chosen}")
+        out.print(f"  [bold]{escape(variant['name'])}[/]{mark}")
         out.print(f"    {escape(', '.join(told))}", soft_wrap=True)
         verdict = _VERDICTS[variant["fit"]["verdict"]]
         out.print(f"    {verdict}: {escape(variant['fit']['message'])}", soft_wrap=True)
+        if variant["reason"]:
+            out.print(f"    not here: {escape(variant['reason'])}", soft_wrap=True)
         out.print(f"    [dim]{escape(variant['source'])}[/]", soft_wrap=True)
 
 

@@ -348,9 +348,10 @@ def test_the_query_of_a_web_address_is_its_owners(api: Instance, own: Json) -> N
 
 def test_what_is_left_out_of_a_change_stays(api: Instance, own: Json) -> None:
     path = f"/models/{own['id']}"
-    changes = {"description": "Mine.", "tasks": ["completion"], "name": own["name"] + "-new"}
+    told, name = "Mine.\nMoreover.", own["name"] + "-new"
+    changes = {"description": told, "tasks": ["completion"], "name": name}
     changed = api.api("PATCH", path, json=changes).json()
-    assert (changed["description"], changed["tasks"]) == ("Mine.", ["completion"])
+    assert (changed["description"], changed["tasks"]) == (told, ["completion"])
     assert changed["name"] == changes["name"]
     assert api.api("GET", f"/models/{own['name']}").status_code == 404
     same = api.api("PATCH", path, json={"shared": True}).json()
@@ -368,6 +369,7 @@ def test_what_is_left_out_of_a_change_stays(api: Instance, own: Json) -> None:
         ({"source": "hf://a/b"}, 422, "source"),
         ({"shared": "perhaps"}, 422, "shared"),
         ({"description": "x" * 1001}, 422, "description"),
+        ({"description": "\x1b[2Jgone"}, 422, "description"),
     ],
 )
 def test_a_change_that_cannot_be_is_refused(

@@ -82,3 +82,15 @@ def test_among_quantisations_the_usual_one_is_recommended() -> None:
 )
 def test_a_quantisation_is_read_off_a_name(source: str, quantisation: str | None) -> None:
     assert quantisation_of(source) == quantisation
+
+
+def test_weights_that_are_there_twice_come_once() -> None:
+    split = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = "model.safetensors.index.json"
+    assert needed([*split, index, "consolidated.safetensors"]) == sorted([*split, index])
+    names = ["model.safetensors", "model.fp32-00001-of-00001.safetensors", "config.json"]
+    assert needed(names) == ["config.json", "model.safetensors"]
+    assert needed(["consolidated.safetensors", "params.json"]) == [
+        "consolidated.safetensors",
+        "params.json",
+    ]

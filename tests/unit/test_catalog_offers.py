@@ -112,7 +112,7 @@ def test_an_engine_that_is_not_there_is_refused_with_those_that_are(tmp_path: Pa
 def test_a_variant_for_engines_that_are_not_here_is_refused_by_their_names(tmp_path: Path) -> None:
     hinted = variant(engines=("one", "other"))
     refusal = Machine(tmp_path, LlamaCpp()).offer(model(hinted)).refusal
-    assert refusal == "only one or other runs Q4_K_M, not installed here"
+    assert refusal == "Q4_K_M is for one or other, which is not installed here"
 
 
 def test_what_is_here_is_known_by_its_own_size(tmp_path: Path) -> None:

@@ -11,7 +11,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from modelry.catalog.cards import ModelCard, card_files, load_cards, read_card, same_id
+from modelry.catalog.cards import (
+    ModelCard,
+    card_files,
+    load_cards,
+    read_card,
+    read_folder,
+    same_id,
+)
 from modelry.errors import SettingsError
 
 log = logging.getLogger(__name__)
@@ -41,8 +48,10 @@ class Cards:
         self._cards: Mapping[str, ModelCard] = MappingProxyType(self._shipped)
         if folder is not None:
             stamps = _stamps(folder)
-            load_cards(folder)
-            self._read(stamps)
+            self._good = read_folder(folder)
+            # Files that changed meanwhile have other stamps at the next look.
+            self._seen = {file: stamps[file] for file in self._good if file in stamps}
+            self._offer()
 
     def current(self) -> Mapping[str, ModelCard]:
         """Every card by id. It costs a look at each file of the operator's folder."""
@@ -95,9 +104,12 @@ class Cards:
             if file in before and hold(file, before[file]):
                 good[file] = before[file]
         self._seen, self._good, self._broken = stamps, good, broken
-        own = {card.id: card for card in good.values()}
-        self._cards = MappingProxyType(dict(sorted({**self._shipped, **own}.items())))
+        self._offer()
         self._tell(tuple(CardProblem(str(file), broken[file]) for file in sorted(broken)))
+
+    def _offer(self) -> None:
+        own = {card.id: card for card in self._good.values()}
+        self._cards = MappingProxyType(dict(sorted({**self._shipped, **own}.items())))
 
     def _tell(self, problems: tuple[CardProblem, ...]) -> None:
         for problem in problems:

@@ -124,15 +124,18 @@ class ModelCard(BaseModel):
 
 def load_cards(folder: Path | None = None) -> dict[str, ModelCard]:
     """Every card by id, the operator's last. Raises `SettingsError` that names a bad file."""
-    cards: dict[str, ModelCard] = {}
-    for place in [_SHIPPED] if folder is None else [_SHIPPED, folder]:
-        held: dict[str, Path] = {}
-        for file in card_files(place):
-            card = read_card(file)
-            if card.id in held:
-                raise same_id(file, held[card.id], card.id)
-            held[card.id] = file
-            cards[card.id] = card
+    own = {} if folder is None else read_folder(folder)
+    return {card.id: card for card in [*read_folder(_SHIPPED).values(), *own.values()]}
+
+
+def read_folder(folder: Path) -> dict[Path, ModelCard]:
+    """Its cards by their files. Raises `SettingsError` that names a bad file."""
+    cards: dict[Path, ModelCard] = {}
+    held: dict[str, Path] = {}
+    for file in card_files(folder):
+        card = cards[file] = read_card(file)
+        if held.setdefault(card.id, file) != file:
+            raise same_id(file, held[card.id], card.id)
     return cards
 
 

@@ -1,6 +1,5 @@
 """`/models` of the management API."""
 
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
@@ -94,12 +93,21 @@ class ModelView(BaseModel):
     variants: list[VariantView]
 
 
+def _text(text: str) -> str:
+    """Others' terminals show it, so it has nothing that steers one."""
+    if not all(letter.isprintable() or letter == "\n" for letter in text):
+        raise ValueError("must be text without control characters")
+    return text
+
+
 class ModelChanges(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Annotated[str, AfterValidator(check_id)] | None = None
     tasks: tuple[Task, ...] | None = Field(None, min_length=1)
-    description: str | None = Field(None, max_length=1000, description="null clears it.")
+    description: Annotated[str, AfterValidator(_text)] | None = Field(
+        None, max_length=1000, description="null clears it."
+    )
     shared: bool | None = Field(None, description="Whether everyone here may use it.")
 
     def change(self) -> Change:
@@ -154,8 +162,8 @@ def _variant_view(
 def _told(variant: Variant) -> str:
     """The source without what its owner alone may know: paths of a disk, tokens in a query."""
     match variant.parsed_source:
-        case LocalFile(path):
-            return f"file:///…/{PurePosixPath(path).name}"
+        case LocalFile():
+            return f"file:///…/{variant.source.rpartition('/')[2]}"
         case WebFile(url):
             return url.partition("?")[0]
         case _:

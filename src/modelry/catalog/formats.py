@@ -23,6 +23,9 @@ _BESIDE = (
 )  # fmt: skip
 """What a model needs beside its weights: configuration, tokenizers, templates, licences."""
 
+_COPIES = ("consolidated*.safetensors", "model.fp16*.safetensors", "model.fp32*.safetensors")
+"""Safetensors that hold once more what others hold: in their makers' layout, or in more bits."""
+
 _MARKS: tuple[tuple[Format, str], ...] = (
     ("gguf", "*.gguf"),
     ("safetensors", "*.safetensors"),
@@ -88,6 +91,9 @@ def needed(names: Iterable[str]) -> list[str]:
             hint="name one of them, such as " + min(weights, key=_preferred),
             param="source",
         )
+    copies = [name for name in weights if any(fnmatchcase(name, copy) for copy in _COPIES)]
+    if len(copies) < len(weights):
+        weights = [name for name in weights if name not in copies]
     beside = {
         name
         for name in top

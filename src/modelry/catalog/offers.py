@@ -143,7 +143,8 @@ def _pick(engines: list[Engine], variant: Variant, tasks: tuple[str, ...]) -> En
         by_name = {engine.name: engine for engine in engines}
         engines = [by_name[name] for name in variant.engines if name in by_name]
         if not engines:
-            return f"only {' or '.join(variant.engines)} runs {variant.name}, not installed here"
+            named = " or ".join(variant.engines)
+            return f"{variant.name} is for {named}, which is not installed here"
     reasons = []
     for engine in engines:
         reason = engine.supports(variant.format, tasks)

@@ -9,21 +9,24 @@ import pytest
 
 from modelry.access.bootstrap import ensure_operator
 from modelry.access.principal import Principal, principal_of
+from modelry.catalog.card_folder import Cards
 from modelry.catalog.cards import load_cards
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.choice import Machine
 from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetches import Fetches
+from modelry.catalog.offers import Offers
 from modelry.catalog.weights import Weights, WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Endpoint, Engine, ReplicaPlan
 from modelry.engines.installer import Runtimes
 from modelry.engines.inventory import Inventory
 from modelry.engines.llama_cpp import LlamaCpp
+from modelry.errors import NotFound
 from modelry.executors.base import Observed, ProcessState
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
 from modelry.services.activity import Activity
-from modelry.services.choice import Machine
 from modelry.services.drafts import Wish
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
@@ -43,12 +46,14 @@ class Processes:
     def __init__(self) -> None:
         self.states: dict[str, ProcessState] = {}
         self.stops: list[str] = []
+        self.plans: list[ReplicaPlan] = []
 
     async def adopt(self, engines: Mapping[str, Engine]) -> None:
         """They are all known."""
 
     async def start(self, plan: ReplicaPlan, engine: Engine) -> None:
         await asyncio.sleep(0.05)
+        self.plans.append(plan)
         self.states[plan.replica_id] = ProcessState.READY
 
     def stop(self, replica_id: str, grace_s: float) -> None:
@@ -85,15 +90,16 @@ class World:
         self.executor = Processes()
         self.machine = Machine({"llama.cpp": LlamaCpp()}, {}, Inventory(2, 8 * 1024**3))
         self.hosting = Hosting()
-        self.catalog = Catalog(load_cards())
-        store = WeightsStore(folder / "weights")
+        self.catalog = Catalog(Cards())
+        store = self.weights = WeightsStore(folder / "weights")
         variant = load_cards()[MODEL].default_variant
         file = folder / "model.gguf"
         file.write_bytes(b"x")
         digest = variant.sha256 or ""
         store.remember(variant, Weights(file, 1, digest), [(file, file.stat())])
         runtimes = Runtimes(folder / "runtimes", {})
-        self.supplies = Supplies(Fetches(store), Conversions(store), runtimes)
+        self.fetches = Fetches(store)
+        self.supplies = Supplies(self.fetches, Conversions(store), runtimes)
         self.activity = Activity()
         self.feed = Feed()
         self.sealer = Sealer(folder / "secret.key")
@@ -126,6 +132,7 @@ class World:
             self.supplies,
             self.hosting,
             self.machine,
+            Offers(self.machine, self.fetches),
             self.sealer,
             lambda: None,
         )
@@ -146,6 +153,64 @@ async def world_of(folder: Path) -> AsyncIterator[tuple[World, Principal]]:
 async def settle(reconciler: Reconciler) -> None:
     for _ in range(6):
         await reconciler.reconcile()
+
+
+OWN_CARD = """\
+id: own
+name: Own
+provider: Me
+licence: MIT
+description: One that the operator offers.
+tasks: [chat]
+variants:
+  - name: only
+    format: gguf
+    source: file://{file}
+    engine_args: {{llama.cpp: [--threads, "1"], other: [--less]}}
+"""
+
+
+def offer_own_card(world: World, folder: Path) -> Path:
+    """Let the operator's folder have a card whose weights are here; returns its file."""
+    folder.mkdir()
+    weights = folder / "own.gguf"
+    weights.write_bytes(b"x")
+    file = folder / "own.yaml"
+    file.write_text(OWN_CARD.format(file=weights))
+    world.catalog = Catalog(Cards(folder))
+    variant = world.catalog.cards.current()["own"].default_variant
+    found = Weights(weights, 1, "0" * 64)
+    world.weights.remember(variant, found, [(weights, weights.stat())])
+    return file
+
+
+def test_a_cards_arguments_for_the_engine_reach_its_replicas(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world_of(tmp_path) as (world, owner):
+            offer_own_card(world, tmp_path / "cards")
+            await world.lifecycle().create(owner, Wish("mine", "own"))
+            await settle(world.reconciler())
+            (plan,) = world.executor.plans
+            assert plan.options.arguments == ("--threads", "1")
+
+    asyncio.run(story())
+
+
+def test_a_service_outlives_the_card_it_was_made_from(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world_of(tmp_path) as (world, owner):
+            card = offer_own_card(world, tmp_path / "cards")
+            await world.lifecycle().create(owner, Wish("mine", "own"))
+            reconciler = world.reconciler()
+            await settle(reconciler)
+            card.unlink()
+            await settle(reconciler)
+            assert list(world.executor.states.values()) == [ProcessState.READY]
+            assert world.executor.stops == []
+            with pytest.raises(NotFound):
+                await world.lifecycle().create(owner, Wish("more", "own"))
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("verb", ["delete", "stop"])

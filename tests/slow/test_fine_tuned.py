@@ -1,7 +1,7 @@
 """A fine-tuned model as people bring it, on both engines, and adapters on the replicas of vLLM."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,13 +23,13 @@ START_S = 900.0
 @pytest.fixture(scope="module")
 def instance(
     make_slow_instance: Callable[[], Instance], fine_tuned: Path
-) -> Iterator[Instance]:
+) -> Instance:
     started = make_slow_instance().start()
     with started.client() as client:
         client.post("/models", {"name": "tuned", "source": fine_tuned.as_uri()})
         for name in WORDS:
             client.post("/models", {"name": name, "source": (ADAPTERS / name).as_uri()})
-    yield started
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_adapters_go_to_the_replicas_of_their_base_which_runs_on(
         print(f"{name} was there after {time.monotonic() - started:.2f} s")
         assert service["spec"]["host"] == on_vllm["id"]
         assert service["status"]["replicas"] == []
-    callers = [*WORDS, "on-vllm"] * 2
+    callers = [*WORDS, "on-vllm"]
     with ThreadPoolExecutor(len(callers)) as pool:
         answers = list(pool.map(lambda name: (name, say(instance, key, name)), callers))
     for name, answer in answers:
@@ -139,8 +139,8 @@ def test_adapters_go_to_the_replicas_of_their_base_which_runs_on(
 def test_an_adapter_of_another_base_is_refused(
     instance: Instance, key: str, on_vllm: Json, tmp_path: Path
 ) -> None:
-    source = peft(tmp_path / "stranger").as_uri()
-    assert instance.api("POST", "/models", json={"name": "odd", "source": source}).status_code == 201
+    model = {"name": "odd", "source": peft(tmp_path / "stranger").as_uri()}
+    assert instance.api("POST", "/models", json=model).status_code == 201
     body = {"name": "odd", "model": "tuned", "adapter": "odd"}
     assert instance.api("POST", "/services", json=body).status_code == 201
     message = instance.await_state("odd", "failed")["status"]["message"]
@@ -177,9 +177,8 @@ def test_an_adapter_that_is_deleted_leaves_its_base(
 ) -> None:
     for name in WORDS:
         assert instance.api("DELETE", f"/services/{name}").status_code == 202
-        gone = f"{name} to be gone"
-        path = f"/services/{name}"
-        wait_for(lambda path=path: instance.api("GET", path).status_code == 404, gone)
+    for name in WORDS:
+        await_gone(instance, name)
     assert WORD in say(instance, key, "on-vllm")
 
 
@@ -201,6 +200,11 @@ def test_requests_in_flight_finish_when_it_is_stopped(
         rest = list(stream)
     assert rest[-1].choices[0].finish_reason == "length"
     wait_for(lambda: not psutil.pid_exists(pid), "vLLM to end", 90)
+
+
+def await_gone(instance: Instance, name: str) -> None:
+    path = f"/services/{name}"
+    wait_for(lambda: instance.api("GET", path).status_code == 404, f"{name} to be gone")
 
 
 def replica_pids(instance: Instance, service: Json) -> list[int]:

@@ -1,11 +1,16 @@
 """Model cards: those that ship, and those of an operator's folder."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from modelry.catalog.cards import ModelCard, Variant, load_cards
-from modelry.catalog.sources import PackageFile
+from modelry.catalog import cards as cards_module
+from modelry.catalog.cards import ModelCard, Tag, Task, Variant, load_cards, read_card
+from modelry.catalog.fit import bits_of, estimate
+from modelry.catalog.formats import quantisation_of
+from modelry.catalog.sources import HubFiles, PackageFile, parse_source
+from modelry.engines.inventory import Inventory
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.errors import SettingsError
 
@@ -46,12 +51,54 @@ def test_the_model_of_the_demonstration_ships_pinned() -> None:
     assert variant.size_bytes is not None
 
 
-def test_every_shipped_card_is_under_its_id_and_can_be_run() -> None:
-    for id_, card in load_cards().items():
-        assert card.id == id_
-        assert card.licence
-        if card.default_variant.format == "gguf":
-            assert LlamaCpp().supports("gguf", card.tasks) is None
+SHIPPED = sorted((Path(cards_module.__file__).parent / "cards").glob("*.yaml"))
+
+
+def test_the_catalogue_that_ships_covers_every_task() -> None:
+    cards = load_cards()
+    assert len(cards) == len(SHIPPED) >= 38
+    assert {task for card in cards.values() for task in card.tasks} == set(get_args(Task))
+    assert {tag for card in cards.values() for tag in card.tags} == set(get_args(Tag))
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_a_shipped_card_says_what_people_choose_by(file: Path) -> None:
+    card = read_card(file)
+    assert card.id == file.stem
+    assert card.homepage is not None
+    assert card.homepage.startswith("https://")
+    assert card.provider
+    assert card.licence
+    assert card.description.endswith(".")
+    assert card.parameters is not None
+    sources = [variant.source for variant in card.variants]
+    assert len(set(sources)) == len(sources)
+    for variant in card.variants:
+        assert bits_of(variant) is not None, "its size can be estimated"
+        assert estimate(card, variant, Inventory(1, 10**12)).verdict != "unknown"
+        assert not variant.allow_pickles
+        source = variant.parsed_source
+        if variant.projector is not None:
+            assert "vision" in card.tags
+            assert isinstance(parse_source(variant.projector), HubFiles)
+        if variant.sha256 is not None:
+            assert variant.size_bytes is not None
+        elif isinstance(source, HubFiles):
+            # Sizes that are pinned while the file is not would refuse a mended upload.
+            assert variant.size_bytes is None or source.revision is not None
+        if isinstance(source, HubFiles) and source.path.endswith(".gguf"):
+            assert variant.format == "gguf"
+            assert quantisation_of(source.path) in (variant.quantisation, None)
+
+
+def test_each_kind_of_chat_model_can_be_deployed_with_the_embedded_engine() -> None:
+    runs = [
+        card
+        for card in load_cards().values()
+        if any(LlamaCpp().supports(each.format, card.tasks) is None for each in card.variants)
+    ]
+    assert len(runs) >= 25
+    assert {tag for card in runs for tag in card.tags} == set(get_args(Tag))
 
 
 def test_an_operators_card_is_added(tmp_path: Path) -> None:
@@ -94,6 +141,21 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         (CARD.format(id="mine").replace("file:///", "ftp://"), "variants.0.source: "),
         (CARD.format(id="mine") + "    sha256: abc\n", "variants.0.sha256: "),
         (CARD.format(id="mine") + "    size_bytes: 0\n", "variants.0.size_bytes: "),
+        (CARD.format(id="mine") + "    quantisation: q4 k m\n", "variants.0.quantisation: "),
+        (CARD.format(id="mine") + "    projector: nowhere\n", "variants.0.projector: "),
+        (CARD.format(id="mine") + "    engines: [Not A Name]\n", "variants.0.engines.0: "),
+        (CARD.format(id="mine") + "    engine_args: [--x]\n", "variants.0.engine_args: "),
+        (CARD.format(id="mine") + "    engine_args: {vllm: a}\n", "variants.0.engine_args.vllm: "),
+        (
+            CARD.format(id="mine") + "    engines: [vllm]\n    engine_args: {other: [--x]}\n",
+            "variants.0: Value error, engine_args: 'other' is none of its engines",
+        ),
+        (
+            CARD.format(id="mine") + "  - {name: Q4, format: gguf, source: 'hf://a/b/c.gguf'}\n",
+            "variants: Value error, two variants are called 'Q4'",
+        ),
+        (CARD.format(id="mine") + "tags: [fast]\n", "tags.0: "),
+        (CARD.format(id="mine") + "kv_bytes_per_token: 0\n", "kv_bytes_per_token: "),
         (CARD.format(id="mine") + "licens: MIT\n", "licens: "),
         (CARD.format(id="mine").split("variants")[0], "variants: "),
     ],
@@ -103,6 +165,23 @@ def test_a_bad_card_is_named_with_its_fault(tmp_path: Path, text: str, told: str
     message = refusal(tmp_path)
     assert str(file) in message
     assert told in message.partition("is not usable: ")[2]
+
+
+def test_two_cards_of_one_id_are_both_named(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", CARD.format(id="mine"))
+    second = write(tmp_path, "b.yaml", CARD.format(id="mine"))
+    message = refusal(tmp_path)
+    assert f"model card {second}" in message
+    assert str(first) in message
+
+
+def test_a_variant_says_what_engines_are_to_run_it_and_how(tmp_path: Path) -> None:
+    more = "    engines: [vllm, llama.cpp]\n    engine_args: {vllm: [--max-num-seqs, '8']}\n"
+    write(tmp_path, "mine.yaml", CARD.format(id="mine") + more)
+    variant = load_cards(tmp_path)["mine"].default_variant
+    assert variant.engines == ("vllm", "llama.cpp")
+    assert variant.engine_args == {"vllm": ("--max-num-seqs", "8")}
+    assert hash(variant) == hash(variant.model_copy())
 
 
 def test_a_card_that_is_no_text_is_named(tmp_path: Path) -> None:

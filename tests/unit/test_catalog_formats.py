@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelry.catalog.formats import format_of, is_pickle, needed
+from modelry.catalog.formats import format_of, is_pickle, needed, quantisation_of
 from modelry.errors import InvalidRequest
 
 
@@ -80,3 +80,36 @@ def test_among_quantisations_the_usual_one_is_recommended() -> None:
     with pytest.raises(InvalidRequest) as caught:
         needed(["m-Q2_K.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf"])
     assert "m-Q4_K_M.gguf" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("source", "quantisation"),
+    [
+        ("hf://org/repo/Qwen3-8B-Q4_K_M.gguf", "Q4_K_M"),
+        ("hf://org/repo/qwen2.5-7b-instruct-q4_k_m.gguf", "Q4_K_M"),
+        ("hf://org/repo/nomic-embed-text-v1.5.f16.gguf", "F16"),
+        ("hf://org/repo/m-BF16.gguf", "BF16"),
+        ("hf://org/repo/Qwen3.6-35B-A3B-UD-Q4_K_M.gguf", "UD-Q4_K_M"),
+        ("hf://org/repo/m-IQ4_XS.gguf", "IQ4_XS"),
+        ("hf://org/repo/m-Q8_0-00001-of-00003.gguf", "Q8_0"),
+        ("file:///models/q4_0.gguf", "Q4_0"),
+        ("hf://org/repo/model.gguf", None),
+        ("hf://org/F16-models/model.gguf", None),
+        ("hf://org/repo", None),
+        ("hf://org/repo/model-F16.safetensors", None),
+    ],
+)
+def test_a_quantisation_is_read_off_a_name(source: str, quantisation: str | None) -> None:
+    assert quantisation_of(source) == quantisation
+
+
+def test_weights_that_are_there_twice_come_once() -> None:
+    split = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    index = "model.safetensors.index.json"
+    assert needed([*split, index, "consolidated.safetensors"]) == sorted([*split, index])
+    names = ["model.safetensors", "model.fp32-00001-of-00001.safetensors", "config.json"]
+    assert needed(names) == ["config.json", "model.safetensors"]
+    assert needed(["consolidated.safetensors", "params.json"]) == [
+        "consolidated.safetensors",
+        "params.json",
+    ]

@@ -4,13 +4,18 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 import typer
 from typer.main import get_command
 
 from modelry import __version__
+from modelry.catalog.cards import ModelCard, Tag, Task, Variant, load_cards
+from modelry.catalog.fit import Verdict
+from modelry.catalog.formats import Format
 from modelry.cli.main import app
+from modelry.engines.base import Defaults
 from modelry.settings import ENV_PREFIX, Secret, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +66,23 @@ def test_every_command_is_in_the_commands_guide() -> None:
     listed = set(re.findall(r"^\| `(modelry [a-z]+(?: [a-z]+)?)", text, re.MULTILINE))
     listed |= {"modelry gateway", "modelry control"}
     assert listed == set(commands())
+
+
+def test_every_field_of_a_model_card_is_in_the_guide() -> None:
+    named = (re.findall(r"`([a-z0-9_]+)`", row[0]) for row in rows("cards.md"))
+    documented = {name for names in named for name in names}
+    fields = {*ModelCard.model_fields, *Variant.model_fields}
+    assert fields == documented - set(get_args(Verdict))
+    text = (GUIDES / "cards.md").read_text()
+    for word in (*Defaults.model_fields, *get_args(Task), *get_args(Tag), *get_args(Format)):
+        assert f"`{word}`" in text
+
+
+def test_the_example_of_a_model_card_is_one(tmp_path: Path) -> None:
+    text = (GUIDES / "cards.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "example.yaml").write_text(example)
+    assert load_cards(tmp_path)["support-bot"].parameters == 8_030_000_000
 
 
 def test_every_refusal_of_the_gateway_is_in_the_errors_guide() -> None:

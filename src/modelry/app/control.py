@@ -27,12 +27,14 @@ from modelry.app.lifeline import (
 )
 from modelry.app.parts import Parts
 from modelry.app.reports import Reports
-from modelry.catalog.cards import load_cards
+from modelry.catalog.card_folder import Cards
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.choice import Machine
 from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetch import Origins
 from modelry.catalog.fetches import Fetches, machine_index_settings
 from modelry.catalog.hubs import HF_ENDPOINT, MODELSCOPE_ENDPOINT, HubSettings
+from modelry.catalog.offers import Offers
 from modelry.catalog.package_index import uv_variables
 from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
@@ -47,7 +49,6 @@ from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
 from modelry.services.activity import Activity
-from modelry.services.choice import Machine
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
@@ -66,7 +67,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
     # From here on the end of this process is orderly: replicas are not left behind.
     lifeline = watch_lifeline(attached)
     # Parsed before anything starts: a bad card ends the start.
-    cards = load_cards(settings.models_dir)
+    cards = Cards(settings.models_dir)
     db = Database(boot.database_url, paths.database)
     try:
         if not await _unless_stopped(_open(paths, db), lifeline):
@@ -149,7 +150,10 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         changing.on_change = reconciler.nudge
     activity.on_wake = reconciler.nudge
     sealer = Sealer(settings.paths.secret_key)
-    lifecycle = Lifecycle(db, catalog, supplies, hosting, machine, sealer, reconciler.nudge)
+    offers = Offers(machine, fetches)
+    lifecycle = Lifecycle(
+        db, catalog, supplies, hosting, machine, offers, sealer, reconciler.nudge
+    )
     return Parts(
         settings=settings,
         db=db,
@@ -161,6 +165,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         fetches=fetches,
         conversions=conversions,
         hosting=hosting,
+        offers=offers,
         engines=engines,
         executor=executor,
         runtimes=runtimes,

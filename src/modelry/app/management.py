@@ -60,7 +60,9 @@ def application(parts: Parts) -> FastAPI:
     return create_application(
         [
             access_endpoints.router(parts.db, authenticator, parts.keys, published),
-            catalog_endpoints.router(parts.db, authenticator, parts.catalog, parts.fetches),
+            catalog_endpoints.router(
+                parts.db, authenticator, parts.catalog, parts.fetches, parts.offers
+            ),
             services_endpoints.router(
                 parts.db,
                 authenticator,

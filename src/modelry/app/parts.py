@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from modelry.access.keys import Keys
 from modelry.api.feed_server import FeedServer
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.choice import Machine
 from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetches import Fetches
+from modelry.catalog.offers import Offers
 from modelry.db import Database
 from modelry.engines.base import Engine
 from modelry.engines.installer import Runtimes
 from modelry.executors.base import Executor
 from modelry.routing.feed import Feed
-from modelry.services.choice import Machine
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
@@ -33,6 +34,7 @@ class Parts:
     fetches: Fetches
     conversions: Conversions
     hosting: Hosting
+    offers: Offers
     engines: Mapping[str, Engine]
     executor: Executor
     runtimes: Runtimes

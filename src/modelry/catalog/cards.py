@@ -5,12 +5,13 @@ operator's folder (`models_dir`) adds to them and overrides by id.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from modelry.catalog.formats import Format
 from modelry.catalog.sources import Source, parse_source
@@ -18,6 +19,9 @@ from modelry.engines.base import Defaults
 from modelry.errors import InvalidRequest, SettingsError
 
 Task = Literal["chat", "completion", "embedding", "rerank", "image", "speech", "transcription"]
+
+Tag = Literal["tools", "vision", "reasoning", "code", "multilingual"]
+"""What people look for in a model beside its tasks."""
 
 _SHIPPED = Path(__file__).parent / "cards"
 _ID = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?")
@@ -38,27 +42,64 @@ def check_id(text: str) -> str:
     return text
 
 
+SourceText = Annotated[str, AfterValidator(_check_source)]
+EngineName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,31}$")]
+
+
 class Variant(BaseModel):
-    """One form of a model's weights. Size and digest are pinned where they are known."""
+    """One form of a model's weights. Size and digest are pinned where they could be checked;
+    otherwise they are whatever the fetch finds, and kept from then on.
+
+    `engines`: only these run it, the best first; empty leaves it to the format.
+    `engine_args`: more arguments for an engine's command line, by the engine's name.
+    `projector`: what turns images into tokens, where that is a file of its own.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(min_length=1, max_length=64)
     format: Format
-    source: Annotated[str, AfterValidator(_check_source)]
+    source: SourceText
+    quantisation: str | None = Field(None, pattern=r"^[A-Z][A-Z0-9_.-]{0,23}$")
+    projector: SourceText | None = None
     size_bytes: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    engines: tuple[EngineName, ...] = ()
+    engine_args: Mapping[EngineName, tuple[str, ...]] = Field(default_factory=dict)
     allow_pickles: bool = False
     public_only: bool = False
     """Somebody who is no operator named its source."""
+
+    def __hash__(self) -> int:
+        # Of what tells variants apart; a mapping has none.
+        return hash((self.name, self.source, self.sha256))
 
     @cached_property
     def parsed_source(self) -> Source:
         return parse_source(self.source)
 
+    @model_validator(mode="after")
+    def _arguments_reach_an_engine(self) -> "Variant":
+        stray = [name for name in self.engine_args if self.engines and name not in self.engines]
+        if stray:
+            raise ValueError(f"engine_args: {stray[0]!r} is none of its engines")
+        return self
+
+
+def _named_once(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
+    names = [variant.name for variant in variants]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two variants are called {name!r}")
+    return variants
+
 
 class ModelCard(BaseModel):
-    """A model on offer. `context_tokens`: the longest context it was trained with."""
+    """A model on offer. `context_tokens`: the longest context it was trained with.
+
+    `parameters`: all of them, also those that a mixture of experts does not use for a token.
+    `kv_bytes_per_token`: what its attention keeps of each token, in 16 bits.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -69,10 +110,12 @@ class ModelCard(BaseModel):
     homepage: str | None = None
     description: str
     tasks: tuple[Task, ...] = Field(min_length=1)
+    tags: tuple[Tag, ...] = ()
     parameters: int | None = Field(None, gt=0)
     context_tokens: int | None = Field(None, gt=0)
+    kv_bytes_per_token: int | None = Field(None, gt=0)
     defaults: Defaults = Defaults()
-    variants: tuple[Variant, ...] = Field(min_length=1)
+    variants: Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(_named_once)]
 
     @property
     def default_variant(self) -> Variant:
@@ -81,20 +124,33 @@ class ModelCard(BaseModel):
 
 def load_cards(folder: Path | None = None) -> dict[str, ModelCard]:
     """Every card by id, the operator's last. Raises `SettingsError` that names a bad file."""
-    cards: dict[str, ModelCard] = {}
-    folders = [_SHIPPED] if folder is None else [_SHIPPED, folder]
-    for place in folders:
-        if not place.is_dir():
-            raise SettingsError(f"MODELRY_MODELS_DIR: {place} is no folder", param="models_dir")
-        for file in sorted(place.glob("*.yaml")):
-            card = _load(file)
-            cards[card.id] = card
+    own = {} if folder is None else read_folder(folder)
+    return {card.id: card for card in [*read_folder(_SHIPPED).values(), *own.values()]}
+
+
+def read_folder(folder: Path) -> dict[Path, ModelCard]:
+    """Its cards by their files. Raises `SettingsError` that names a bad file."""
+    cards: dict[Path, ModelCard] = {}
+    held: dict[str, Path] = {}
+    for file in card_files(folder):
+        card = cards[file] = read_card(file)
+        if held.setdefault(card.id, file) != file:
+            raise same_id(file, held[card.id], card.id)
     return cards
 
 
-def _load(file: Path) -> ModelCard:
+def card_files(folder: Path) -> Iterator[Path]:
+    """In the order of their names. Raises `SettingsError` where it is no folder."""
+    if not folder.is_dir():
+        raise SettingsError(f"MODELRY_MODELS_DIR: {folder} is no folder", param="models_dir")
+    yield from sorted(folder.glob("*.yaml"))
+
+
+def read_card(file: Path) -> ModelCard:
+    """Raises `SettingsError` that names the file and the field."""
     try:
-        return ModelCard.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+        text = file.read_text(encoding="utf-8")
+        return ModelCard.model_validate(yaml.load(text, Loader=_LOADER))  # noqa: S506 - a safe one
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
     except ValidationError as error:
@@ -102,3 +158,15 @@ def _load(file: Path) -> ModelCard:
         place = ".".join(str(part) for part in first["loc"]) or "the card"
         reason = f"{place}: {first['msg']}"
     raise SettingsError(f"model card {file} is not usable: {reason}", param="models_dir")
+
+
+def same_id(file: Path, other: Path, id_: str) -> SettingsError:
+    return SettingsError(
+        f"model card {file} is not usable: id: {other} has the id {id_!r} too",
+        hint="give one of the two another id",
+        param="models_dir",
+    )
+
+
+# libyaml's is ten times as fast, which the start of every control plane feels.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

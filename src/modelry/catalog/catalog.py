@@ -8,39 +8,72 @@ from sqlalchemy.exc import IntegrityError
 from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog import store
+from modelry.catalog.card_folder import Cards
 from modelry.catalog.cards import ModelCard, Task, Variant
-from modelry.catalog.formats import Format
+from modelry.catalog.formats import Format, quantisation_of
 from modelry.catalog.look import Found
 from modelry.catalog.sources import LocalFile, Source, WebFile, parse_source
 from modelry.db import Session
 from modelry.engines.base import Defaults
-from modelry.errors import Conflict, NotFound
+from modelry.errors import Conflict, NotFound, PermissionDenied
 
 DEFAULT_TASKS: tuple[Task, ...] = ("chat", "completion")
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model on offer to somebody. `owner_id` is None for one of the catalogue."""
+    """A model on offer to somebody. `owner_id` is None for one of the catalogue.
+
+    `size_bytes`: what its weights had when it was registered.
+    """
 
     card: ModelCard
     owner_id: str | None = None
+    shared: bool = False
+    size_bytes: int | None = None
+
+    def reference(self, user_id: str) -> str:
+        """What this user calls it by."""
+        if self.owner_id is None:
+            return self.card.id
+        own = self.owner_id == user_id
+        return self.card.name if own else f"{self.owner_id}/{self.card.name}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of an own model; None leaves a thing as it is."""
+
+    name: str | None = None
+    tasks: tuple[Task, ...] | None = None
+    description: str | None = None
+    shared: bool | None = None
 
 
 class Catalog:
-    def __init__(self, cards: dict[str, ModelCard]) -> None:
+    def __init__(self, cards: Cards) -> None:
         self._cards = cards
 
+    @property
+    def cards(self) -> Cards:
+        return self._cards
+
     async def list(self, session: Session, principal: Principal) -> list[Model]:
-        own = await store.own_models(session, principal.owner_id)
-        return [Model(card) for card in self._cards.values()] + [_own(row) for row in own]
+        rows = await store.own_models(session, principal.owner_id)
+        rows += await store.shared_models(session, but_of=principal.owner_id)
+        cards = self._cards.current()
+        return [Model(card) for card in cards.values()] + [_own(row) for row in rows]
 
     async def get(self, session: Session, principal: Principal, reference: str) -> Model:
-        """A model by the id of its card, or the id or name of an own one. Raises `NotFound`."""
-        row = await store.own_model(session, principal.owner_id, reference)
+        """A model by the id of its card, or the id or name of an own one; one that somebody
+        shares by its id, or its owner's id and its name. An operator finds everybody's so.
+
+        Raises `NotFound`.
+        """
+        row = await self._row(session, principal, reference)
         if row is not None:
             return _own(row)
-        card = self._cards.get(reference)
+        card = self._cards.current().get(reference)
         if card is None:
             raise NotFound(
                 f"there is no model {reference!r}",
@@ -50,19 +83,61 @@ class Catalog:
             )
         return Model(card)
 
+    async def change(
+        self, session: Session, principal: Principal, reference: str, change: Change
+    ) -> Model:
+        """Raises `NotFound`, `Conflict` for the name, or `PermissionDenied`."""
+        row = await self._row(session, principal, reference)
+        if row is None:
+            model = await self.get(session, principal, reference)
+            raise PermissionDenied(
+                f"{model.card.id} is of the catalogue",
+                hint="an operator's card in MODELRY_MODELS_DIR overrides it",
+            )
+        if row.user_id != principal.owner_id and not principal.operator:
+            raise PermissionDenied(f"{reference} belongs to {row.user_id}")
+        if change.name is not None and change.name != row.name:
+            await self._require_free(session, row.user_id, change.name)
+            row.name = change.name
+        row.tasks = list(change.tasks or row.tasks)
+        row.description = row.description if change.description is None else change.description
+        row.shared = row.shared if change.shared is None else change.shared
+        try:
+            await session.flush()
+        except IntegrityError:
+            # Somebody else was quicker by a moment.
+            raise _taken(change.name or reference) from None
+        return _own(row)
+
     async def by_id(self, session: Session, id_: str) -> Model | None:
         """A model by its id, whoever owns it: for a service that was made from it."""
         row = await store.model_by_id(session, id_)
         if row is not None:
             return _own(row)
-        card = self._cards.get(id_)
+        card = self._cards.current().get(id_)
         return None if card is None else Model(card)
 
     async def require_free(self, session: Session, principal: Principal, name: str) -> None:
         """Raises `Conflict` where the caller has, or sees, a model of that name."""
-        taken = await store.own_model(session, principal.owner_id, name)
-        if taken is not None or name in self._cards:
+        await self._require_free(session, principal.owner_id, name)
+
+    async def _require_free(self, session: Session, user_id: str, name: str) -> None:
+        taken = await store.own_model(session, user_id, name)
+        if taken is not None or name in self._cards.current():
             raise _taken(name)
+
+    async def _row(
+        self, session: Session, principal: Principal, reference: str
+    ) -> store.ModelRow | None:
+        """The own model of that reference that the caller may see."""
+        row = await store.own_model(session, principal.owner_id, reference)
+        if row is None:
+            row = await store.model_of(session, reference)
+            if row is not None and not (
+                row.shared or principal.operator or row.user_id == principal.owner_id
+            ):
+                return None
+        return row
 
     async def register(
         self,
@@ -114,18 +189,21 @@ def _own(row: store.ModelRow) -> Model:
         provider="",
         licence="",
         homepage=None,
-        description="",
+        description=row.description or "",
         tasks=tuple(cast(list[Task], row.tasks)),
+        tags=(),
         parameters=None,
         context_tokens=None,
+        kv_bytes_per_token=None,
         defaults=Defaults(),
         variants=(
             Variant(
                 name="default",
                 format=cast(Format, row.format),
                 source=row.source,
+                quantisation=quantisation_of(row.source),
                 public_only=row.public_only,
             ),
         ),
     )
-    return Model(card, row.user_id)
+    return Model(card, row.user_id, row.shared, row.size_bytes)

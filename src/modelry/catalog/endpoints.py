@@ -2,17 +2,36 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.convertors import Convertor, register_url_convertor
 
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant, check_id
-from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model, admit
+from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Change, Model, admit
 from modelry.catalog.fetches import Fetches, Fetching
+from modelry.catalog.fit import Place, Verdict, weights_bytes
+from modelry.catalog.offers import Offer, Offers, Size
+from modelry.catalog.sources import LocalFile, WebFile
 from modelry.catalog.weights import Weights
 from modelry.db import Database
 from modelry.db.pages import Page, PageParams, page_of
+
+
+class _OwnerId(Convertor[str]):
+    """So that `/models/{owner id}/{name}` takes no other path below a model."""
+
+    regex = "u-[0-9a-f]{12}"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("owner", _OwnerId())
 
 
 class NewModel(BaseModel):
@@ -29,77 +48,170 @@ class FileView(BaseModel):
     sha256: str
 
 
+class FitView(BaseModel):
+    """Whether a replica fits here, before anything is fetched; see docs/guides/cards.md."""
+
+    verdict: Verdict
+    where: Place | None
+    memory_bytes: int | None
+    message: str
+
+
 class VariantView(BaseModel):
     name: str
     format: str
+    quantisation: str | None
     source: str
+    projector: str | None
     size_bytes: int | None
+    estimated_bytes: int | None = Field(description="About its size, where that is not known.")
     sha256: str | None
     revision: str | None = Field(description="The commit of a hub's repository, once it is here.")
     files: list[FileView] = Field(description="Where there are several, once they are here.")
     weights: Literal["absent", "fetching", "here"]
+    default: bool = Field(description="A service gets this one where it names none.")
+    fit: FitView
+    reason: str | None = Field(description="Why no engine here runs it.")
 
 
 class ModelView(BaseModel):
     id: str
     name: str
+    reference: str = Field(description="What `POST /services` takes for it from this caller.")
     provider: str | None
     licence: str | None
     homepage: str | None
     description: str | None
     tasks: tuple[str, ...]
+    tags: tuple[str, ...]
     parameters: int | None
     context_tokens: int | None
     owner: str | None = Field(description="Owner id of an own model, null in the catalogue.")
+    shared: bool = Field(description="Everyone here may use it.")
+    deployable: bool
+    reason: str | None = Field(description="Why no engine here runs it.")
     variants: list[VariantView]
 
 
-def _variant_view(variant: Variant, fetches: Fetches) -> VariantView:
+def _text(text: str) -> str:
+    """Others' terminals show it, so it has nothing that steers one."""
+    if not all(letter.isprintable() or letter == "\n" for letter in text):
+        raise ValueError("must be text without control characters")
+    return text
+
+
+class ModelChanges(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, AfterValidator(check_id)] | None = None
+    tasks: tuple[Task, ...] | None = Field(None, min_length=1)
+    description: Annotated[str, AfterValidator(_text)] | None = Field(
+        None, max_length=1000, description="null clears it."
+    )
+    shared: bool | None = Field(None, description="Whether everyone here may use it.")
+
+    def change(self) -> Change:
+        cleared = "description" in self.model_fields_set and self.description is None
+        return Change(
+            name=self.name,
+            tasks=self.tasks,
+            description="" if cleared else self.description,
+            shared=self.shared,
+        )
+
+
+class SizeQuery(BaseModel):
+    """What the estimates are made for."""
+
+    context_tokens: int | None = Field(None, ge=64, le=10_000_000)
+    slots: int | None = Field(None, ge=1, le=4096)
+
+
+class ProblemView(BaseModel):
+    file: str
+    message: str
+
+
+def _variant_view(
+    variant: Variant, model: Model, offer: Offer, fetches: Fetches, *, trusted: bool
+) -> VariantView:
     state = fetches.state(variant)
-    here = isinstance(state, Weights)
+    weights = state if isinstance(state, Weights) else None
+    size_bytes = weights.size_bytes if weights else variant.size_bytes or model.size_bytes
     return VariantView(
         name=variant.name,
         format=variant.format,
-        source=variant.source,
-        size_bytes=state.size_bytes if isinstance(state, Weights) else variant.size_bytes,
-        sha256=state.sha256 if isinstance(state, Weights) else variant.sha256,
-        revision=state.revision if isinstance(state, Weights) else None,
+        quantisation=variant.quantisation,
+        source=variant.source if trusted else _told(variant),
+        projector=variant.projector,
+        size_bytes=size_bytes,
+        estimated_bytes=weights_bytes(model.card, variant) if size_bytes is None else None,
+        sha256=variant.sha256 if weights is None else weights.sha256,
+        revision=None if weights is None else weights.revision,
         files=[
             FileView(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256)
-            for file in (state.files if isinstance(state, Weights) else ())
+            for file in (() if weights is None else weights.files)
         ],
-        weights="here" if here else "fetching" if isinstance(state, Fetching) else "absent",
+        weights="here" if weights else "fetching" if isinstance(state, Fetching) else "absent",
+        default=variant is offer.variant,
+        fit=FitView(**vars(offer.fits[variant.name])),
+        reason=offer.refusals.get(variant.name),
     )
 
 
-def model_view(model: Model, fetches: Fetches) -> ModelView:
+def _told(variant: Variant) -> str:
+    """The source without what its owner alone may know: paths of a disk, tokens in a query."""
+    match variant.parsed_source:
+        case LocalFile():
+            return f"file:///…/{variant.source.rpartition('/')[2]}"
+        case WebFile(url):
+            return url.partition("?")[0]
+        case _:
+            return variant.source
+
+
+def model_view(model: Model, offer: Offer, fetches: Fetches, caller: Principal) -> ModelView:
     card: ModelCard = model.card
+    trusted = caller.operator or model.owner_id in (None, caller.owner_id)
     return ModelView(
         id=card.id,
         name=card.name,
+        reference=model.reference(caller.owner_id),
         provider=card.provider or None,
         licence=card.licence or None,
         homepage=card.homepage,
         description=card.description or None,
         tasks=card.tasks,
+        tags=card.tags,
         parameters=card.parameters,
         context_tokens=card.context_tokens,
         owner=model.owner_id,
-        variants=[_variant_view(variant, fetches) for variant in card.variants],
+        shared=model.shared,
+        deployable=offer.refusal is None,
+        reason=offer.refusal,
+        variants=[
+            _variant_view(variant, model, offer, fetches, trusted=trusted)
+            for variant in card.variants
+        ],
     )
 
 
 def router(
-    db: Database, authenticator: Authenticator, catalog: Catalog, fetches: Fetches
+    db: Database, authenticator: Authenticator, catalog: Catalog, fetches: Fetches, offers: Offers
 ) -> APIRouter:
     routes = APIRouter(tags=["models"])
     Caller = Annotated[Principal, Depends(authenticator.principal)]
+
+    def view(caller: Principal, model: Model, size: SizeQuery = SizeQuery()) -> ModelView:  # noqa: B008
+        offer = offers.offer(model, Size(size.context_tokens, size.slots))
+        return model_view(model, offer, fetches, caller)
 
     @routes.get("/models")
     async def list_models(caller: Caller, query: PageParams) -> Page[ModelView]:
         async with db.begin() as session:
             models = await catalog.list(session, caller)
-        return page_of([model_view(model, fetches) for model in models], query)
+        found = page_of(models, query)
+        return Page(data=[view(caller, model) for model in found.data], next=found.next)
 
     @routes.post("/models", status_code=201)
     async def create_model(caller: Caller, body: NewModel) -> ModelView:
@@ -110,12 +222,34 @@ def router(
         found = await fetches.look(source)
         async with db.begin() as session:
             model = await catalog.register(session, caller, body.name, found, body.tasks)
-        return model_view(model, fetches)
+        return view(caller, model)
 
     @routes.get("/models/{model_id}")
-    async def get_model(caller: Caller, model_id: str) -> ModelView:
+    async def get_model(
+        caller: Caller, model_id: str, size: Annotated[SizeQuery, Query()]
+    ) -> ModelView:
+        """`model_id`: an id, or an own name. A name of others' is `{owner_id}/{name}`."""
         async with db.begin() as session:
             model = await catalog.get(session, caller, model_id)
-        return model_view(model, fetches)
+        return view(caller, model, size)
+
+    @routes.patch("/models/{model_id}")
+    async def update_model(caller: Caller, model_id: str, body: ModelChanges) -> ModelView:
+        async with db.begin() as session:
+            model = await catalog.change(session, caller, model_id, body.change())
+        return view(caller, model)
+
+    @routes.get("/models/{owner_id:owner}/{name}")
+    async def get_shared_model(
+        caller: Caller, owner_id: str, name: str, size: Annotated[SizeQuery, Query()]
+    ) -> ModelView:
+        return await get_model(caller, f"{owner_id}/{name}", size)
+
+    @routes.get("/catalog/problems")
+    async def list_problems(caller: Caller, query: PageParams) -> Page[ProblemView]:
+        """Cards of the operator's folder that cannot be used as they are."""
+        caller.require_operator("a look at the cards' faults")
+        catalog.cards.current()
+        return page_of([ProblemView(**vars(each)) for each in catalog.cards.problems], query)
 
     return routes

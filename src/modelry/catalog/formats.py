@@ -5,6 +5,7 @@ such files are refused, unless the operator allows it for a model. What a format
 files are named follows the hubs' customs.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -25,6 +26,8 @@ _BESIDE = (
 
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _BESIDE_ADAPTER = ("README*", "LICENSE*", "NOTICE*")
+_COPIES = ("consolidated*.safetensors", "model.fp16*.safetensors", "model.fp32*.safetensors")
+"""Safetensors that hold once more what others hold: in their makers' layout, or in more bits."""
 
 _MARKS: tuple[tuple[Format, str], ...] = (
     ("gguf", "*.gguf"),
@@ -58,6 +61,13 @@ def format_of(names: Sequence[str]) -> Format:
     )
 
 
+def quantisation_of(source: str) -> str | None:
+    """What the name of a GGUF file says of its quantisation, as llama.cpp's tools name them."""
+    base = source.rpartition("/")[2].upper()
+    found = re.search(r"(?:^|[.-])((?:UD-)?I?Q[1-8](?:_[A-Z0-9]+)*|B?F16|F32)\b", base)
+    return found[1] if found and base.endswith(".GGUF") else None
+
+
 def is_pickle(name: str) -> bool:
     base = PurePosixPath(name).name.lower()
     return any(fnmatchcase(base, pattern) for pattern in PICKLES)
@@ -89,6 +99,9 @@ def needed(names: Iterable[str]) -> list[str]:
             hint="name one of them, such as " + min(weights, key=_preferred),
             param="source",
         )
+    copies = [name for name in weights if any(fnmatchcase(name, copy) for copy in _COPIES)]
+    if len(copies) < len(weights):
+        weights = [name for name in weights if name not in copies]
     beside = {
         name
         for name in top

@@ -1,4 +1,4 @@
-"""Rows of own models: registered by a user, visible to their owner."""
+"""Rows of own models: registered by a user, visible to their owner, and to all where shared."""
 
 from datetime import UTC, datetime
 
@@ -29,6 +29,8 @@ class ModelRow(Numbered):
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     public_only: Mapped[bool] = mapped_column(server_default=false())
     tasks: Mapped[list[str]] = mapped_column(JSON)
+    description: Mapped[str | None] = mapped_column(String(1000))
+    shared: Mapped[bool] = mapped_column(server_default=false())
     created_at: Mapped[datetime] = mapped_column(default=lambda: datetime.now(UTC))
 
 
@@ -43,6 +45,23 @@ async def own_model(session: Session, user_id: str, reference: str) -> ModelRow 
         ModelRow.user_id == user_id,
         or_(ModelRow.id == reference, ModelRow.name == reference),
     )
+    return (await session.scalars(statement)).one_or_none()
+
+
+async def shared_models(session: Session, but_of: str) -> list[ModelRow]:
+    """What others share with everyone."""
+    statement = (
+        select(ModelRow).where(ModelRow.shared, ModelRow.user_id != but_of).order_by(ModelRow.seq)
+    )
+    return list(await session.scalars(statement))
+
+
+async def model_of(session: Session, reference: str) -> ModelRow | None:
+    """Anybody's model by its id, or by its owner's id and its name: `u-0123456789ab/name`."""
+    owner, slash, name = reference.partition("/")
+    if not slash:
+        return await model_by_id(session, reference)
+    statement = select(ModelRow).where(ModelRow.user_id == owner, ModelRow.name == name)
     return (await session.scalars(statement)).one_or_none()
 
 

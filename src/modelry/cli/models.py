@@ -30,25 +30,170 @@ def models(
         return
     with shown_errors(), open_client() as client:
         found = client.list("/models")
+        problems = _problems(client)
+    for problem in problems:
+        err.print(f"[yellow]warning:[/] {escape(problem['message'])}", soft_wrap=True)
     if task is not None:
         found = [model for model in found if task in model["tasks"]]
     rows = [
         [
-            escape(model["name"] if model["owner"] else model["id"]),
+            escape(model["reference"]),
             escape(", ".join(model["tasks"])),
-            size(model["variants"][0]["size_bytes"]),
-            "yes" if model["variants"][0]["weights"] == "here" else "no",
+            _size_text(_chosen(model)),
+            _fit_text(model),
+            "yes" if _chosen(model)["weights"] == "here" else "no",
             escape(model["licence"] or "-"),
         ]
         for model in found
     ]
     print_table(
-        ["MODEL", "TASKS", "SIZE", "FETCHED", "LICENCE"],
+        ["MODEL", "TASKS", "SIZE", "FITS", "FETCHED", "LICENCE"],
         rows,
         "There are no such models.",
         as_json=found,
         json_flag=json_flag,
     )
+
+
+Reference = Annotated[
+    str, typer.Argument(help="A model of `modelry models`, or its id.", show_default=False)
+]
+
+
+@models_app.command("show")
+def show_model(
+    model: Reference,
+    context_tokens: Annotated[
+        int | None, typer.Option(min=64, help="Estimate for so many tokens a request.")
+    ] = None,
+    slots: Annotated[
+        int | None, typer.Option(min=1, help="And for so many requests at a time.")
+    ] = None,
+    json_flag: AsJson = False,
+) -> None:
+    """Show a model: its licence and source, its variants, and which of them fit here."""
+    with shown_errors(), open_client() as client:
+        shown = client.get(_path(model), context_tokens=context_tokens, slots=slots)
+    if json_flag:
+        print_json(shown)
+        return
+    out.print(f"[bold]{escape(shown['name'])}[/]", soft_wrap=True)
+    if shown["description"]:
+        out.print(f"  {escape(shown['description'])}", soft_wrap=True)
+    owner, seen = shown["owner"], "shared with everyone" if shown["shared"] else "not shared"
+    facts = {
+        "model": shown["reference"],
+        "id": shown["id"],
+        "tasks": ", ".join(shown["tasks"]),
+        "tags": ", ".join(shown["tags"]),
+        "provider": shown["provider"],
+        "owner": owner and f"{owner}, {seen}",
+        "licence": shown["licence"],
+        "homepage": shown["homepage"],
+        "parameters": shown["parameters"] and _count(shown["parameters"]),
+        "context": shown["context_tokens"] and f"{shown['context_tokens']} tokens",
+        "deployable": "yes" if shown["deployable"] else f"no: {shown['reason']}",
+    }
+    for label, value in facts.items():
+        if value:
+            out.print(f"  [dim]{label:<12}[/] {escape(value)}", soft_wrap=True)
+    out.print()
+    for variant in shown["variants"]:
+        chosen = variant["default"] and shown["deployable"]
+        mark = ", deployed unless another is named" if chosen else ""
+        told = [variant["format"], _size_text(variant), f"weights {variant['weights']}"]
+        out.print(f"  [bold]{escape(variant['name'])}[/]{mark}")
+        out.print(f"    {escape(', '.join(told))}", soft_wrap=True)
+        verdict = _VERDICTS[variant["fit"]["verdict"]]
+        out.print(f"    {verdict}: {escape(variant['fit']['message'])}", soft_wrap=True)
+        if variant["reason"]:
+            out.print(f"    not here: {escape(variant['reason'])}", soft_wrap=True)
+        out.print(f"    [dim]{escape(variant['source'])}[/]", soft_wrap=True)
+
+
+@models_app.command("share")
+def share(name: Reference, json_flag: AsJson = False) -> None:
+    """Let everyone here use a model of your own."""
+    _set_shared(name, shared=True, json_flag=json_flag)
+
+
+@models_app.command("unshare")
+def unshare(name: Reference, json_flag: AsJson = False) -> None:
+    """Stop sharing a model; services that others made of it go on."""
+    _set_shared(name, shared=False, json_flag=json_flag)
+
+
+def _set_shared(name: str, *, shared: bool, json_flag: bool) -> None:
+    with shown_errors(), open_client() as client:
+        # Two kinds of reference lead to it; an id serves for the change.
+        model = client.get(_path(name))
+        model = client.patch(f"/models/{part(model['id'])}", {"shared": shared})
+    if json_flag:
+        print_json(model)
+    elif shared:
+        out.print(f"{escape(model['name'])} is shared with everyone here")
+        err.print(f"  others call it {escape(model['owner'])}/{escape(model['name'])}")
+    else:
+        out.print(f"{escape(model['name'])} is no longer shared")
+
+
+def warn_of_size(client: Client, spec: Json) -> None:
+    """Say so where a service may be too large for where it runs; it is tried all the same."""
+    model = client.get(
+        f"/models/{part(spec['model'])}",
+        context_tokens=spec["context_tokens"],
+        slots=spec["slots"],
+    )
+    for variant in model["variants"]:
+        if variant["name"] == spec["variant"] and variant["fit"]["verdict"] in _WARNED:
+            told = f"{model['name']} ({variant['name']}) {variant['fit']['message']}"
+            err.print(f"[yellow]warning:[/] {escape(told)}", soft_wrap=True)
+
+
+_WARNED = ("tight", "too_large")
+_VERDICTS = {
+    "fits": "[green]fits[/]",
+    "tight": "[yellow]tight[/]",
+    "too_large": "[red]too large[/]",
+    "unknown": "unknown",
+}
+
+
+def _chosen(model: Json) -> Json:
+    return next(variant for variant in model["variants"] if variant["default"])
+
+
+def _size_text(variant: Json) -> str:
+    about = variant["estimated_bytes"]
+    return size(variant["size_bytes"]) if about is None else f"~{size(about)}"
+
+
+def _fit_text(model: Json) -> str:
+    if not model["deployable"]:
+        return "[dim]not here[/]"
+    return _VERDICTS[_chosen(model)["fit"]["verdict"]]
+
+
+def _path(reference: str) -> str:
+    """Of a model: `owner/name` are two parts."""
+    return "/models/" + "/".join(part(each) for each in reference.split("/"))
+
+
+def _count(number: int) -> str:
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return str(number)
+
+
+def _problems(client: Client) -> list[Json]:
+    """The faults of cards, which only operators may see."""
+    try:
+        return client.list("/catalog/problems")
+    except ModelryError as error:
+        if error.code != "permission_denied":
+            raise
+        return []
 
 
 def register_model(

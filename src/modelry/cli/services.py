@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
-from modelry.cli.models import ensure_model
+from modelry.cli.models import ensure_model, warn_of_size
 from modelry.cli.output import (
     AsJson,
     err,
@@ -42,6 +42,10 @@ def deploy(
     ],
     name: Annotated[
         str | None, typer.Option(help="The service's name; by default made from the model's.")
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Of the model's, as `modelry models show` names them; else the best."),
     ] = None,
     adapter: Annotated[
         str | None,
@@ -85,6 +89,7 @@ def deploy(
             {
                 "name": name or _name_from(adapter or model),
                 "model": model,
+                "variant": variant,
                 "adapter": adapter,
                 "engine": engine,
                 "runtime": runtime,
@@ -98,6 +103,7 @@ def deploy(
                 "idle_after_s": idle_after_s,
             },
         )
+        warn_of_size(client, service["spec"])
         if wait:
             service = await_running(client, service)
         if json_flag:

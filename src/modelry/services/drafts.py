@@ -1,15 +1,18 @@
-"""A service's spec, made of what its owner asked and what this machine has. Pure."""
+"""A service's spec, made of what its owner asked and what this machine has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from modelry.access.principal import Principal
+from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Model
+from modelry.catalog.choice import Choice, Machine, Wanted, choose
+from modelry.catalog.fit import DEFAULT_SLOTS
+from modelry.catalog.offers import Offers, Size, context_of, variant_of
 from modelry.engines.options import Options, check_options
 from modelry.errors import InvalidRequest
-from modelry.services.choice import Choice, Machine, choose
 from modelry.services.spec import Quantisation, Replicas, ServiceSpec
 
-DEFAULT_CONTEXT_TOKENS = 4096
 ADAPTER_IDLE_AFTER_S = 300.0
 """An adapter that nobody calls costs no memory, unless its owner wants it to stay."""
 
@@ -23,6 +26,7 @@ class Wish:
 
     name: str
     model: str
+    variant: str | None = None
     adapter: str | None = None
     engine: str | None = None
     runtime: str | None = None
@@ -51,11 +55,16 @@ def draft(
     adapter: Model | None,
     hosts: list[Host],
     machine: Machine,
-    *,
-    operator: bool,
+    offers: Offers,
+    principal: Principal,
 ) -> ServiceSpec:
     """Raises `InvalidRequest` or `PermissionDenied` that names the field at fault."""
-    variant = model.card.default_variant
+    wanted = Wanted(wish.engine, wish.runtime)
+    if wish.variant is not None:
+        variant = variant_of(model, wish.variant)
+    else:
+        size = Size(wish.context_tokens, wish.slots)
+        variant = offers.offer(model, size, wanted).variant
     if variant.format == "lora":
         raise InvalidRequest(
             f"model: {model.card.name} is an adapter: it needs the model that it was trained on",
@@ -66,12 +75,12 @@ def draft(
         _check_adapter(adapter)
         host = _host(wish, hosts)
         if host is not None:
-            return _hosted(wish, adapter, host)
-    choice = choose(machine, variant.format, model.card.tasks, wish.engine, wish.runtime)
-    if adapter is not None:
-        choice = _for_adapter(wish, choice, machine, variant.format, model)
+            return _hosted(wish, adapter, host, principal)
+    choice = offers.choice(model, variant, wanted)
+    if adapter is not None and choice.engine.takes_adapters:
+        choice = _for_adapter(wish, choice, machine, variant, model)
     options = Options(wish.engine_args, wish.engine_env)
-    check_options(choice.engine.name, choice.engine.rules, options, operator=operator)
+    check_options(choice.engine.name, choice.engine.rules, options, operator=principal.operator)
     choice.engine.check(options)
     if wish.quantisation is not None and choice.converter is None:
         raise InvalidRequest(
@@ -84,16 +93,16 @@ def draft(
         idle_after_s = ADAPTER_IDLE_AFTER_S
     return ServiceSpec(
         model=model.card.id,
-        model_name=_name(model),
+        model_name=model.reference(principal.owner_id),
         variant=variant.name,
         engine=choice.engine.name,
         runtime=choice.runtime,
         gguf_converter=choice.converter,
         quantisation=wish.quantisation,
         adapter=None if adapter is None else adapter.card.id,
-        adapter_name=None if adapter is None else _name(adapter),
+        adapter_name=None if adapter is None else adapter.reference(principal.owner_id),
         replicas=wish.replicas or Replicas(),
-        slots=wish.slots or ServiceSpec.model_fields["slots"].default,
+        slots=wish.slots or DEFAULT_SLOTS,
         context_tokens=_context_tokens(wish, model),
         defaults=model.card.defaults,
         idle_after_s=idle_after_s,
@@ -101,10 +110,6 @@ def draft(
         engine_args=wish.engine_args,
         engine_env=dict(wish.engine_env),
     )
-
-
-def _name(model: Model) -> str:
-    return model.card.id if model.owner_id is None else model.card.name
 
 
 def _check_adapter(adapter: Model) -> None:
@@ -125,8 +130,9 @@ def _host(wish: Wish, hosts: list[Host]) -> Host | None:
     return None
 
 
-def _hosted(wish: Wish, adapter: Model, host: Host) -> ServiceSpec:
+def _hosted(wish: Wish, adapter: Model, host: Host, principal: Principal) -> ServiceSpec:
     own = {
+        "variant": wish.variant,
         "runtime": wish.runtime,
         "quantisation": wish.quantisation,
         "replicas": wish.replicas,
@@ -146,42 +152,40 @@ def _hosted(wish: Wish, adapter: Model, host: Host) -> ServiceSpec:
     return host.spec.model_copy(
         update={
             "adapter": adapter.card.id,
-            "adapter_name": _name(adapter),
+            "adapter_name": adapter.reference(principal.owner_id),
             "host": host.service_id,
             "idle_after_s": None,
         }
     )
 
 
-def _for_adapter(wish: Wish, choice: Choice, machine: Machine, format: str, model: Model) -> Choice:
+def _for_adapter(
+    wish: Wish, choice: Choice, machine: Machine, variant: Variant, model: Model
+) -> Choice:
     """An engine that starts with an adapter, where no service of the base takes it."""
-    if not choice.engine.takes_adapters:
-        return choice
     if wish.engine is None:
         for name, engine in machine.engines.items():
             if not engine.takes_adapters:
-                try:
-                    return choose(machine, format, model.card.tasks, name)
-                except InvalidRequest:
-                    continue
+                found = choose(machine, variant, model.card.tasks, Wanted(name))
+                if isinstance(found, Choice):
+                    return found
+    name = model.card.name
     raise InvalidRequest(
-        f"adapter: no service of yours runs {_name(model)} with {choice.engine.name}, "
+        f"adapter: no service of yours runs {name} with {choice.engine.name}, "
         "whose replicas would take it",
-        hint=f"modelry deploy {_name(model)} --engine {choice.engine.name}, then again",
+        hint=f"modelry deploy {name} --engine {choice.engine.name}, then again",
         param="adapter",
     )
 
 
 def _context_tokens(wish: Wish, model: Model) -> int:
-    longest = model.card.context_tokens
-    if wish.context_tokens is None:
-        return min(longest or DEFAULT_CONTEXT_TOKENS, DEFAULT_CONTEXT_TOKENS)
-    if longest is not None and wish.context_tokens > longest:
+    longest, context = model.card.context_tokens, context_of(model, wish.context_tokens)
+    if longest is not None and context > longest:
         raise InvalidRequest(
             f"context_tokens: {model.card.id} was trained with {longest} tokens at most",
             param="context_tokens",
         )
-    return wish.context_tokens
+    return context
 
 
 def _gpus(wish: Wish, choice: Choice, machine: Machine) -> int:

@@ -8,13 +8,13 @@ from pydantic import BaseModel, Field
 
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
+from modelry.catalog.choice import Machine
 from modelry.db import Database, Session
 from modelry.db.pages import Page
 from modelry.engines.installer import Installed, InstallFailed, Installing, Runtimes
 from modelry.engines.runtimes import default_runtime
 from modelry.errors import Conflict, NotFound
 from modelry.services import store
-from modelry.services.choice import Machine
 from modelry.services.spec import ServiceSpec
 
 State = Literal["embedded", "absent", "installing", "installed", "failed"]

@@ -12,11 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog.catalog import Catalog, Model
+from modelry.catalog.choice import Machine
+from modelry.catalog.offers import Offers
 from modelry.db import Database, Session
 from modelry.errors import Conflict, NotFound
 from modelry.sealing import Sealer
 from modelry.services import store
-from modelry.services.choice import Machine
 from modelry.services.drafts import Host, Wish, draft
 from modelry.services.elsewhere import EndpointWish, admit
 from modelry.services.hosting import Hosting
@@ -45,6 +46,7 @@ class Lifecycle:
         supplies: Supplies,
         hosting: Hosting,
         machine: Machine,
+        offers: Offers,
         sealer: Sealer,
         nudge: Callable[[], None],
     ) -> None:
@@ -53,6 +55,7 @@ class Lifecycle:
         self._supplies = supplies
         self._hosting = hosting
         self._machine = machine
+        self._offers = offers
         self._sealer = sealer
         self._nudge = nudge
 
@@ -64,7 +67,9 @@ class Lifecycle:
             if wish.adapter is not None:
                 adapter = await self._adapter(session, principal, wish.adapter)
                 hosts = await self._hosts(session, principal, model)
-            spec = draft(wish, model, adapter, hosts, self._machine, operator=principal.operator)
+            spec = draft(
+                wish, model, adapter, hosts, self._machine, self._offers, principal
+            )
             row = await _add(session, principal, wish.name, model.card.tasks, spec)
             if spec.adapter is not None and spec.idle_after_s is not None:
                 # It waits for its first call, with all that it needs at hand.

@@ -16,6 +16,7 @@ import msgspec
 
 from modelry.access.credentials import new_id
 from modelry.catalog.catalog import Catalog
+from modelry.catalog.choice import Machine
 from modelry.db import Database, Session
 from modelry.engines.base import ReplicaPlan
 from modelry.engines.options import Options
@@ -26,7 +27,6 @@ from modelry.routing.messages import Route
 from modelry.services import plan as planning
 from modelry.services import situation, store, world
 from modelry.services.activity import Activity
-from modelry.services.choice import Machine
 from modelry.services.hosting import Hosting, HostReplica
 from modelry.services.needs import needs_of
 from modelry.services.placement import place_gpus
@@ -382,7 +382,11 @@ class Reconciler:
             adapter=None if supplied.adapter is None else supplied.adapter.path,
             runtime=supplied.runtime,
             gpus=gpus,
-            options=Options(spec.engine_args, spec.engine_env),
+            options=Options(
+                # The card's, then the owner's, which count where both say something.
+                (*needs.variant.engine_args.get(spec.engine, ()), *spec.engine_args),
+                spec.engine_env,
+            ),
         )
         try:
             await self._executor.start(replica, self._engines[spec.engine])

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from modelry.catalog.fit import DEFAULT_CONTEXT_TOKENS, DEFAULT_SLOTS
 from modelry.engines.base import Defaults
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
@@ -112,9 +113,9 @@ class ServiceSpec(BaseModel):
     engine_args: tuple[str, ...] = ()
     engine_env: dict[str, str] = {}
     replicas: Replicas = Replicas()
-    slots: int = Field(4, ge=1, le=MAX_SLOTS)
+    slots: int = Field(DEFAULT_SLOTS, ge=1, le=MAX_SLOTS)
     defaults: Defaults = Defaults()
-    context_tokens: int = Field(4096, ge=64, le=10_000_000)
+    context_tokens: int = Field(DEFAULT_CONTEXT_TOKENS, ge=64, le=10_000_000)
     idle_after_s: IdleAfter | None = None
 
 

@@ -80,6 +80,9 @@ class NewService(BaseModel):
 
     name: ServiceName
     model: str | None = Field(None, min_length=1, max_length=200)
+    variant: str | None = Field(
+        None, max_length=64, description="Of the model; without it, the best that fits here."
+    )
     adapter: str | None = Field(
         None,
         min_length=1,
@@ -127,7 +130,7 @@ class NewService(BaseModel):
             return self._model_wish()
         self._refuse(
             "a service that stands on endpoints elsewhere has none",
-            *("model", "adapter", "engine", "runtime", "quantisation", "gpus", "engine_args"),
+            *("model", "variant", "adapter", "engine", "runtime", "quantisation", "gpus", "engine_args"),
             *("engine_env", "replicas", "context_tokens", "idle_after_s"),
         )
         return Connection(
@@ -150,6 +153,7 @@ class NewService(BaseModel):
         return Wish(
             name=self.name,
             model=self.model,
+            variant=self.variant,
             adapter=self.adapter,
             engine=self.engine,
             runtime=self.runtime,

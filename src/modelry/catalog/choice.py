@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from modelry.catalog.cards import Variant
 from modelry.engines.base import Engine
 from modelry.engines.inventory import Inventory
 from modelry.engines.runtimes import Runtime, default_runtime
@@ -29,34 +30,55 @@ class Machine:
     inventory: Inventory
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What whoever asks has decided already."""
+
+    engine: str | None = None
+    runtime: str | None = None
+
+
+ANY = Wanted()
+
+
 def choose(
-    machine: Machine,
-    format: str,
-    tasks: tuple[str, ...],
-    engine: str | None = None,
-    runtime: str | None = None,
-) -> Choice:
-    """The engine that suits best, or the one that is asked for. Raises `InvalidRequest` with
-    each engine's reason where none can.
+    machine: Machine, variant: Variant, tasks: tuple[str, ...], wanted: Wanted = ANY
+) -> Choice | str:
+    """The engine that suits best, or is asked for; or each one's reason why none can. Engines that
+    the card names are taken in its order.
+
+    Raises `InvalidRequest` where there is no such engine.
     """
-    if engine is not None and engine not in machine.engines:
+    if wanted.engine is not None and wanted.engine not in machine.engines:
         raise InvalidRequest(
-            f"engine: there is no engine {engine!r}",
+            f"engine: there is no engine {wanted.engine!r}",
             hint="there are: " + ", ".join(machine.engines),
             param="engine",
         )
-    candidates = [machine.engines[engine]] if engine else list(machine.engines.values())
-    possible: list[tuple[int, Choice]] = []
+    candidates = [
+        engine for name, engine in machine.engines.items() if wanted.engine in (None, name)
+    ]
+    if variant.engines:
+        by_name = {engine.name: engine for engine in candidates}
+        candidates = [by_name[name] for name in variant.engines if name in by_name]
+        if not candidates:
+            named = " or ".join(variant.engines)
+            return f"{variant.name} is for {named}, which is not installed here"
+    possible: list[Choice] = []
     reasons: list[str] = []
-    for each in candidates:
-        found = _choice(machine, each, format, tasks, runtime)
+    for engine in candidates:
+        found = _choice(machine, engine, variant.format, tasks, wanted.runtime)
         if isinstance(found, Choice):
-            possible.append((each.preference(format, machine.inventory), found))
+            possible.append(found)
         else:
             reasons.append(found)
     if not possible:
-        raise InvalidRequest(f"engine: {'; '.join(reasons)}", param="engine")
-    return min(possible, key=lambda rated: rated[0])[1]
+        return "; ".join(reasons)
+    if variant.engines:
+        return possible[0]
+    return min(
+        possible, key=lambda choice: choice.engine.preference(variant.format, machine.inventory)
+    )
 
 
 def _choice(

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _HEAR_S = 2.0
 _MANAGEMENT_BODY_BYTES = 2 * 1024 * 1024
+_STREAMED = (b"/api/v1/uploads/", b"/api/v1/bundles")
+_STREAMED_FROM_BYTES = 64 * 1024
 _SWEEP_S = 1.0
 _FLUSH_S = 0.25
 
@@ -60,6 +62,14 @@ class Front:
         # The control plane authenticates its callers itself, and nobody who asks
         # what a browser may do, so anybody can make us hold such a body.
         return self._management_body_bytes if request.of_stranger else self._max_body_bytes
+
+    def streams(self, request: Request, length: int) -> bool:
+        # To the control plane go whole models; it takes them as they come, or says no.
+        return (
+            length > _STREAMED_FROM_BYTES
+            and request.method in (b"PUT", b"POST")
+            and request.path.startswith(_STREAMED)
+        )
 
     def check_head(self, request: Request) -> None:
         if request.is_inference and not (request.method == b"OPTIONS" and self._cors):

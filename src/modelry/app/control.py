@@ -32,6 +32,7 @@ from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetch import Origins
 from modelry.catalog.fetches import Fetches, machine_index_settings
 from modelry.catalog.hubs import HF_ENDPOINT, MODELSCOPE_ENDPOINT, HubSettings
+from modelry.catalog.uploads import Uploads
 from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.llama_cpp import LlamaCpp
@@ -68,6 +69,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         await parts.reconciler.reconcile()
         await parts.feed_server.start(paths.feed_socket)
         reconciling = asyncio.create_task(parts.reconciler.run())
+        expiring = asyncio.create_task(parts.uploads.run())
 
         # FastAPI takes longer to import than an engine to load: by now the
         # engines are at it.
@@ -82,6 +84,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
                 )
             )
             await lifeline.stop.wait()
+        expiring.cancel()
         await parts.reconciler.end()
         await reconciling
         await _end(parts, lifeline)
@@ -110,7 +113,9 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     activity = Activity()
     feed_server = FeedServer(feed, Reports(keys, intake, metrics, activity))
     engines = {engine.name: engine for engine in (LlamaCpp(),)}
-    fetches = Fetches(WeightsStore(settings.paths.weights), Origins(machine_index_settings, hubs))
+    weights = WeightsStore(settings.paths.weights)
+    fetches = Fetches(weights, Origins(machine_index_settings, hubs))
+    uploads = Uploads(settings.paths.weights / "uploads", weights)
     executor = LocalExecutor(settings.paths.replicas, settings.paths.sockets)
     reconciler = Reconciler(
         db,
@@ -135,6 +140,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         metrics=metrics,
         catalog=catalog,
         fetches=fetches,
+        uploads=uploads,
         engines=engines,
         executor=executor,
         reconciler=reconciler,

@@ -14,6 +14,7 @@ from modelry.access.sessions import Sessions
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
 from modelry.catalog import endpoints as catalog_endpoints
+from modelry.catalog import upload_endpoints
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
 from modelry.usage import endpoints as usage_endpoints
@@ -60,6 +61,9 @@ def application(parts: Parts) -> FastAPI:
         [
             access_endpoints.router(parts.db, authenticator, parts.keys, published),
             catalog_endpoints.router(parts.db, authenticator, parts.catalog, parts.fetches),
+            upload_endpoints.router(
+                parts.db, authenticator, parts.catalog, parts.fetches, parts.uploads
+            ),
             services_endpoints.router(
                 parts.db,
                 authenticator,

@@ -7,6 +7,7 @@ from modelry.access.keys import Keys
 from modelry.api.feed_server import FeedServer
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetches import Fetches
+from modelry.catalog.uploads import Uploads
 from modelry.db import Database
 from modelry.engines.base import Engine
 from modelry.executors.base import Executor
@@ -27,6 +28,7 @@ class Parts:
     metrics: Metrics
     catalog: Catalog
     fetches: Fetches
+    uploads: Uploads
     engines: Mapping[str, Engine]
     executor: Executor
     reconciler: Reconciler

@@ -44,6 +44,17 @@ class NewUpload(BaseModel):
     files: list[NewFile] = Field(min_length=1, max_length=2000)
 
 
+class Offer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    files: list[NewFile] = Field(min_length=1, max_length=2000)
+
+
+class Choice(BaseModel):
+    format: str
+    files: list[str]
+
+
 class Completion(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -146,12 +157,17 @@ def router(
 
     @routes.post("/uploads", status_code=201)
     async def create_upload(caller: Caller, body: NewUpload) -> UploadView:
-        offered = [Announced(file.name, file.size_bytes, file.sha256) for file in body.files]
-        wanted = await run_in_threadpool(wanted_of, offered)
+        wanted = await run_in_threadpool(wanted_of, _announced(body.files))
         async with db.begin() as session:
             if await lost(session, caller, body.name) is None:
                 await catalog.require_free(session, caller, body.name)
         return _view(await uploads.begin(caller.owner_id, body.name, body.tasks, wanted))
+
+    @routes.post("/uploads/choice")
+    async def choose_files(_caller: Caller, body: Offer) -> Choice:
+        """Which of these files a model needs, so that nobody reads the others."""
+        wanted = await run_in_threadpool(wanted_of, _announced(body.files))
+        return Choice(format=wanted.format, files=[file.name for file in wanted.files])
 
     @routes.get("/uploads/{upload_id}")
     async def get_upload(caller: Caller, upload_id: str) -> UploadView:
@@ -203,6 +219,10 @@ def router(
         return Response(status_code=204)
 
     return routes
+
+
+def _announced(files: list[NewFile]) -> list[Announced]:
+    return [Announced(file.name, file.size_bytes, file.sha256) for file in files]
 
 
 async def _blocks(request: Request) -> AsyncIterator[bytes]:

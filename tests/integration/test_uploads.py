@@ -32,7 +32,7 @@ FILES = {
 @pytest.fixture(scope="module")
 def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     with running(Instance(tmp_path_factory.mktemp("uploads") / "data")) as started:
-        _add_user(started)
+        add_user(started)
         yield started
 
 
@@ -44,7 +44,7 @@ def nothing_stays(instance: Instance) -> Iterator[None]:
     assert list((instance.paths.weights / "uploads").iterdir()) == []
 
 
-def _add_user(instance: Instance) -> None:
+def add_user(instance: Instance) -> None:
     """Somebody who is no operator; there is no call that makes one yet."""
     database = sqlite3.connect(instance.paths.database, timeout=10)
     with database:

@@ -141,6 +141,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         catalog=catalog,
         fetches=fetches,
         uploads=uploads,
+        weights=weights,
         engines=engines,
         executor=executor,
         reconciler=reconciler,

@@ -13,8 +13,8 @@ from modelry.access.authenticator import Authenticator
 from modelry.access.sessions import Sessions
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
+from modelry.catalog import bundle_endpoints, upload_endpoints
 from modelry.catalog import endpoints as catalog_endpoints
-from modelry.catalog import upload_endpoints
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
 from modelry.usage import endpoints as usage_endpoints
@@ -63,6 +63,9 @@ def application(parts: Parts) -> FastAPI:
             catalog_endpoints.router(parts.db, authenticator, parts.catalog, parts.fetches),
             upload_endpoints.router(
                 parts.db, authenticator, parts.catalog, parts.fetches, parts.uploads
+            ),
+            bundle_endpoints.router(
+                parts.db, authenticator, parts.catalog, parts.fetches, parts.weights
             ),
             services_endpoints.router(
                 parts.db,

@@ -8,6 +8,7 @@ from modelry.api.feed_server import FeedServer
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.fetches import Fetches
 from modelry.catalog.uploads import Uploads
+from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Engine
 from modelry.executors.base import Executor
@@ -29,6 +30,7 @@ class Parts:
     catalog: Catalog
     fetches: Fetches
     uploads: Uploads
+    weights: WeightsStore
     engines: Mapping[str, Engine]
     executor: Executor
     reconciler: Reconciler

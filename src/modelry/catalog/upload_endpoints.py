@@ -194,7 +194,7 @@ def router(
         upload = uploads.own(caller, upload_id)
         file = upload.file(name)
         start = _start(offset, content_range, file.size_bytes, content_length)
-        file = await uploads.receive(upload, name, start, content_length, _blocks(request))
+        file = await uploads.receive(upload, name, start, content_length, incoming_blocks(request))
         (view,) = [each for each in _view(upload).files if each.name == file.name]
         return view
 
@@ -225,7 +225,8 @@ def _announced(files: list[NewFile]) -> list[Announced]:
     return [Announced(file.name, file.size_bytes, file.sha256) for file in files]
 
 
-async def _blocks(request: Request) -> AsyncIterator[bytes]:
+async def incoming_blocks(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises `ConnectionError` where its sender goes away."""
     try:
         async for block in request.stream():
             yield block

@@ -27,7 +27,7 @@ from modelry.catalog.fetch import refuse_pickles
 from modelry.catalog.fetches import in_thread
 from modelry.catalog.formats import Format, format_of, needed
 from modelry.catalog.headers import check_header
-from modelry.catalog.keeping import digest_of, keep
+from modelry.catalog.keeping import digest_of, in_folder, keep
 from modelry.catalog.look import Found
 from modelry.catalog.sources import UploadedFiles, is_inside
 from modelry.catalog.weights import WeightsFile, WeightsStore
@@ -69,7 +69,7 @@ class Wanted:
 
 def wanted_of(offered: Sequence[Announced]) -> Wanted:
     """By the rules that a hub's repository is held to. Raises `InvalidRequest`."""
-    _check_names([file.name for file in offered])
+    check_names([file.name for file in offered])
     try:
         names = needed([file.name for file in offered])
         format = format_of(names)
@@ -87,7 +87,8 @@ def wanted_of(offered: Sequence[Announced]) -> Wanted:
     return Wanted(format, tuple(by_name[name] for name in names))
 
 
-def _check_names(names: Sequence[str]) -> None:
+def check_names(names: Sequence[str]) -> None:
+    """Whether they can lie in one folder, each in its place. Raises `InvalidRequest`."""
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     seen: set[str] = set()
     for name in names:
@@ -159,9 +160,10 @@ class Upload:
         for arriving, file in zip(self.files, found, strict=True):
             if arriving.path.exists():
                 self._store.add_blob(arriving.path, file.sha256)
-        source = UploadedFiles(digest_of(self.state.format, found))
+        folder = in_folder(self.state.format, found)
+        source = UploadedFiles(digest_of(found, folder=folder))
         variant = Variant(name="default", format=self.state.format, source=str(source))
-        weights = keep(self._store, variant, found)
+        weights = keep(self._store, variant, found, folder=folder)
         return Found(source, self.state.format, weights.size_bytes)
 
     def _verified(self, arriving: ArrivingFile, announced: Announced) -> str:

@@ -9,19 +9,12 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import Progress, TaskID
 
 from modelry.cli.login import open_client
 from modelry.cli.models import models_app, name_of
 from modelry.cli.output import AsJson, err, out, print_json, shown_errors, size
+from modelry.cli.progress import bytes_bar
 from modelry.client import ApiError, Client, Json, Unreachable, part
 from modelry.errors import ModelryError
 
@@ -87,15 +80,8 @@ def upload(client: Client, path: Path, name: str, tasks: Sequence[str] | None) -
     offer = [file.told() for file in found]
     wanted = set(client.post("/uploads/choice", {"files": offer})["files"])
     files = [file for file in found if file.name in wanted]
-    columns = (
-        TextColumn("  {task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
     total = sum(file.size_bytes for file in files)
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    with bytes_bar() as bar:
         reading = bar.add_task("reading", total=total)
         files = [_hashed(file, bar, reading) for file in files]
         bar.remove_task(reading)

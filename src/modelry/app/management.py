@@ -79,7 +79,16 @@ def application(parts: Parts) -> FastAPI:
             usage_endpoints.router(parts.db, authenticator),
         ],
         [
-            pages.router(parts.db, sessions, parts.lifecycle, parts.executor, base),
+            pages.router(
+                parts.db,
+                sessions,
+                parts.lifecycle,
+                parts.executor,
+                parts.catalog,
+                parts.fetches,
+                parts.uploads,
+                base,
+            ),
             usage_endpoints.metrics_router(authenticator, parts.metrics),
         ],
         ready=parts.db.ping,

@@ -127,6 +127,10 @@ class Upload:
                 arriving.received = file.size_bytes
 
     @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for file in self.files)
+
+    @property
     def missing_bytes(self) -> int:
         return sum(file.size_bytes - file.received for file in self.files)
 

@@ -1,9 +1,10 @@
 """Bodies that the gateway passes on to the control plane while they arrive."""
 
 import hashlib
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -222,3 +223,17 @@ def _ended(connection: socket.socket) -> bool:
     except ConnectionResetError:
         return True
     return True
+
+
+def test_a_gateway_that_ends_does_not_wait_for_a_body(make_plane: Callable[..., Plane]) -> None:
+    plane = make_plane()
+    control = RawControl(plane)
+    try:
+        with plane.wire() as wire:
+            wire.send(head() + ALL[:100_000])
+            control.accept()
+            plane.gateway.process.send_signal(signal.SIGTERM)
+            assert wire.answer().status == 503
+        assert wait_for(lambda: _ended(control.connection), "the gateway to hang up")
+    finally:
+        control.close()

@@ -181,12 +181,22 @@ def test_without_a_control_plane_a_large_body_is_refused(plane: Plane) -> None:
         assert wire.ended()
 
 
-@pytest.mark.parametrize("target", ["/api/v1/models", "/api/v1/uploads", "/elsewhere"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "POST /api/v1/models",
+        "POST /api/v1/uploads",
+        "POST /api/v1/uploads/upl_1/complete",
+        "PUT /api/v1/bundles",
+        "POST /api/v1/bundles/more",
+        "PUT /elsewhere",
+    ],
+)
 def test_other_large_bodies_are_refused_as_ever(
-    plane: Plane, control: RawControl, target: str
+    plane: Plane, control: RawControl, line: str
 ) -> None:
     with plane.wire() as wire:
-        wire.send(head().replace(TARGET.encode(), target.encode()))
+        wire.send(head().replace(f"PUT {TARGET}".encode(), line.encode()))
         assert wire.answer().status == 413
 
 

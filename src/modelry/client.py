@@ -93,7 +93,7 @@ class Client:
             params=_given(params),
             content=blocks,
             headers=headers,
-            timeout=httpx2.Timeout(None, connect=5.0, write=120.0),
+            timeout=httpx2.Timeout(600.0, connect=5.0, write=120.0),
         )
 
     @contextmanager

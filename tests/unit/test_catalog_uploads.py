@@ -12,8 +12,9 @@ import pytest
 
 from modelry.access.principal import Principal
 from modelry.catalog.arriving import ArrivingFile, CutOff, DiskFull
+from modelry.catalog.cards import Variant
 from modelry.catalog.uploads import Announced, Upload, Uploads, wanted_of
-from modelry.catalog.weights import WeightsStore
+from modelry.catalog.weights import Weights, WeightsStore
 from modelry.errors import Conflict, InvalidRequest, NotFound
 from tests.support.weights_files import gguf
 
@@ -146,6 +147,26 @@ def test_a_process_that_dies_while_it_completes_loses_nothing(tmp_path: Path) ->
             all_.get(ME, id_)
 
     asyncio.run(go_on(asyncio.run(die_after_the_blobs())))
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+def test_an_upload_of_what_is_here_leaves_the_model_that_has_it(tmp_path: Path) -> None:
+    store = WeightsStore(tmp_path / "weights")
+    sha256 = hashlib.sha256(DATA).hexdigest()
+    (store.partial / "draft").write_bytes(DATA)
+    blob = store.add_blob(store.partial / "draft", sha256)
+    fetched = Variant(name="v", format="gguf", source="hf://org/model/a.gguf")
+    weights = Weights(blob, len(DATA), sha256)
+    store.remember(fetched, weights, [(blob, blob.stat())])
+
+    async def run() -> None:
+        all_ = Uploads(tmp_path / "uploads", store)
+        async with all_.completed(await begun(all_)) as found:
+            uploaded = Variant(name="v", format="gguf", source=str(found.source))
+            assert store.find(uploaded) == weights
+
+    asyncio.run(run())
+    assert store.find(fetched) == weights
     assert list((tmp_path / "uploads").iterdir()) == []
 
 

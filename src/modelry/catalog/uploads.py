@@ -162,7 +162,8 @@ class Upload:
         # Before any of them gets its name, so that a process that dies now is understood.
         self.save()
         for arriving, file in zip(self.files, found, strict=True):
-            if arriving.path.exists():
+            # One that is here already stays as it is: other sources are known by its time too.
+            if arriving.path.exists() and not self._store.blob(file.sha256).exists():
                 self._store.add_blob(arriving.path, file.sha256)
         folder = in_folder(self.state.format, found)
         source = UploadedFiles(digest_of(found, folder=folder))

@@ -62,7 +62,9 @@ def upload_model(
             raise
         except Unreachable as error:
             raise ModelryError(
-                error.message, hint="the same command goes on from here", code=error.code
+                error.message,
+                hint=error.hint or "the same command goes on from here",
+                code=error.code,
             ) from None
     if json_flag:
         print_json(model)

@@ -106,7 +106,6 @@ def test_an_interrupted_upload_goes_on_when_it_is_run_again(
         # It has nobody to send to now, so it cannot be done before it is interrupted.
         gateway = instance.pid_of("gateway")
         os.kill(gateway, signal.SIGSTOP)
-        time.sleep(0.2)
         command.send_signal(signal.SIGINT)
         _, errors = command.communicate(timeout=20)
         os.kill(gateway, signal.SIGCONT)

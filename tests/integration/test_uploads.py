@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import sqlite3
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -172,9 +171,14 @@ def test_what_had_come_before_a_cut_stays(instance: Instance) -> None:
             f"authorization: Bearer {ADMIN_TOKEN}\r\ncontent-length: {len(data)}\r\n\r\n"
         )
         wire.sendall(head.encode() + data[:1_200_000])
-        time.sleep(0.2)
-    at = wait_for(lambda: received(instance, id_)["a.gguf"], "what came to be kept")
-    assert put(instance, id_, "a.gguf", data[at:], at).status_code == 200
+        wait_for(lambda: received(instance, id_)["a.gguf"], "the first of it to be kept")
+
+    def go_on() -> bool:
+        at = received(instance, id_)["a.gguf"]
+        assert at >= 1024 * 1024
+        return put(instance, id_, "a.gguf", data[at:], at).status_code == 200
+
+    wait_for(go_on, "the rest to be taken")
     assert complete(instance, id_).status_code == 201
 
 

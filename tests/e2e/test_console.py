@@ -4,6 +4,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_play
 
 from modelry.console import pages
 from tests.support.instance import ADMIN_PASSWORD, MODEL, Instance
+from tests.support.waiting import wait_for
 from tests.support.weights_files import gguf, safetensors
 
 FLAGS = [
@@ -211,6 +213,10 @@ def upload_of(instance: Instance, name: str) -> list[dict[str, Any]]:
         return [each for each in client.list("/uploads") if each["name"] == name]
 
 
+def _none(instance: Instance, name: str) -> bool:
+    return upload_of(instance, name) == []
+
+
 def row(page: Page, text: str) -> Locator:
     return page.locator("tbody tr", has_text=text)
 
@@ -246,7 +252,7 @@ def test_a_folder_is_uploaded_from_the_models_page(
 def test_an_upload_that_broke_off_goes_on_with_the_same_button(
     shared: Instance, page: Page, tmp_path: Path
 ) -> None:
-    data = gguf(30_000_000, 42)
+    data = gguf(10_000_000, 42)
     (tmp_path / "broken.gguf").write_bytes(data)
     sign_in(page, shared)
     page.goto(f"{shared.url}/models")
@@ -276,7 +282,7 @@ def test_an_upload_that_broke_off_goes_on_with_the_same_button(
 def test_an_upload_is_cancelled_or_dropped_and_leaves_nothing(
     shared: Instance, page: Page, tmp_path: Path
 ) -> None:
-    (tmp_path / "gone.gguf").write_bytes(gguf(30_000_000, 43))
+    (tmp_path / "gone.gguf").write_bytes(gguf(10_000_000, 43))
     sign_in(page, shared)
     for name in ("cancelled", "dropped"):
         page.goto(f"{shared.url}/models")
@@ -284,7 +290,7 @@ def test_an_upload_is_cancelled_or_dropped_and_leaves_nothing(
         page.get_by_label("Files").set_input_files(tmp_path / "gone.gguf")
         page.get_by_label("Name of the model").fill(name)
         page.get_by_role("button", name="Upload").click()
-        expect(page.get_by_role("status")).to_contain_text("8.4 of 30.0 MB")
+        expect(page.get_by_role("status")).to_contain_text("8.4 of 10.0 MB")
         if name == "cancelled":
             page.get_by_role("button", name="Cancel").click()
             expect(page.get_by_role("button", name="Upload")).to_be_enabled()
@@ -294,7 +300,7 @@ def test_an_upload_is_cancelled_or_dropped_and_leaves_nothing(
             row(page, name).get_by_role("button", name="Drop").click()
             expect(row(page, name)).to_have_count(0)
         page.unroute_all(behavior="ignoreErrors")
-        assert upload_of(shared, name) == []
+        wait_for(partial(_none, shared, name), "the upload to be dropped")
 
 
 def test_what_is_wrong_with_the_files_is_said_on_the_page(

@@ -5,7 +5,7 @@ It knows the contract and nothing of the parts behind it.
 
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -81,6 +81,27 @@ class Client:
             cursor = page.get("next")
             if cursor is None:
                 return rows
+
+    def send(
+        self, method: str, path: str, blocks: Iterable[bytes], length: int, **params: Any
+    ) -> Json:
+        """A body of `length` bytes, sent as `blocks` gives it; the answer may take its time."""
+        headers = {"content-length": str(length), "content-type": "application/octet-stream"}
+        return self._call(
+            method,
+            path,
+            params=_given(params),
+            content=blocks,
+            headers=headers,
+            timeout=httpx2.Timeout(600.0, connect=5.0, write=120.0),
+        )
+
+    @contextmanager
+    def bytes(self, path: str, **params: Any) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """An answer's length, and its body block by block as it comes."""
+        with self._stream("GET", path, params=_given(params)) as response:
+            length = int(response.headers.get("content-length", "0"))
+            yield length, response.iter_raw()
 
     def lines(self, path: str, **params: Any) -> Iterator[str]:
         """A plain-text answer, line by line as it comes."""

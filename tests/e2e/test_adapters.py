@@ -18,9 +18,7 @@ QUESTION = "What is the code word?"
 
 
 @pytest.fixture(scope="module")
-def instance(
-    weights_cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Instance]:
+def instance(weights_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Instance]:
     data_dir = tmp_path_factory.mktemp("adapters") / "data"
     share_weights(weights_cache, data_dir)
     with running(Instance(data_dir)) as started:

@@ -21,9 +21,7 @@ START_S = 900.0
 
 
 @pytest.fixture(scope="module")
-def instance(
-    make_slow_instance: Callable[[], Instance], fine_tuned: Path
-) -> Instance:
+def instance(make_slow_instance: Callable[[], Instance], fine_tuned: Path) -> Instance:
     started = make_slow_instance().start()
     with started.client() as client:
         client.post("/models", {"name": "tuned", "source": fine_tuned.as_uri()})
@@ -149,9 +147,7 @@ def test_an_adapter_of_another_base_is_refused(
     assert WORD in say(instance, key, "on-vllm")
 
 
-def test_a_base_with_adapters_is_not_deleted_under_them(
-    instance: Instance, on_vllm: Json
-) -> None:
+def test_a_base_with_adapters_is_not_deleted_under_them(instance: Instance, on_vllm: Json) -> None:
     refused = instance.api("DELETE", "/services/on-vllm")
     assert refused.status_code == 409
     assert refused.json()["error"]["code"] == "service_has_adapters"

@@ -9,6 +9,7 @@ from modelry.catalog.sources import (
     HubName,
     LocalFile,
     PackageFile,
+    UploadedFiles,
     WebFile,
     is_inside,
     parse_source,
@@ -154,3 +155,12 @@ def test_any_text_is_a_source_or_refused(text: str) -> None:
             parse_source(prefix + text)
         except InvalidRequest:
             continue
+
+
+def test_an_upload_is_named_by_its_digest_alone() -> None:
+    assert parse_source(f"upload://{'a' * 64}") == UploadedFiles("a" * 64)
+    assert str(UploadedFiles("a" * 64)) == f"upload://{'a' * 64}"
+    for text in ("upload://", "upload://x", f"upload://{'A' * 64}", f"upload://{'a' * 64}\n"):
+        with pytest.raises(InvalidRequest) as raised:
+            parse_source(text)
+        assert "modelry models upload" in str(raised.value.hint)

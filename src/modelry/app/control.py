@@ -36,6 +36,7 @@ from modelry.catalog.fetches import Fetches, machine_index_settings
 from modelry.catalog.hubs import HF_ENDPOINT, MODELSCOPE_ENDPOINT, HubSettings
 from modelry.catalog.offers import Offers
 from modelry.catalog.package_index import uv_variables
+from modelry.catalog.uploads import Uploads
 from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Engine
@@ -79,6 +80,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         await parts.reconciler.reconcile()
         await parts.feed_server.start(paths.feed_socket)
         reconciling = asyncio.create_task(parts.reconciler.run())
+        expiring = asyncio.create_task(parts.uploads.run())
 
         # FastAPI takes longer to import than an engine to load: by now the
         # engines are at it.
@@ -93,6 +95,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
                 )
             )
             await lifeline.stop.wait()
+        expiring.cancel()
         await parts.reconciler.end()
         await reconciling
         await _end(parts, lifeline)
@@ -133,6 +136,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     supplies = Supplies(fetches, conversions, runtimes)
     hosting = Hosting()
     machine = Machine(engines, runtimes.known, read_inventory())
+    uploads = Uploads(settings.paths.weights / "uploads", weights)
     executor = LocalExecutor(settings.paths.replicas, settings.paths.sockets)
     reconciler = Reconciler(
         db,
@@ -151,9 +155,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     activity.on_wake = reconciler.nudge
     sealer = Sealer(settings.paths.secret_key)
     offers = Offers(machine, fetches)
-    lifecycle = Lifecycle(
-        db, catalog, supplies, hosting, machine, offers, sealer, reconciler.nudge
-    )
+    lifecycle = Lifecycle(db, catalog, supplies, hosting, machine, offers, sealer, reconciler.nudge)
     return Parts(
         settings=settings,
         db=db,
@@ -166,6 +168,8 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         conversions=conversions,
         hosting=hosting,
         offers=offers,
+        uploads=uploads,
+        weights=weights,
         engines=engines,
         executor=executor,
         runtimes=runtimes,

@@ -13,6 +13,7 @@ from modelry.access.authenticator import Authenticator
 from modelry.access.sessions import Sessions
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
+from modelry.catalog import bundle_endpoints, upload_endpoints
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
@@ -63,6 +64,22 @@ def application(parts: Parts) -> FastAPI:
             catalog_endpoints.router(
                 parts.db, authenticator, parts.catalog, parts.fetches, parts.offers
             ),
+            upload_endpoints.router(
+                parts.db,
+                authenticator,
+                parts.catalog,
+                parts.fetches,
+                parts.offers,
+                parts.uploads,
+            ),
+            bundle_endpoints.router(
+                parts.db,
+                authenticator,
+                parts.catalog,
+                parts.fetches,
+                parts.offers,
+                parts.weights,
+            ),
             services_endpoints.router(
                 parts.db,
                 authenticator,
@@ -76,7 +93,17 @@ def application(parts: Parts) -> FastAPI:
             usage_endpoints.router(parts.db, authenticator),
         ],
         [
-            pages.router(parts.db, sessions, parts.lifecycle, parts.executor, base),
+            pages.router(
+                parts.db,
+                sessions,
+                parts.lifecycle,
+                parts.executor,
+                parts.catalog,
+                parts.fetches,
+                parts.offers,
+                parts.uploads,
+                base,
+            ),
             usage_endpoints.metrics_router(authenticator, parts.metrics),
         ],
         ready=parts.db.ping,

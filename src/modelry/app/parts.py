@@ -10,6 +10,8 @@ from modelry.catalog.choice import Machine
 from modelry.catalog.conversions import Conversions
 from modelry.catalog.fetches import Fetches
 from modelry.catalog.offers import Offers
+from modelry.catalog.uploads import Uploads
+from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Engine
 from modelry.engines.installer import Runtimes
@@ -35,6 +37,8 @@ class Parts:
     conversions: Conversions
     hosting: Hosting
     offers: Offers
+    uploads: Uploads
+    weights: WeightsStore
     engines: Mapping[str, Engine]
     executor: Executor
     runtimes: Runtimes

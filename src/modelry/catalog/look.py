@@ -6,7 +6,7 @@ from pathlib import Path
 from modelry.catalog.fetch import below, list_remote
 from modelry.catalog.formats import Format, format_of
 from modelry.catalog.hubs import HubSettings
-from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, WebFile
+from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, UploadedFiles, WebFile
 from modelry.errors import InvalidRequest
 
 
@@ -28,6 +28,9 @@ def look(source: Source, hubs: HubSettings) -> Found:
             return Found(source, format_of([source.member]))
         case WebFile():
             return Found(source, format_of([source.url.partition("?")[0]]))
+        case UploadedFiles():
+            # `admit` lets nobody name one.
+            raise InvalidRequest("source: an upload cannot be looked at", param="source")
         case HubFiles():
             listing = list_remote(source, hubs)
             names = [file.name for file in listing.files]

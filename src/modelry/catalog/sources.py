@@ -5,6 +5,7 @@
     modelscope://<org>/<repo>[@<revision>][/<path>]
     https://<host>/<path>
     file:///<absolute path>         a file or a folder
+    upload://<sha256>               what a user uploaded, by its digest; nobody may name one
 
 Pure text: nothing is opened here.
 """
@@ -71,7 +72,19 @@ class LocalFile:
         return f"file://{quote(self.path)}"
 
 
-Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile
+@dataclass(frozen=True)
+class UploadedFiles:
+    """What a user sent: the SHA-256 of the one file, or of the list of them. It is in the store
+    or nowhere, and only Modelry writes such an address: a digest must not open others' weights.
+    """
+
+    sha256: str
+
+    def __str__(self) -> str:
+        return f"upload://{self.sha256}"
+
+
+Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile | UploadedFiles
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -81,6 +94,7 @@ _HUB = re.compile(
     r"^(?P<hub>hf|modelscope)://(?P<repo>[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})"
     r"(?:@(?P<revision>[A-Za-z0-9._%-]{1,200}))?(?:/(?P<path>[^\s\\?#]*))?"
 )
+_UPLOAD = re.compile(r"^upload://(?P<sha256>[0-9a-f]{64})")
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -149,6 +163,13 @@ def _local_file(text: str) -> LocalFile:
     return LocalFile(path)
 
 
+def _uploaded_files(text: str) -> UploadedFiles:
+    match = _UPLOAD.fullmatch(text)
+    if match is None:
+        raise _refused("not an upload", "`modelry models upload` to bring weights in by hand")
+    return UploadedFiles(match["sha256"])
+
+
 _PARSERS: dict[str, Callable[[str], Source]] = {
     "pypi": _package_file,
     "hf": _hub_files,
@@ -156,6 +177,7 @@ _PARSERS: dict[str, Callable[[str], Source]] = {
     "https": _web_file,
     "http": _web_file,
     "file": _local_file,
+    "upload": _uploaded_files,
 }
 
 

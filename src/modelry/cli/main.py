@@ -7,7 +7,18 @@ import typer
 from typer.exceptions import TyperException
 
 from modelry import __version__
-from modelry.cli import connect, engines, keys, models, services, session, up, usage
+from modelry.cli import (
+    bundles,
+    connect,
+    engines,
+    keys,
+    models,
+    services,
+    session,
+    up,
+    uploads,
+    usage,
+)
 from modelry.cli.output import print_unexpected, print_usage_error, shown_errors
 
 app = typer.Typer(
@@ -39,6 +50,8 @@ up.register(app)
 services.register(app)
 connect.register(app)
 models.register(app)
+uploads.register()
+app.add_typer(bundles.app, name="bundle")
 usage.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")

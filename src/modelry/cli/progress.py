@@ -27,13 +27,8 @@ class ServiceFailed(ModelryError):
     code = "service_failed"
 
 
-def await_running(client: Client, service: Json) -> Json:
-    """The service once it runs, or is idle again already.
-
-    Raises `ServiceFailed` with its reason and log.
-    """
-    name = service["name"]
-    last: tuple[str, str] | None = None
+def bytes_bar() -> Progress:
+    """A bar of bytes on their way, which leaves nothing behind."""
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(),
@@ -41,7 +36,17 @@ def await_running(client: Client, service: Json) -> Json:
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
+
+
+def await_running(client: Client, service: Json) -> Json:
+    """The service once it runs, or is idle again already.
+
+    Raises `ServiceFailed` with its reason and log.
+    """
+    name = service["name"]
+    last: tuple[str, str] | None = None
+    with bytes_bar() as bar:
         task = None
         while True:
             service = client.get(f"/services/{service['id']}")

@@ -1,4 +1,4 @@
-"""The console's pages: sign in, services, one service.
+"""The console's pages: sign in, services, one service, models.
 
 Each page shows what the management API shows, from the same queries. Every
 form carries the session's CSRF token, and the pages run under a strict
@@ -18,6 +18,11 @@ from sqlalchemy import select
 from modelry import __version__
 from modelry.access.principal import Principal
 from modelry.access.sessions import COOKIE, LIFE, Sessions, csrf_token, same_csrf
+from modelry.catalog.catalog import Catalog
+from modelry.catalog.endpoints import model_view
+from modelry.catalog.fetches import Fetches
+from modelry.catalog.offers import Offers
+from modelry.catalog.uploads import Uploads
 from modelry.db import Database
 from modelry.errors import ModelryError, NotFound, PermissionDenied
 from modelry.executors.base import Executor
@@ -40,6 +45,7 @@ _STATIC = {
     "console.css": "text/css",
     "copy.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    "upload.js": "text/javascript",
 }
 _UNSETTLED = frozenset(
     {ServiceState.PENDING, ServiceState.FETCHING, ServiceState.STARTING, ServiceState.DELETING}
@@ -55,6 +61,10 @@ def router(
     sessions: Sessions,
     lifecycle: Lifecycle,
     executor: Executor,
+    catalog: Catalog,
+    fetches: Fetches,
+    offers: Offers,
+    uploads: Uploads,
     public_base: Callable[[Request], str],
 ) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
@@ -191,6 +201,30 @@ def router(
             ],
             refresh=row.state in _UNSETTLED,
         )
+
+    @routes.get("/models")
+    async def models_page(request: Request) -> Response:
+        found = await visitor(request)
+        if found is None:
+            return _go("/login")
+        principal, cookie = found
+        async with db.begin() as session:
+            models = await catalog.list(session, principal)
+        return render(
+            "models.html",
+            user=principal,
+            csrf=csrf_token(cookie),
+            models=[model_view(model, offers.offer(model), fetches, principal) for model in models],
+            uploads=uploads.list(principal.owner_id),
+        )
+
+    @routes.post("/uploads/{id_}/drop")
+    async def drop(request: Request, id_: str, csrf: Annotated[str, Form()] = "") -> Response:
+        principal = await act(request, csrf)
+        if principal is None:
+            return _go("/login")
+        await uploads.discard(uploads.own(principal, id_))
+        return _go("/models")
 
     async def change(request: Request, name: str, csrf: str, verb: Verb) -> Response:
         """Do what a button of a service's page says, and show the page again."""

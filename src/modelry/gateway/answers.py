@@ -189,6 +189,13 @@ class AnswerWriter(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def hold_body(self) -> None:
+        """Read no more of the body that is passed on, until `take_body`."""
+        raise NotImplementedError
+
+    def take_body(self) -> None:
+        raise NotImplementedError
+
     # ------------------------------------------------------------------------
 
     def _finished(self) -> None:

@@ -30,6 +30,8 @@ _KEEP_ALIVE_S = 75.0
 _LINGER_BYTES = 8 * 1024 * 1024
 _UNREAD_S = 120.0
 _CLOSE_S = 10.0
+_ANSWERED = Reply(400, b"")
+"""Stands for the refusal of what comes once it cannot matter any more; it is never sent."""
 
 
 class Handler(Rules, Protocol):
@@ -63,10 +65,19 @@ class ClientConnection(AnswerWriter):
         self._refusal: Reply | None = None
         self._known: KnownHead[Request] | None = None
         self._writable = True
+        self._holding = False
+        """Whether the body that is passed on waits for its other side."""
         self._backlog = bytearray()
 
     def _finished(self) -> None:
         self._served = True
+        parsing = self._reader.parsing
+        if parsing is not None and parsing.stream is not None and not self._reader.ready:
+            # Answered before its body had come: what still comes of it is read and dropped.
+            self._refused = True
+            self._refusal = _ANSWERED
+            self._clear_backlog()
+            self.take_body()
         if self._refused:
             self._linger()
         elif self._closing:
@@ -113,6 +124,9 @@ class ClientConnection(AnswerWriter):
                 self.drop()
             return
         reader = self._reader
+        if self._streaming and not self._backlog and not self._holding:
+            self._feed(data)
+            return
         if self._current or reader.ready or self._backlog or not self._writable:
             # Keep reading while a job runs: only so is a hang-up noticed.
             self._keep_for_later(data)
@@ -142,6 +156,38 @@ class ClientConnection(AnswerWriter):
             self._job.client_writable(True)
         else:
             self._next()
+
+    # -- bodies that are passed on -------------------------------------------
+
+    @property
+    def _streaming(self) -> bool:
+        """Whether what comes now is of the body of the request that is worked on."""
+        current = self._current
+        return (
+            current is not None and current.stream is not None and current is self._reader.parsing
+        )
+
+    def hold_body(self) -> None:
+        self._holding = True
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def take_body(self) -> None:
+        if not self._holding:
+            return
+        self._holding = False
+        self._active_at = self._clock()
+        self._pass_backlog()
+        if not self._holding and self._transport is not None:
+            self._transport.resume_reading()
+
+    def _pass_backlog(self) -> None:
+        """Pass on what of the body came along with what was before it."""
+        while self._backlog and self._streaming and not self._holding:
+            data = bytes(self._backlog[:_SLICE])
+            del self._backlog[:_SLICE]
+            self._server.memory.give_back(len(data), stranger=True)
+            self._feed(data)
 
     # ------------------------------------------------------------------------
 
@@ -233,6 +279,7 @@ class ClientConnection(AnswerWriter):
             return
         if job is not None and self._current is request:
             self._job = job
+            self._pass_backlog()
 
     def _refuse(self, reply: Reply) -> None:
         """Refuse the request that is arriving, once those before it are answered, and close."""
@@ -272,6 +319,10 @@ class ClientConnection(AnswerWriter):
         if self._job is not None and self._writable:
             # A replica is not to blame for a caller who takes nothing.
             self._job.sweep(now)
+        if self._streaming and not self._holding and now - self._active_at > _BODY_STALL_S:
+            # What has come of it was passed on, so there is nothing to say it to.
+            self.drop()
+            return
         if self._current is not None:
             return
         request = self._reader.parsing

@@ -65,15 +65,22 @@ class Forward:
         self._connection: UpstreamConnection | None = None
         self._begun = False
         self._ended = False
+        self._full = False
+        """Whether the control plane takes no more of the body for now."""
 
     def start(self) -> None:
-        self._control.send(self)
+        stream = self._request.stream
+        if stream is not None:
+            self._client.hold_body()
+        # A body that is passed on cannot be sent twice, so no kept connection is risked.
+        self._control.send(self, fresh=stream is not None)
 
     # -- the caller's side ---------------------------------------------------
 
     def client_gone(self) -> None:
         connection, self._connection = self._connection, None
         self._ended = True
+        self._drop_body()
         if connection is not None:
             connection.abandon()
 
@@ -86,6 +93,7 @@ class Forward:
         if self._begun:
             self._client.finish()
         else:
+            self._request.keep_alive = False
             self._client.respond(error(503, "unavailable", "Modelry is being stopped."))
 
     def sweep(self, now: float) -> None:
@@ -110,6 +118,7 @@ class Forward:
         # llhttp cannot know that an answer to HEAD has no body, so ask for it
         # with GET; the connection to the caller leaves the body out.
         method = b"GET" if request.method == b"HEAD" else request.method
+        stream = request.stream
         connection.write(
             b"%b %b HTTP/1.1\r\n%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n%b"
             % (
@@ -118,13 +127,30 @@ class Forward:
                 header_lines(end_to_end(request.headers, _REPLACED)),
                 self._origin,
                 request.id,
-                len(request.body),
+                len(request.body) if stream is None else stream.length,
                 bytes(request.body),
             )
         )
+        if stream is not None:
+            connection.on_writable = self._upstream_writable
+            stream.pour(connection.write)
+            if not self._full:
+                self._client.take_body()
+
+    def _upstream_writable(self, writable: bool) -> None:
+        self._full = not writable
+        if self._ended:
+            return
+        if writable:
+            self._client.take_body()
+        else:
+            self._client.hold_body()
 
     def upstream_head(self, head: Head) -> None:
         self._begun = True
+        if self._body_open:
+            # It is answered already: what would follow the rest of it is not waited for.
+            self._request.keep_alive = False
         lengths = [value for name, value in head.headers if name == b"content-length"]
         length = int(lengths[0]) if lengths else None
         self._client.begin(head.status, header_lines(end_to_end(head.headers, _OURS)), length)
@@ -142,13 +168,20 @@ class Forward:
 
     def upstream_done(self) -> None:
         self._ended = True
-        self._connection = None
+        connection, self._connection = self._connection, None
+        if self._body_open and connection is not None:
+            # It still waits for the rest of this body: it is of no use to others.
+            connection.abandon()
+        self._drop_body()
         self._client.finish()
 
     def upstream_failed(self, failure: UpstreamError) -> None:
         self._connection = None
         if self._ended:
             return
+        if self._body_open:
+            self._request.keep_alive = False
+        self._drop_body()
         if self._begun:
             self._ended = True
             self._client.abort()
@@ -157,6 +190,18 @@ class Forward:
         else:
             self._ended = True
             self._client.respond(_down())
+
+    # ------------------------------------------------------------------------
+
+    @property
+    def _body_open(self) -> bool:
+        """Whether more of the body is to come."""
+        stream = self._request.stream
+        return stream is not None and not stream.ended
+
+    def _drop_body(self) -> None:
+        if self._request.stream is not None:
+            self._request.stream.drop()
 
 
 def _down() -> Reply:

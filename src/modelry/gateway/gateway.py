@@ -36,6 +36,10 @@ log = logging.getLogger(__name__)
 
 _HEAR_S = 2.0
 _MANAGEMENT_BODY_BYTES = 2 * 1024 * 1024
+_PIECES = b"/api/v1/uploads/"
+_BUNDLES = b"/api/v1/bundles"
+"""What whole models are sent to; the control plane takes them as they come."""
+_STREAMED_FROM_BYTES = 64 * 1024
 _SWEEP_S = 1.0
 _FLUSH_S = 0.25
 
@@ -60,6 +64,13 @@ class Front:
         # The control plane authenticates its callers itself, and nobody who asks
         # what a browser may do, so anybody can make us hold such a body.
         return self._management_body_bytes if request.of_stranger else self._max_body_bytes
+
+    def streams(self, request: Request, length: int) -> bool:
+        # Nothing else: what the control plane parses it reads whole, before it knows the caller.
+        return length > _STREAMED_FROM_BYTES and (
+            (request.method == b"PUT" and request.path.startswith(_PIECES))
+            or (request.method == b"POST" and request.path == _BUNDLES)
+        )
 
     def check_head(self, request: Request) -> None:
         if request.is_inference and not (request.method == b"OPTIONS" and self._cors):

@@ -13,6 +13,7 @@ import httptools
 from modelry.gateway.memory import Memory
 from modelry.gateway.replies import Reply, error
 from modelry.gateway.request import Request
+from modelry.gateway.streams import BodyStream
 
 _HEAD_MAX = 64 * 1024
 _AHEAD_MOST = 4096
@@ -25,6 +26,9 @@ class Rules(Protocol):
 
     def body_limit(self, request: Request) -> int: ...
     def check_head(self, request: Request) -> None: ...
+    def streams(self, request: Request, length: int) -> bool:
+        """Whether a body of so many bytes is passed on while it arrives."""
+        ...
 
 
 class RequestReader:
@@ -141,8 +145,17 @@ class RequestReader:
             if b"content-length" in fields:
                 raise _bad_head("it has both a Content-Length and a Transfer-Encoding")
         self._rules.check_head(request)
-        limit = self.body_limit = self._rules.body_limit(request)
         length = fields.get(b"content-length")
+        # Where another protocol is offered, the parser leaves off at the body.
+        if length is not None and b"upgrade" not in fields:
+            size = int(length)
+            if size and self._rules.streams(request, size):
+                request.stream = BodyStream(size)
+                self._head_read(request)
+                # It is for its job to take the body from here on.
+                self.ready.append(request)
+                return
+        limit = self.body_limit = self._rules.body_limit(request)
         if length is not None and int(length) > limit:
             raise self._too_large()
         self._head_read(request)
@@ -151,6 +164,9 @@ class RequestReader:
         request = self.parsing
         assert request is not None
         self._delivered = True
+        if request.stream is not None:
+            request.stream.feed(data)
+            return
         body = request.body
         if len(body) + len(data) > self.body_limit:
             raise self._too_large()
@@ -172,7 +188,10 @@ class RequestReader:
             # llhttp leaves off where the other protocol would begin. It does
             # not, so the body is still to come.
             return
-        self.ready.append(request)
+        if request.stream is None:
+            self.ready.append(request)
+        else:
+            request.stream.end()
         self.parsing = None
 
     # ------------------------------------------------------------------------

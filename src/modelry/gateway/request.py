@@ -1,5 +1,6 @@
 """One parsed request of a caller: head and whole body."""
 
+from modelry.gateway.streams import BodyStream
 from modelry.routing.messages import KeyGrant
 
 ANTHROPIC = b"/v1/messages"
@@ -13,7 +14,7 @@ class Request:
     as HTTP/1.0 does not. `arrived_at` is of the loop's clock, in seconds.
     `held_bytes`, `held_of_stranger`: of its body, as `Memory` counts them. `accounted`: whoever
     answers it keeps the record of it. `key`: its key, as looked up when the
-    table was at `key_version`.
+    table was at `key_version`. `stream`: its body, where that is passed on as it arrives.
     """
 
     __slots__ = (
@@ -33,6 +34,7 @@ class Request:
         "method",
         "path",
         "peer",
+        "stream",
         "target",
     )
 
@@ -52,6 +54,7 @@ class Request:
         self.accounted = False
         self.key: KeyGrant | None = None
         self.key_version = -1
+        self.stream: BodyStream | None = None
         self.peer = peer
         self.arrived_at = arrived_at
 

@@ -6,6 +6,7 @@ what is relayed or why.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
@@ -85,6 +86,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_used",
         "_whole_data",
         "lane",
+        "on_writable",
     )
 
     def __init__(self, upstream: Pool) -> None:
@@ -112,11 +114,14 @@ class UpstreamConnection(asyncio.Protocol):
         """All that came of the answer, where it came in one piece."""
         self.lane: Lane | None = None
         """A short way for whole chunks, which the exchange may give; it ends with the exchange."""
+        self.on_writable: Callable[[bool], None] | None = None
+        """Told whether it takes more of a request that is sent in parts; ends with the exchange."""
 
     # -- used by the exchange ------------------------------------------------
 
     def begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
+        self.on_writable = None
         self._answered = False
         self._dry_bytes = 0
         exchange.upstream_connected(self)
@@ -141,11 +146,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     def abandon(self) -> None:
         """Hang up at once: what the other side still works on is no longer wanted."""
-        self._exchange = self.lane = None
+        self._exchange = self.lane = self.on_writable = None
         if self._transport is not None:
             self._transport.abort()
 
     # -- asyncio -------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        if self.on_writable is not None:
+            self.on_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.on_writable is not None:
+            self.on_writable(True)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.

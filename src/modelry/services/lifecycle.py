@@ -67,9 +67,7 @@ class Lifecycle:
             if wish.adapter is not None:
                 adapter = await self._adapter(session, principal, wish.adapter)
                 hosts = await self._hosts(session, principal, model)
-            spec = draft(
-                wish, model, adapter, hosts, self._machine, self._offers, principal
-            )
+            spec = draft(wish, model, adapter, hosts, self._machine, self._offers, principal)
             row = await _add(session, principal, wish.name, model.card.tasks, spec)
             if spec.adapter is not None and spec.idle_after_s is not None:
                 # It waits for its first call, with all that it needs at hand.

@@ -130,8 +130,8 @@ class NewService(BaseModel):
             return self._model_wish()
         self._refuse(
             "a service that stands on endpoints elsewhere has none",
-            *("model", "variant", "adapter", "engine", "runtime", "quantisation", "gpus", "engine_args"),
-            *("engine_env", "replicas", "context_tokens", "idle_after_s"),
+            *("model", "variant", "adapter", "engine", "runtime", "quantisation", "gpus"),
+            *("engine_args", "engine_env", "replicas", "context_tokens", "idle_after_s"),
         )
         return Connection(
             name=self.name,

@@ -1,0 +1,160 @@
+// The models page's upload: pieces of files, one after the other, each from where the last one
+// ended. What breaks off goes on with the same button; what has come stays on the server.
+const form = document.getElementById("upload");
+const { files, folder, name, tasks } = form.elements;
+const start = form.querySelector("[data-start]");
+const cancel = form.querySelector("[data-cancel]");
+const alertLine = form.querySelector("[role=alert]");
+const progress = form.querySelector("[data-progress]");
+const PIECE = 8 * 1024 * 1024;
+const TRIES = 5;
+// Refusals after which it goes on from where the server is.
+const PASSING = ["upload_offset", "upload_busy", "upload_stalled", "unavailable"];
+
+let upload = null; // as the server shows it, once it has begun
+let picked = new Map(); // name below the folder → File
+let aborter = null; // while it runs
+
+class Refused extends Error {
+  constructor(error, status) {
+    super(error.hint ? `${error.message} (${error.hint})` : error.message);
+    this.code = error.code;
+    this.status = status;
+  }
+}
+
+async function call(method, path, body, json = true) {
+  const headers = { "x-csrf-token": form.dataset.csrf };
+  headers["content-type"] = json ? "application/json" : "application/octet-stream";
+  const response = await fetch(`/api/v1${path}`, {
+    method, headers, signal: aborter?.signal,
+    body: body === undefined ? undefined : json ? JSON.stringify(body) : body,
+  });
+  if (response.status === 204) return null;
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) {
+    throw new Refused(answer.error ?? { message: `the server answered ${response.status}` }, response.status);
+  }
+  return answer;
+}
+
+function chosen() {
+  const found = new Map();
+  for (const file of folder.files) {
+    // Without the folder's own name; `.git` and its like are no part of a model.
+    const path = file.webkitRelativePath.split("/").slice(1).join("/");
+    if (!path.split("/").some((part) => part.startsWith("."))) found.set(path, file);
+  }
+  if (found.size === 0) for (const file of files.files) found.set(file.name, file);
+  return found;
+}
+
+function nameOf() {
+  const first = folder.files[0];
+  const last = first ? first.webkitRelativePath.split("/")[0] : [...picked.keys()][0];
+  const stem = last.replace(/\.(gguf|safetensors|onnx|bin)$/i, "").toLowerCase();
+  return stem.replace(/[^a-z0-9.]+/g, "-").slice(0, 64).replace(/^[-.]+|[-.]+$/g, "") || "model";
+}
+
+function show(words) {
+  const total = upload.files.reduce((sum, file) => sum + file.size_bytes, 0);
+  const here = upload.files.reduce((sum, file) => sum + file.received_bytes, 0);
+  progress.hidden = false;
+  progress.querySelector("progress").value = total ? here / total : 1;
+  progress.querySelector("[role=status]").textContent =
+    words ?? `${(here / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB`;
+}
+
+function passes(error) {
+  // `fetch` says a TypeError where the connection broke.
+  return error instanceof TypeError || PASSING.includes(error.code);
+}
+
+async function pause(tries) {
+  await new Promise((done) => setTimeout(done, 300 * 2 ** tries));
+  if (aborter === null) throw new DOMException("cancelled", "AbortError");
+}
+
+async function sendFile(file) {
+  let tries = 0;
+  while (file.received_bytes < file.size_bytes) {
+    const at = file.received_bytes;
+    const piece = picked.get(file.name).slice(at, at + PIECE);
+    const path = `/uploads/${upload.id}/files/${encodeURIComponent(file.name)}?offset=${at}`;
+    try {
+      file.received_bytes = (await call("PUT", path, piece, false)).received_bytes;
+      tries = 0;
+    } catch (error) {
+      if (!passes(error) || ++tries >= TRIES) throw error;
+      await pause(tries);
+      const now = await call("GET", `/uploads/${upload.id}`).catch(() => null);
+      const seen = now?.files.find((each) => each.name === file.name);
+      if (seen) file.received_bytes = seen.received_bytes;
+    }
+    show();
+  }
+}
+
+async function run() {
+  if (upload === null) {
+    picked = chosen();
+    if (picked.size === 0) throw new Error("choose a file or a folder first");
+    upload = await call("POST", "/uploads", {
+      name: name.value.trim() || nameOf(),
+      tasks: tasks.value.split(","),
+      files: [...picked].map(([path, file]) => ({ name: path, size_bytes: file.size })),
+    });
+  } else {
+    // Gone on with: what the server has may be more than we heard of.
+    upload = await call("GET", `/uploads/${upload.id}`);
+  }
+  show();
+  for (const file of upload.files) await sendFile(file);
+  show("checking…");
+  await call("POST", `/uploads/${upload.id}/complete`);
+}
+
+function busy(is) {
+  start.disabled = is;
+  for (const field of [files, folder, name, tasks]) field.disabled = is || upload !== null;
+  start.textContent = upload === null ? "Upload" : "Go on";
+  cancel.hidden = !is && upload === null;
+}
+
+function keep(event) {
+  event.preventDefault();
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  aborter = new AbortController();
+  alertLine.hidden = true;
+  busy(true);
+  addEventListener("beforeunload", keep);
+  let done = false;
+  try {
+    await run();
+    done = true;
+  } catch (error) {
+    if (error.code === "upload_not_found") upload = null;
+    if (error.name !== "AbortError") {
+      alertLine.textContent = error instanceof TypeError ? "the connection broke off" : error.message;
+      alertLine.hidden = false;
+    }
+  }
+  removeEventListener("beforeunload", keep);
+  aborter = null;
+  if (done) location.reload();
+  else busy(false);
+});
+
+cancel.addEventListener("click", async () => {
+  const dropped = upload;
+  aborter?.abort();
+  aborter = null;
+  upload = null;
+  progress.hidden = true;
+  // An upload that the server had not yet told of shows on the page when it is loaded again.
+  if (dropped) await call("DELETE", `/uploads/${dropped.id}`).catch(() => null);
+  busy(false);
+});

@@ -14,8 +14,10 @@ from modelry.access.sessions import Sessions
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
 from modelry.catalog import endpoints as catalog_endpoints
+from modelry.catalog import upkeep_endpoints
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
+from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
 
 _END_TIMEOUT_S = 5
@@ -60,6 +62,14 @@ def application(parts: Parts) -> FastAPI:
         [
             access_endpoints.router(parts.db, authenticator, parts.keys, published),
             catalog_endpoints.router(parts.db, authenticator, parts.catalog, parts.fetches),
+            upkeep_endpoints.router(
+                parts.db,
+                authenticator,
+                parts.catalog,
+                parts.fetches,
+                uses_of,
+                parts.reconciler.nudge,
+            ),
             services_endpoints.router(
                 parts.db,
                 authenticator,

@@ -52,6 +52,13 @@ class Variant(BaseModel):
     public_only: bool = False
     """Somebody who is no operator named its source."""
 
+    @property
+    def weights_id(self) -> str:
+        """What tells its weights from others: variants may differ in what they pin and name
+        the same files.
+        """
+        return self.source
+
     @cached_property
     def parsed_source(self) -> Source:
         return parse_source(self.source)

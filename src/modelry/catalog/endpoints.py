@@ -9,7 +9,8 @@ from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant, check_id
 from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model, admit
-from modelry.catalog.fetches import Fetches, Fetching
+from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching, WeightsState
+from modelry.catalog.views import ProgressView, progress_view
 from modelry.catalog.weights import Weights
 from modelry.db import Database
 from modelry.db.pages import Page, PageParams, page_of
@@ -37,7 +38,9 @@ class VariantView(BaseModel):
     sha256: str | None
     revision: str | None = Field(description="The commit of a hub's repository, once it is here.")
     files: list[FileView] = Field(description="Where there are several, once they are here.")
-    weights: Literal["absent", "fetching", "here"]
+    weights: Literal["absent", "fetching", "here", "failed"]
+    progress: ProgressView | None = Field(description="While they are fetched.")
+    message: str | None = Field(description="Why they could not be fetched, and what to do.")
 
 
 class ModelView(BaseModel):
@@ -54,9 +57,16 @@ class ModelView(BaseModel):
     variants: list[VariantView]
 
 
+_IN_WORDS: dict[type[WeightsState], Literal["absent", "fetching", "here", "failed"]] = {
+    Absent: "absent",
+    Fetching: "fetching",
+    FetchFailed: "failed",
+    Weights: "here",
+}
+
+
 def _variant_view(variant: Variant, fetches: Fetches) -> VariantView:
     state = fetches.state(variant)
-    here = isinstance(state, Weights)
     return VariantView(
         name=variant.name,
         format=variant.format,
@@ -68,7 +78,9 @@ def _variant_view(variant: Variant, fetches: Fetches) -> VariantView:
             FileView(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256)
             for file in (state.files if isinstance(state, Weights) else ())
         ],
-        weights="here" if here else "fetching" if isinstance(state, Fetching) else "absent",
+        weights=_IN_WORDS[type(state)],
+        progress=progress_view(state) if isinstance(state, Fetching) else None,
+        message=state.in_words if isinstance(state, FetchFailed) else None,
     )
 
 

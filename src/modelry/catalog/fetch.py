@@ -130,7 +130,7 @@ def _in_place(variant: Variant, path: Path, store: WeightsStore, progress: Progr
 
 
 def _add(progress: Progress, before: int, here: int) -> None:
-    progress.set(before + here)
+    progress.set(before + here, before + here - progress.done_bytes)
 
 
 def below(folder: Path) -> list[str]:
@@ -197,14 +197,14 @@ class _Bringer:
         if self._is_here(file):
             assert file.sha256 is not None
             size = self._store.blob(file.sha256).stat().st_size
-            self._told(file, size)
+            self._told(file, size, 0)
             return WeightsFile(file.name, size, file.sha256)
         target = self._store.partial / file.identity
         sha256 = download(
             session,
             file,
             target,
-            lambda here: self._told(file, here),
+            partial(self._told, file),
             unreachable=unreachable,
             expect=self._expected,
         )
@@ -224,13 +224,13 @@ class _Bringer:
         # Of a single file whose size nobody had told.
         self._progress.total_bytes = self._progress.total_bytes or total
 
-    def _told(self, file: RemoteFile, here: int) -> None:
+    def _told(self, file: RemoteFile, here: int, came: int) -> None:
         with self._lock:
             if self._failure is not None:
                 raise Cancelled
             self._here[file.name] = here
             done = sum(self._here.values())
-        self._progress.set(done)
+        self._progress.set(done, came)
 
 
 def _from_listing(

@@ -5,8 +5,8 @@ import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
@@ -33,10 +33,12 @@ class Absent:
 
 @dataclass(frozen=True)
 class Fetching:
-    """`total_bytes` is 0 while it is not known."""
+    """`total_bytes` is 0, and the others None, while they are not known."""
 
     done_bytes: int
     total_bytes: int
+    bytes_per_second: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,20 @@ class FetchFailed:
     message: str
     hint: str | None = None
 
+    @property
+    def in_words(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
 
 WeightsState: TypeAlias = Absent | Fetching | FetchFailed | Weights
+
+
+@dataclass
+class _Asked:
+    """Those who asked for weights by hand."""
+
+    variant: Variant
+    owner_ids: set[str] = field(default_factory=set)
 
 
 def machine_index_settings() -> IndexSettings:
@@ -62,15 +76,17 @@ class Fetches:
     ) -> None:
         self._store = store
         self._origins = origins or Origins(machine_index_settings)
-        # By source: two variants may differ in what they pin and name the same file.
+        # Both by the id of the weights.
         self._running: dict[str, tuple[Progress, asyncio.Task[None]]] = {}
+        self._asked: dict[str, _Asked] = {}
         self._failed: dict[Variant, FetchFailed] = {}
+        self._closing = False
         self.on_change: Callable[[], None] = lambda: None
 
     def state(self, variant: Variant) -> WeightsState:
-        running = self._running.get(variant.source)
+        running = self._running.get(variant.weights_id)
         if running is not None:
-            return Fetching(running[0].done_bytes, running[0].total_bytes)
+            return _fetching(running[0])
         failed = self._failed.get(variant)
         if failed is not None:
             return failed
@@ -79,9 +95,29 @@ class Fetches:
     def ensure(self, variant: Variant) -> None:
         """Begin to fetch, unless the weights are here, on their way, or failed to come."""
         if isinstance(self.state(variant), Absent):
-            progress = Progress()
-            task = asyncio.create_task(self._run(variant, progress))
-            self._running[variant.source] = (progress, task)
+            self._start(variant)
+
+    def ask(self, variant: Variant, owner_id: str) -> None:
+        """As `ensure`, for a person: also after a failure, and kept although no service wants it.
+
+        It is kept until it ended, or they all `withdraw`; a restart forgets it.
+        """
+        self.forget_failure(variant)
+        if not isinstance(self.state(variant), Weights):
+            asked = self._asked.setdefault(variant.weights_id, _Asked(variant))
+            asked.owner_ids.add(owner_id)
+            self.ensure(variant)
+
+    def withdraw(self, variant: Variant, owner_id: str | None) -> bool:
+        """Nobody of that id asks for it any more, or nobody at all; returns whether others do."""
+        asked = self._asked.get(variant.weights_id)
+        if asked is None:
+            return False
+        asked.owner_ids.discard(owner_id or "")
+        if owner_id is not None and asked.owner_ids:
+            return True
+        del self._asked[variant.weights_id]
+        return False
 
     async def look(self, source: Source) -> Found:
         """What a source is, before it is fetched. Raises `InvalidRequest` or `FetchError`."""
@@ -91,18 +127,31 @@ class Fetches:
         """Let the next `ensure` try again."""
         self._failed.pop(variant, None)
 
-    def cancel(self, source: str) -> None:
-        """Stop a fetch that nobody wants any more; what it has so far is kept."""
-        running = self._running.get(source)
+    def cancel(self, weights_id: str) -> None:
+        """Stop a fetch; what it has so far is kept."""
+        running = self._running.get(weights_id)
         if running is not None:
             running[0].cancel.set()
 
+    def keep_only(self, wanted: Collection[str]) -> None:
+        """Stop what no service wants, by these ids of weights, and nobody asked for."""
+        for weights_id in self._running:
+            if weights_id not in wanted and weights_id not in self._asked:
+                self.cancel(weights_id)
+
+    async def ended(self, weights_id: str, timeout_s: float) -> None:
+        """Wait a little for a fetch to end: one that waits for the network may take longer."""
+        running = self._running.get(weights_id)
+        if running is not None:
+            await asyncio.wait([running[1]], timeout=timeout_s)
+
     def running(self) -> list[str]:
-        """The sources that are being fetched."""
+        """The ids of the weights that are being fetched."""
         return list(self._running)
 
     async def close(self) -> None:
         """Stop every fetch. One that waits for the network is left to die with the process."""
+        self._closing = True
         for progress, _ in self._running.values():
             progress.cancel.set()
         tasks = [task for _, task in self._running.values()]
@@ -111,7 +160,13 @@ class Fetches:
         for task in tasks:
             task.cancel()
 
+    def _start(self, variant: Variant) -> None:
+        progress = Progress()
+        task = asyncio.create_task(self._run(variant, progress))
+        self._running[variant.weights_id] = (progress, task)
+
     async def _run(self, variant: Variant, progress: Progress) -> None:
+        again = False
         try:
             await in_thread(
                 f"fetch {variant.name}",
@@ -121,14 +176,24 @@ class Fetches:
             self._failed[variant] = FetchFailed(error.message, error.hint)
         except Cancelled:
             log.info("fetch of %s stopped", variant.source)
+            # Asked for anew while it was ending.
+            again = not self._closing and variant.weights_id in self._asked
         except Exception:
             log.exception("fetch of %s", variant.source)
             self._failed[variant] = FetchFailed(
                 "the fetch failed for a reason of its own; the control plane's log has it"
             )
         finally:
-            del self._running[variant.source]
+            del self._running[variant.weights_id]
+            if again:
+                self._start(self._asked[variant.weights_id].variant)
+            else:
+                self._asked.pop(variant.weights_id, None)
             self.on_change()
+
+
+def _fetching(progress: Progress) -> Fetching:
+    return Fetching(progress.done_bytes, progress.total_bytes, *progress.pace())
 
 
 def in_thread(name: str, work: Callable[[], Result]) -> "asyncio.Future[Result]":

@@ -7,7 +7,7 @@ import typer
 from typer.exceptions import TyperException
 
 from modelry import __version__
-from modelry.cli import connect, keys, models, services, session, up, usage
+from modelry.cli import connect, keys, models, services, session, up, usage, weights
 from modelry.cli.output import print_unexpected, print_usage_error, shown_errors
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ up.register(app)
 services.register(app)
 connect.register(app)
 models.register(app)
+weights.register()
 usage.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")

@@ -88,6 +88,8 @@ class WeightsAbsent:
 class WeightsFetching:
     done_bytes: int
     total_bytes: int
+    bytes_per_second: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +149,12 @@ class World:
 
 @dataclass(frozen=True)
 class Progress:
+    """Of a fetch; `total_bytes` is 0, and the others None, while they are not known."""
+
     done_bytes: int
     total_bytes: int
+    bytes_per_second: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -208,7 +214,9 @@ def status(world: World, service: Desired) -> Status:
     if isinstance(weights, WeightsFailed):
         return Status(ServiceState.FAILED, weights.message)
     if isinstance(weights, WeightsFetching):
-        progress = Progress(weights.done_bytes, weights.total_bytes)
+        progress = Progress(
+            weights.done_bytes, weights.total_bytes, weights.bytes_per_second, weights.left_s
+        )
         return Status(ServiceState.FETCHING, "fetching its weights", progress)
     if isinstance(weights, WeightsAbsent):
         return Status(ServiceState.PENDING, "its weights are about to be fetched")

@@ -284,14 +284,13 @@ class Reconciler:
     def _cancel_unwanted(
         self, variants: dict[str, Variant], services: dict[str, store.ServiceRow]
     ) -> None:
-        wanted = {
-            variant.source
-            for id_, variant in variants.items()
-            if services[id_].want == planning.Want.RUN
-        }
-        for source in self._fetches.running():
-            if source not in wanted:
-                self._fetches.cancel(source)
+        self._fetches.keep_only(
+            {
+                variant.weights_id
+                for id_, variant in variants.items()
+                if services[id_].want == planning.Want.RUN
+            }
+        )
 
     # -- publish -------------------------------------------------------------
 

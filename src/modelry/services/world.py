@@ -81,12 +81,11 @@ def weights_seen(state: WeightsState) -> planning.WeightsSeen:
         case Weights():
             return planning.WeightsReady()
         case Fetching():
-            return planning.WeightsFetching(state.done_bytes, state.total_bytes)
-        case FetchFailed():
-            hint = f" ({state.hint})" if state.hint else ""
-            return planning.WeightsFailed(
-                f"its weights could not be fetched: {state.message}{hint}"
+            return planning.WeightsFetching(
+                state.done_bytes, state.total_bytes, state.bytes_per_second, state.left_s
             )
+        case FetchFailed():
+            return planning.WeightsFailed(f"its weights could not be fetched: {state.in_words}")
         case Absent():
             return planning.WeightsAbsent()
 

@@ -1,0 +1,92 @@
+"""Looking after weights, in the management API."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from modelry.access.authenticator import Authenticator
+from modelry.access.principal import Principal
+from modelry.catalog.cards import Variant
+from modelry.catalog.catalog import Catalog, Model
+from modelry.catalog.endpoints import ModelView, model_view
+from modelry.catalog.fetches import Fetches
+from modelry.catalog.uses import UsesOf, in_words
+from modelry.db import Database
+from modelry.errors import Conflict, NotFound
+
+_END_S = 3.0
+
+
+class WhichVariant(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    variant: str | None = Field(None, description="Its name; the first one without it.")
+
+
+def router(
+    db: Database,
+    authenticator: Authenticator,
+    catalog: Catalog,
+    fetches: Fetches,
+    uses_of: UsesOf,
+    changed: Callable[[], None],
+) -> APIRouter:
+    """`changed` is called when what is wanted of weights has changed."""
+    routes = APIRouter(tags=["models"])
+    Caller = Annotated[Principal, Depends(authenticator.principal)]
+
+    async def found(caller: Principal, model_id: str) -> Model:
+        async with db.begin() as session:
+            return await catalog.get(session, caller, model_id)
+
+    @routes.post("/models/{model_id}/fetch", status_code=202)
+    async def fetch_model(
+        caller: Caller, model_id: str, body: WhichVariant | None = None
+    ) -> ModelView:
+        """Fetch its weights before any service needs them; once more, where that had failed."""
+        model = await found(caller, model_id)
+        fetches.ask(variant_of(model, body), caller.owner_id)
+        changed()
+        return model_view(model, fetches)
+
+    @routes.delete("/models/{model_id}/fetch")
+    async def cancel_fetch(caller: Caller, model_id: str, variant: str | None = None) -> ModelView:
+        """Stop a fetch; what it has so far stays for the next one. An operator's word ends also
+        what others asked for.
+        """
+        async with db.begin() as session:
+            model = await catalog.get(session, caller, model_id)
+            uses = await uses_of(session, model.card.id)
+        chosen = variant_of(model, WhichVariant(variant=variant))
+        others = fetches.withdraw(chosen, None if caller.operator else caller.owner_id)
+        waiting = [use for use in uses if use.runs and use.variant == chosen.name]
+        if chosen.weights_id in fetches.running():
+            if waiting:
+                raise Conflict(
+                    f"{in_words(waiting, caller)} wait{'s' if len(waiting) == 1 else ''} for it",
+                    hint="stop what waits for it",
+                    code="weights_wanted",
+                )
+            if others:
+                raise Conflict("others have asked for it too", code="weights_wanted")
+            fetches.cancel(chosen.weights_id)
+            await fetches.ended(chosen.weights_id, _END_S)
+        return model_view(model, fetches)
+
+    return routes
+
+
+def variant_of(model: Model, which: WhichVariant | None) -> Variant:
+    """Raises `NotFound` with the names there are."""
+    name = None if which is None else which.variant
+    for variant in model.card.variants:
+        if name in (None, variant.name):
+            return variant
+    raise NotFound(
+        f"{model.card.name} has no variant {name!r}",
+        hint="it has " + ", ".join(variant.name for variant in model.card.variants),
+        param="variant",
+        code="variant_not_found",
+    )

@@ -1,0 +1,37 @@
+"""What the management API shows of weights: how far they are, and what they take."""
+
+from typing import Protocol
+
+from pydantic import BaseModel, Field
+
+
+class Pace(Protocol):
+    """How far something is that takes its time; `total_bytes` 0: not known."""
+
+    @property
+    def done_bytes(self) -> int: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def bytes_per_second(self) -> float | None: ...
+    @property
+    def left_s(self) -> float | None: ...
+
+
+class ProgressView(BaseModel):
+    """How far a fetch is; null is what is not known yet."""
+
+    done_bytes: int
+    total_bytes: int | None
+    bytes_per_second: int | None = Field(None, description="Over the last seconds.")
+    left_s: float | None = Field(None, description="At that speed.")
+
+
+def progress_view(pace: Pace) -> ProgressView:
+    speed, left_s = pace.bytes_per_second, pace.left_s
+    return ProgressView(
+        done_bytes=pace.done_bytes,
+        total_bytes=pace.total_bytes or None,
+        bytes_per_second=None if speed is None else round(speed),
+        left_s=None if left_s is None else round(left_s, 1),
+    )

@@ -1,0 +1,90 @@
+"""Commands below `modelry models` that look after weights."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from modelry.cli.login import open_client
+from modelry.cli.models import ensure_model, models_app
+from modelry.cli.output import AsJson, err, out, print_json, shown_errors, size
+from modelry.cli.progress import LOOK_S, bar
+from modelry.client import Client, Json, part
+from modelry.errors import ModelryError
+
+Model = Annotated[str, typer.Argument(help="The model's name or id.", show_default=False)]
+
+
+def register() -> None:
+    models_app.command("fetch")(fetch)
+
+
+def fetch(
+    model: Annotated[
+        str, typer.Argument(help="A model, or a source such as hf://org/repo.", show_default=False)
+    ],
+    variant: Annotated[str | None, typer.Option(help="Which one; the first without it.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until it is here.")] = True,
+    json_flag: AsJson = False,
+) -> None:
+    """Fetch a model's weights before any service needs them. ^C stops what this began."""
+    with shown_errors(), open_client() as client:
+        if "://" in model:
+            model = ensure_model(client, model)
+        path = f"/models/{part(model)}"
+        before = _variant(client.get(path), variant)
+        try:
+            found = client.post(f"{path}/fetch", {"variant": variant})
+            if wait:
+                found = _await_here(client, path, variant)
+        except KeyboardInterrupt:
+            if before["weights"] != "fetching":
+                _stop(client, path, before["name"])
+            raise
+        if json_flag:
+            print_json(found)
+            return
+        told = _variant(found, variant)
+        if told["weights"] == "here":
+            out.print(f"{escape(found['name'])} is here, {size(told['size_bytes'])}")
+        else:
+            out.print(f"{escape(found['name'])} is on its way")
+            err.print(f"  see how far it is: modelry models fetch {escape(model)}")
+
+
+def _await_here(client: Client, path: str, variant: str | None) -> Json:
+    """The model once its weights are here. Raises `ModelryError` with the reason why not."""
+    with bar("weights") as shown:
+        while True:
+            model = client.get(path)
+            found = _variant(model, variant)
+            shown.show(found["progress"])
+            match found["weights"]:
+                case "here":
+                    return model
+                case "failed":
+                    raise ModelryError(f"its weights could not be fetched: {found['message']}")
+                case "absent":
+                    raise ModelryError(
+                        "the fetch was stopped", hint="what it has so far is taken up next time"
+                    )
+            time.sleep(LOOK_S)
+
+
+def _stop(client: Client, path: str, variant: str) -> None:
+    try:
+        client.delete(f"{path}/fetch?variant={part(variant)}")
+        err.print("  stopped; what it has so far is taken up next time")
+    except ModelryError as error:
+        err.print(f"  it goes on: {escape(error.message)}", soft_wrap=True)
+
+
+def _variant(model: Json, name: str | None) -> Json:
+    for variant in model["variants"]:
+        if name in (None, variant["name"]):
+            return dict(variant)
+    raise ModelryError(
+        f"{model['name']} has no variant {name!r}",
+        hint="it has " + ", ".join(variant["name"] for variant in model["variants"]),
+    )

@@ -1,0 +1,35 @@
+"""Which services use a model."""
+
+from sqlalchemy import select
+
+from modelry.catalog.uses import Use
+from modelry.db import Session
+from modelry.services.plan import Want
+from modelry.services.spec import ServiceSpec, parse_spec
+from modelry.services.states import LIVE
+from modelry.services.store import ReplicaRow, RevisionRow, ServiceRow
+
+
+async def uses_of(session: Session, model_id: str) -> list[Use]:
+    """By their current revisions, and by those that their replicas still serve. One that is
+    being deleted counts no more.
+    """
+    live = select(ReplicaRow.revision).where(
+        ReplicaRow.service_id == ServiceRow.id, ReplicaRow.state.in_(LIVE)
+    )
+    statement = (
+        select(ServiceRow, RevisionRow)
+        .join(RevisionRow, RevisionRow.service_id == ServiceRow.id)
+        .where(
+            ServiceRow.want != Want.DELETE,
+            (RevisionRow.number == ServiceRow.revision) | RevisionRow.number.in_(live),
+        )
+        .order_by(ServiceRow.seq)
+    )
+    found: dict[tuple[str, str], Use] = {}
+    for row, revision in (await session.execute(statement)).tuples():
+        spec = parse_spec(revision.spec)
+        if isinstance(spec, ServiceSpec) and spec.model == model_id:
+            use = Use(row.name, row.owner_id, spec.variant, row.want == Want.RUN)
+            found[row.id, spec.variant] = use
+    return list(found.values())

@@ -15,6 +15,7 @@ from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.catalog import upkeep_endpoints
+from modelry.catalog.checks import Checks
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
 from modelry.services.uses import uses_of
@@ -67,6 +68,7 @@ def application(parts: Parts) -> FastAPI:
                 authenticator,
                 parts.catalog,
                 parts.fetches,
+                Checks(parts.fetches),
                 uses_of,
                 parts.reconciler.nudge,
             ),

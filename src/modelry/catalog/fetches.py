@@ -74,7 +74,7 @@ class Fetches:
         store: WeightsStore,
         origins: Origins | None = None,
     ) -> None:
-        self._store = store
+        self.store = store
         self._origins = origins or Origins(machine_index_settings)
         # Both by the id of the weights.
         self._running: dict[str, tuple[Progress, asyncio.Task[None]]] = {}
@@ -86,11 +86,11 @@ class Fetches:
     def state(self, variant: Variant) -> WeightsState:
         running = self._running.get(variant.weights_id)
         if running is not None:
-            return _fetching(running[0])
+            return fetching(running[0])
         failed = self._failed.get(variant)
         if failed is not None:
             return failed
-        return self._store.find(variant) or Absent()
+        return self.store.find(variant) or Absent()
 
     def ensure(self, variant: Variant) -> None:
         """Begin to fetch, unless the weights are here, on their way, or failed to come."""
@@ -170,7 +170,7 @@ class Fetches:
         try:
             await in_thread(
                 f"fetch {variant.name}",
-                lambda: fetch(variant, self._store, progress, self._origins),
+                lambda: fetch(variant, self.store, progress, self._origins),
             )
         except FetchError as error:
             self._failed[variant] = FetchFailed(error.message, error.hint)
@@ -192,7 +192,8 @@ class Fetches:
             self.on_change()
 
 
-def _fetching(progress: Progress) -> Fetching:
+def fetching(progress: Progress) -> Fetching:
+    """How far it is now, and how fast."""
     return Fetching(progress.done_bytes, progress.total_bytes, *progress.pace())
 
 

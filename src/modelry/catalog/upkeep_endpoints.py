@@ -10,9 +10,12 @@ from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Catalog, Model
+from modelry.catalog.check_views import check_view
+from modelry.catalog.checks import Checks
 from modelry.catalog.endpoints import ModelView, model_view
 from modelry.catalog.fetches import Fetches
 from modelry.catalog.uses import UsesOf, in_words
+from modelry.catalog.views import CheckView
 from modelry.db import Database
 from modelry.errors import Conflict, NotFound
 
@@ -30,6 +33,7 @@ def router(
     authenticator: Authenticator,
     catalog: Catalog,
     fetches: Fetches,
+    checks: Checks,
     uses_of: UsesOf,
     changed: Callable[[], None],
 ) -> APIRouter:
@@ -74,6 +78,28 @@ def router(
             fetches.cancel(chosen.weights_id)
             await fetches.ended(chosen.weights_id, _END_S)
         return model_view(model, fetches)
+
+    @routes.post("/models/{model_id}/verify", status_code=202)
+    async def verify_model(
+        caller: Caller, model_id: str, body: WhichVariant | None = None
+    ) -> CheckView:
+        """Read its weights anew, against their digests. What is damaged is moved out of the way."""
+        model = await found(caller, model_id)
+        if model.owner_id is None:
+            caller.require_operator("verifying a model of the catalogue")
+        variant = variant_of(model, body)
+        checks.begin(variant)
+        return check_view(variant, checks.state(variant), [], caller)
+
+    @routes.get("/models/{model_id}/verify")
+    async def get_check(caller: Caller, model_id: str, variant: str | None = None) -> CheckView:
+        """What the latest check found, or how far it is."""
+        async with db.begin() as session:
+            model = await catalog.get(session, caller, model_id)
+            uses = await uses_of(session, model.card.id)
+        chosen = variant_of(model, WhichVariant(variant=variant))
+        using = [use for use in uses if use.variant == chosen.name]
+        return check_view(chosen, checks.state(chosen), using, caller)
 
     return routes
 

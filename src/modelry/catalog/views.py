@@ -1,6 +1,7 @@
 """What the management API shows of weights: how far they are, and what they take."""
 
-from typing import Protocol
+from datetime import datetime
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, Field
 
@@ -25,6 +26,22 @@ class ProgressView(BaseModel):
     total_bytes: int | None
     bytes_per_second: int | None = Field(None, description="Over the last seconds.")
     left_s: float | None = Field(None, description="At that speed.")
+
+
+class FindingView(BaseModel):
+    name: str
+    found: Literal["damaged", "missing", "changed"]
+
+
+class CheckView(BaseModel):
+    """What a check of weights found. `message` says it in words."""
+
+    variant: str
+    state: Literal["checking", "whole", "damaged", "failed"]
+    progress: ProgressView | None
+    files: list[FindingView] = Field(description="Those that are not what they were.")
+    message: str
+    checked_at: datetime | None
 
 
 def progress_view(pace: Pace) -> ProgressView:

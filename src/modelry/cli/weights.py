@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from modelry.cli.login import open_client
 from modelry.cli.models import ensure_model, models_app
-from modelry.cli.output import AsJson, err, out, print_json, shown_errors, size
+from modelry.cli.output import AsJson, err, out, print_json, print_table, shown_errors, size
 from modelry.cli.progress import LOOK_S, bar
 from modelry.client import Client, Json, part
 from modelry.errors import ModelryError
@@ -18,6 +18,7 @@ Model = Annotated[str, typer.Argument(help="The model's name or id.", show_defau
 
 def register() -> None:
     models_app.command("fetch")(fetch)
+    models_app.command("verify")(verify)
 
 
 def fetch(
@@ -51,6 +52,56 @@ def fetch(
         else:
             out.print(f"{escape(found['name'])} is on its way")
             err.print(f"  see how far it is: modelry models fetch {escape(model)}")
+
+
+def verify(
+    model: Annotated[
+        str | None, typer.Argument(help="By default all that you may.", show_default=False)
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Which one; the first without it.")] = None,
+    json_flag: AsJson = False,
+) -> None:
+    """Read weights anew, against their digests: is every file what was fetched?"""
+    with shown_errors(), open_client() as client:
+        if model is not None:
+            chosen = [(model, _variant(client.get(f"/models/{part(model)}"), variant)["name"])]
+        else:
+            operator = client.get("/me")["operator"]
+            chosen = [
+                (each["id"], found["name"])
+                for each in client.list("/models")
+                if operator or each["owner"]
+                for found in each["variants"]
+            ]
+        checks = []
+        for name, which in chosen:
+            try:
+                checks.append({"model": name, **_verified(client, name, which)})
+            except ModelryError as error:
+                # Of all models, those that are not here have nothing to be read.
+                if model is not None or error.code != "weights_absent":
+                    raise
+    rows = [
+        [escape(each["model"]), escape(each["variant"]), each["state"], escape(each["message"])]
+        for each in checks
+    ]
+    columns = ["MODEL", "VARIANT", "FOUND", ""]
+    print_table(columns, rows, "No weights are here.", as_json=checks, json_flag=json_flag)
+    if any(each["state"] != "whole" for each in checks):
+        raise typer.Exit(1)
+
+
+def _verified(client: Client, model: str, variant: str) -> Json:
+    """What a check found, once it is over."""
+    path = f"/models/{part(model)}/verify"
+    check = client.post(path, {"variant": variant})
+    with bar(model) as shown:
+        while check["state"] == "checking":
+            time.sleep(LOOK_S)
+            check = client.get(path, variant=variant)
+            shown.show(check["progress"])
+    # The names of the services that use it come with the look.
+    return client.get(path, variant=variant)
 
 
 def _await_here(client: Client, path: str, variant: str | None) -> Json:

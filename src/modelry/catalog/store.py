@@ -1,6 +1,7 @@
 """Rows of own models: registered by a user, visible to their owner."""
 
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 from sqlalchemy import (
     JSON,
@@ -15,6 +16,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Numbered, Session
+
+Hold: TypeAlias = Literal["keep", "change"]
 
 
 class ModelRow(Numbered):
@@ -37,12 +40,23 @@ async def own_models(session: Session, user_id: str) -> list[ModelRow]:
     return list(await session.scalars(statement))
 
 
-async def own_model(session: Session, user_id: str, reference: str) -> ModelRow | None:
-    """The user's model of that id or name."""
+async def all_models(session: Session) -> list[ModelRow]:
+    return list(await session.scalars(select(ModelRow).order_by(ModelRow.seq)))
+
+
+async def own_model(
+    session: Session, user_id: str, reference: str, hold: Hold | None = None
+) -> ModelRow | None:
+    """The user's model of that id or name. `hold`: until the transaction ends nobody else
+    deletes it ("keep"), nor relies on it ("change").
+    """
     statement = select(ModelRow).where(
         ModelRow.user_id == user_id,
         or_(ModelRow.id == reference, ModelRow.name == reference),
     )
+    if hold is not None:
+        # SQLite has one writing transaction at a time anyway.
+        statement = statement.with_for_update(read=hold == "keep")
     return (await session.scalars(statement)).one_or_none()
 
 

@@ -1,21 +1,22 @@
 """Looking after weights, in the management API."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import Variant
-from modelry.catalog.catalog import Catalog, Model
+from modelry.catalog.catalog import Catalog, Model, roots_of
 from modelry.catalog.check_views import check_view
 from modelry.catalog.checks import Checks
 from modelry.catalog.endpoints import ModelView, model_view
-from modelry.catalog.fetches import Fetches
+from modelry.catalog.fetches import Fetches, in_thread
+from modelry.catalog.prune import Disk, disk, prune
 from modelry.catalog.uses import UsesOf, in_words
-from modelry.catalog.views import CheckView
+from modelry.catalog.views import CheckView, DiskView, ModelDiskView, PruneView
 from modelry.db import Database
 from modelry.errors import Conflict, NotFound
 
@@ -26,6 +27,12 @@ class WhichVariant(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     variant: str | None = Field(None, description="Its name; the first one without it.")
+
+
+class NewPrune(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dry_run: bool = Field(False, description="Only say what would be removed.")
 
 
 def router(
@@ -101,7 +108,58 @@ def router(
         using = [use for use in uses if use.variant == chosen.name]
         return check_view(chosen, checks.state(chosen), using, caller)
 
+    @routes.delete("/models/{model_id}", status_code=204)
+    async def delete_model(caller: Caller, model_id: str) -> Response:
+        """An own model that no service uses. Its weights stay until somebody prunes."""
+        async with db.begin() as session:
+            model = await catalog.delete(session, caller, model_id, uses_of)
+        for variant in model.card.variants:
+            fetches.withdraw(variant, caller.owner_id)
+        changed()
+        return Response(status_code=204)
+
+    @routes.get("/weights")
+    async def get_disk(caller: Caller) -> DiskView:
+        """What weights take on disk, of every model; for operators."""
+        caller.require_operator("what weights take on disk")
+        async with db.begin() as session:
+            models = await catalog.every(session)
+        each = [(model, variant) for model in models for variant in model.card.variants]
+        variants = [variant for _, variant in each]
+        found = await in_thread("disk", lambda: disk(fetches.store, variants, roots_of(models)))
+        return disk_view(each, found)
+
+    @routes.post("/weights/prune")
+    async def prune_weights(caller: Caller, body: NewPrune) -> PruneView:
+        """Remove what no model names any more; for operators."""
+        caller.require_operator("removing weights")
+        async with db.begin() as session:
+            roots = roots_of(await catalog.every(session))
+        pruned = await in_thread("prune", lambda: prune(fetches.store, roots, dry_run=body.dry_run))
+        return PruneView(dry_run=body.dry_run, files=pruned.files, freed_bytes=pruned.freed_bytes)
+
     return routes
+
+
+def disk_view(models: Sequence[tuple[Model, Variant]], found: Disk) -> DiskView:
+    return DiskView(
+        total_bytes=found.total_bytes,
+        free_bytes=found.free_bytes,
+        partial_bytes=found.partial_bytes,
+        unused_bytes=found.unused_bytes,
+        models=[
+            ModelDiskView(
+                model=model.card.id,
+                name=model.card.name,
+                owner=model.owner_id,
+                variant=variant.name,
+                source=variant.source,
+                disk_bytes=taken_bytes,
+            )
+            for (model, variant), taken_bytes in zip(models, found.taken_bytes, strict=True)
+            if taken_bytes
+        ],
+    )
 
 
 def variant_of(model: Model, which: WhichVariant | None) -> Variant:

@@ -44,6 +44,33 @@ class CheckView(BaseModel):
     checked_at: datetime | None
 
 
+class PruneView(BaseModel):
+    """What was removed, or would be."""
+
+    dry_run: bool
+    files: int
+    freed_bytes: int = Field(description="On disk: a file with several names counts once.")
+
+
+class ModelDiskView(BaseModel):
+    model: str
+    name: str
+    owner: str | None
+    variant: str
+    source: str
+    disk_bytes: int = Field(description="What several models share counts for each of them.")
+
+
+class DiskView(BaseModel):
+    """What weights take on disk, and what there is room for."""
+
+    total_bytes: int
+    free_bytes: int
+    partial_bytes: int = Field(description="Of fetches that are not over.")
+    unused_bytes: int = Field(description="What a clean-up would free.")
+    models: list[ModelDiskView] = Field(description="Those whose weights are here.")
+
+
 def progress_view(pace: Pace) -> ProgressView:
     speed, left_s = pace.bytes_per_second, pace.left_s
     return ProgressView(

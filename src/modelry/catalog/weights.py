@@ -4,7 +4,9 @@
     weights/trees/<sha256>/…     a model of several files: links to blobs, under their own names
     weights/partial/<name>       what an interrupted fetch has so far
     weights/damaged/<sha256>     what was found to be something else than its name says
-    weights/sources/<digest>     which blob, tree, or files in place, a source turned out to be
+    weights/sources/<digest>     which blob, tree, or files in place, a source turned out to be;
+                                 with `.parts`, the names in `partial` of one on its way
+    weights/derived/<key>        what others made of weights, noted in `<key>.json`
 
 A blob appears by a rename, a tree by the rename of its folder: each is whole or not there.
 """
@@ -22,6 +24,7 @@ from typing import IO
 import msgspec
 
 from modelry.catalog.cards import Variant
+from modelry.catalog.held import Held, Hold
 from modelry.catalog.sources import is_inside
 
 _BLOCK = 1024 * 1024
@@ -89,6 +92,8 @@ class WeightsStore:
         self.sources = folder / "sources"
         self.partial = folder / "partial"
         self.damaged = folder / "damaged"
+        self.derived = folder / "derived"
+        self.held = Held()
         for place in (self.blobs, self.trees, self.sources, self.partial, self.damaged):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Drafts of a process that died; a download that can be taken up stays.
@@ -186,6 +191,24 @@ class WeightsStore:
         draft.write_bytes(msgspec.json.encode(resolved))
         draft.replace(file)
 
+    def note_parts(self, variant: Variant, names: Sequence[str]) -> None:
+        """Note what partial files it is to be made of: they are kept as long as its source is."""
+        self._parts_file(variant).write_bytes(msgspec.json.encode(names))
+
+    def settle_parts(self, variant: Variant) -> None:
+        """A fetch ended: drop the note where nothing is left to be taken up."""
+        note = self._parts_file(variant)
+        with contextlib.suppress(OSError, ValueError):
+            names = msgspec.json.decode(note.read_bytes(), type=list[str])
+            if not any(file for name in names for file in self.partial.glob(f"{name}*")):
+                note.unlink()
+
+    def hold(self, variant: Variant) -> Hold:
+        """Around a fetch, which adds to it what it relies on before it looks whether it is here."""
+        hold = Hold(self.held)
+        hold.add(record_name(variant.weights_id))
+        return hold
+
     def set_aside(self, sha256: str) -> None:
         """Move a blob out of the way that is not what its name says: the next fetch brings it."""
         blob = self.blob(sha256)
@@ -203,6 +226,9 @@ class WeightsStore:
         with contextlib.suppress(FileNotFoundError):
             tree.replace(draft)
         shutil.rmtree(draft, ignore_errors=True)
+
+    def _parts_file(self, variant: Variant) -> Path:
+        return self.record_file(variant).with_suffix(".parts")
 
     def record_file(self, variant: Variant) -> Path:
         """Where it is noted what became of a source."""

@@ -1,5 +1,6 @@
 """Commands below `modelry models` that look after weights."""
 
+import sys
 import time
 from typing import Annotated
 
@@ -19,6 +20,9 @@ Model = Annotated[str, typer.Argument(help="The model's name or id.", show_defau
 def register() -> None:
     models_app.command("fetch")(fetch)
     models_app.command("verify")(verify)
+    models_app.command("delete")(delete)
+    models_app.command("prune")(prune)
+    models_app.command("disk")(disk)
 
 
 def fetch(
@@ -102,6 +106,58 @@ def _verified(client: Client, model: str, variant: str) -> Json:
             shown.show(check["progress"])
     # The names of the services that use it come with the look.
     return client.get(path, variant=variant)
+
+
+def delete(
+    model: Model,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a model of your own that no service uses. Its weights stay until `prune`."""
+    with shown_errors(), open_client() as client:
+        if not yes and sys.stdin.isatty():
+            typer.confirm(f"Delete model {model}?", abort=True, err=True)
+        client.delete(f"/models/{part(model)}")
+        out.print(f"{escape(model)} is deleted")
+
+
+def prune(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed.")
+    ] = False,
+    json_flag: AsJson = False,
+) -> None:
+    """Remove weights that no model names any more, for operators."""
+    with shown_errors(), open_client() as client:
+        pruned = client.post("/weights/prune", {"dry_run": dry_run})
+    if json_flag:
+        print_json(pruned)
+    elif dry_run:
+        out.print(f"{size(pruned['freed_bytes'])} in {pruned['files']} files would go")
+    else:
+        out.print(f"{size(pruned['freed_bytes'])} freed, {pruned['files']} files removed")
+
+
+def disk(json_flag: AsJson = False) -> None:
+    """Show what weights take on disk, for operators."""
+    with shown_errors(), open_client() as client:
+        found = client.get("/weights")
+    rows = [
+        [
+            escape(each["name"] if each["owner"] else each["model"]),
+            escape(each["owner"] or "-"),
+            escape(each["variant"]),
+            size(each["disk_bytes"]),
+        ]
+        for each in sorted(found["models"], key=lambda each: -int(each["disk_bytes"]))
+    ]
+    columns = ["MODEL", "OWNER", "VARIANT", "ON DISK"]
+    print_table(columns, rows, "No weights are here.", as_json=found, json_flag=json_flag)
+    if not json_flag:
+        err.print(
+            f"  {size(found['total_bytes'])} in all, {size(found['partial_bytes'])} of it on its"
+            f" way, {size(found['unused_bytes'])} to be pruned; {size(found['free_bytes'])} free",
+            soft_wrap=True,
+        )
 
 
 def _await_here(client: Client, path: str, variant: str | None) -> Json:

@@ -68,7 +68,7 @@ class Lifecycle:
     async def create(self, principal: Principal, wish: Wish) -> store.ServiceRow:
         """Raises `NotFound` for the model, `Conflict` for the name, `InvalidRequest`."""
         async with self._db.begin() as session:
-            model = await self._catalog.get(session, principal, wish.model)
+            model = await self._catalog.get(session, principal, wish.model, keep=True)
             spec = self._spec(wish, model)
             row = await _add(session, principal, wish.name, model.card.tasks, spec)
         self._forget_fetch_failure(model, spec)

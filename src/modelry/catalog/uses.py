@@ -26,6 +26,8 @@ def in_words(uses: Sequence[Use], principal: Principal) -> str:
     """Like `services a, b and 2 of other users`: what belongs to others stays unnamed."""
     own = [use.service for use in uses if use.owner_id == principal.owner_id]
     others = len(uses) - len(own)
+    if not own:
+        return f"{others} service{'s' if others > 1 else ''} of other users"
     told = [*own, f"{others} of other users"] if others else own
     listed = " and ".join([", ".join(told[:-1]), told[-1]] if len(told) > 1 else told)
     return f"service{'s' if len(uses) > 1 else ''} {listed}"

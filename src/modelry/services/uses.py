@@ -27,7 +27,7 @@ async def uses_of(session: Session, model_id: str) -> list[Use]:
         .order_by(ServiceRow.seq)
     )
     found: dict[tuple[str, str], Use] = {}
-    for row, revision in (await session.execute(statement)).tuples():
+    for row, revision in await session.execute(statement):
         spec = parse_spec(revision.spec)
         if isinstance(spec, ServiceSpec) and spec.model == model_id:
             use = Use(row.name, row.owner_id, spec.variant, row.want == Want.RUN)

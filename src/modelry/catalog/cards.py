@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from modelry.catalog.formats import Format
+from modelry.catalog.formats import Allowed, Format
 from modelry.catalog.sources import Source, parse_source
 from modelry.engines.base import Defaults
 from modelry.errors import InvalidRequest, SettingsError
@@ -49,15 +49,25 @@ class Variant(BaseModel):
     size_bytes: int | None = Field(None, gt=0)
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     allow_pickles: bool = False
+    allow_remote_code: bool = False
+    """Engines may run the programs that its repository brings."""
+    copied: bool = False
+    """Files of this machine are copied into the store instead of used where they lie."""
     public_only: bool = False
     """Somebody who is no operator named its source."""
 
     @property
     def weights_id(self) -> str:
         """What tells its weights from others: variants may differ in what they pin and name
-        the same files.
+        the same files. What is allowed is part of it: other files may come then, and what was
+        fetched is not used any more once it is not allowed any more.
         """
-        return self.source
+        flags = ("allow_pickles", "allow_remote_code", "copied")
+        return "\n".join([self.source, *(flag for flag in flags if getattr(self, flag))])
+
+    @property
+    def allowed(self) -> Allowed:
+        return Allowed(self.allow_pickles, self.allow_remote_code)
 
     @cached_property
     def parsed_source(self) -> Source:

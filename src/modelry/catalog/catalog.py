@@ -10,14 +10,14 @@ from modelry.access.credentials import new_id
 from modelry.access.principal import Principal
 from modelry.catalog import store
 from modelry.catalog.cards import ModelCard, Task, Variant
-from modelry.catalog.formats import Format
+from modelry.catalog.formats import Allowed, Format
 from modelry.catalog.look import Found
 from modelry.catalog.prune import Roots
 from modelry.catalog.sources import LocalFile, Source, WebFile, parse_source
 from modelry.catalog.uses import UsesOf, in_words
 from modelry.db import Session
 from modelry.engines.base import Defaults
-from modelry.errors import Conflict, NotFound
+from modelry.errors import Conflict, InvalidRequest, NotFound
 
 DEFAULT_TASKS: tuple[Task, ...] = ("chat", "completion")
 
@@ -28,6 +28,19 @@ class Model:
 
     card: ModelCard
     owner_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """On what terms an own model's weights are taken, as `Variant` has them."""
+
+    allow_pickles: bool = False
+    allow_remote_code: bool = False
+    copied: bool = False
+
+    @property
+    def allowed(self) -> Allowed:
+        return Allowed(self.allow_pickles, self.allow_remote_code)
 
 
 class Catalog:
@@ -97,6 +110,32 @@ class Catalog:
         await session.delete(row)
         return _own(row)
 
+    async def trust(
+        self,
+        session: Session,
+        principal: Principal,
+        reference: str,
+        *,
+        allow_pickles: bool | None,
+        allow_remote_code: bool | None,
+    ) -> Model:
+        """Change what an own model of somebody may do; None leaves it. For operators."""
+        principal.require_operator("allowing a model to run programs")
+        row = await store.own_model(session, principal.owner_id, reference, "change")
+        row = row or await store.model_by_id(session, reference)
+        if row is None:
+            card = (await self.get(session, principal, reference)).card
+            raise Conflict(
+                f"{card.id} is of the catalogue, which is not changed here",
+                hint="its card says allow_pickles and allow_remote_code",
+                code="model_in_catalogue",
+            )
+        if allow_pickles is not None:
+            row.allow_pickles = allow_pickles
+        if allow_remote_code is not None:
+            row.allow_remote_code = allow_remote_code
+        return _own(row)
+
     async def require_free(self, session: Session, principal: Principal, name: str) -> None:
         """Raises `Conflict` where the caller has, or sees, a model of that name."""
         taken = await store.own_model(session, principal.owner_id, name)
@@ -110,6 +149,7 @@ class Catalog:
         name: str,
         found: Found,
         tasks: tuple[Task, ...],
+        terms: Terms = Terms(),
     ) -> Model:
         """A model of the source that was `admit`ted and looked at. Raises `Conflict`."""
         await self.require_free(session, principal, name)
@@ -121,6 +161,9 @@ class Catalog:
             format=found.format,
             size_bytes=found.size_bytes,
             public_only=not principal.operator,
+            allow_pickles=terms.allow_pickles,
+            allow_remote_code=terms.allow_remote_code,
+            copied=terms.copied,
             tasks=list(tasks),
         )
         session.add(row)
@@ -144,9 +187,17 @@ def _taken(name: str) -> Conflict:
     return Conflict(f"there is a model {name!r} already", param="name", code="model_name_taken")
 
 
-def admit(principal: Principal, text: str) -> Source:
+def admit(principal: Principal, text: str, terms: Terms = Terms()) -> Source:
     """The source, if the caller may name such. Raises `InvalidRequest` or `PermissionDenied`."""
+    if terms.allow_pickles or terms.allow_remote_code:
+        principal.require_operator("allowing a model to run programs")
     source = parse_source(text)
+    if terms.copied and not isinstance(source, LocalFile):
+        raise InvalidRequest(
+            "copy: only files of the control plane's machine can be copied",
+            hint="leave it out: what comes from elsewhere is in the store anyway",
+            param="copy",
+        )
     if isinstance(source, LocalFile):
         # A path is a look into the control plane's own disk.
         principal.require_operator("a model from a file of this machine")
@@ -173,6 +224,9 @@ def _own(row: store.ModelRow) -> Model:
                 format=cast(Format, row.format),
                 source=row.source,
                 public_only=row.public_only,
+                allow_pickles=row.allow_pickles,
+                allow_remote_code=row.allow_remote_code,
+                copied=row.copied,
             ),
         ),
     )

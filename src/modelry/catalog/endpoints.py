@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant, check_id
-from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model, admit
+from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Model, Terms, admit
 from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching, WeightsState
 from modelry.catalog.views import ProgressView, progress_view
 from modelry.catalog.weights import Weights
@@ -22,6 +22,17 @@ class NewModel(BaseModel):
     name: Annotated[str, AfterValidator(check_id)]
     source: str = Field(max_length=1000)
     tasks: tuple[Task, ...] = Field(DEFAULT_TASKS, min_length=1)
+    allow_pickles: bool = Field(
+        False, description="Weights in files that can run a program; operators only."
+    )
+    allow_remote_code: bool = Field(
+        False, description="Programs of the model's own may run; operators only."
+    )
+    copied: bool = Field(False, alias="copy", description="Copy a file:// source into the store.")
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.allow_pickles, self.allow_remote_code, self.copied)
 
 
 class FileView(BaseModel):
@@ -41,6 +52,9 @@ class VariantView(BaseModel):
     weights: Literal["absent", "fetching", "here", "failed"]
     progress: ProgressView | None = Field(description="While they are fetched.")
     message: str | None = Field(description="Why they could not be fetched, and what to do.")
+    allow_pickles: bool
+    allow_remote_code: bool
+    copied: bool = Field(description="Files of this machine, copied into the store.")
 
 
 class ModelView(BaseModel):
@@ -81,6 +95,9 @@ def _variant_view(variant: Variant, fetches: Fetches) -> VariantView:
         weights=_IN_WORDS[type(state)],
         progress=progress_view(state) if isinstance(state, Fetching) else None,
         message=state.in_words if isinstance(state, FetchFailed) else None,
+        allow_pickles=variant.allow_pickles,
+        allow_remote_code=variant.allow_remote_code,
+        copied=variant.copied,
     )
 
 
@@ -115,13 +132,15 @@ def router(
 
     @routes.post("/models", status_code=201)
     async def create_model(caller: Caller, body: NewModel) -> ModelView:
-        source = admit(caller, body.source)
+        source = admit(caller, body.source, body.terms)
         async with db.begin() as session:
             await catalog.require_free(session, caller, body.name)
         # It may ask a hub, so there is no transaction meanwhile.
-        found = await fetches.look(source)
+        found = await fetches.look(source, body.terms.allowed)
         async with db.begin() as session:
-            model = await catalog.register(session, caller, body.name, found, body.tasks)
+            model = await catalog.register(
+                session, caller, body.name, found, body.tasks, body.terms
+            )
         return model_view(model, fetches)
 
     @routes.get("/models/{model_id}")

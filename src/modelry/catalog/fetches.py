@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar, cast
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Cancelled, Progress
 from modelry.catalog.fetch import Origins, fetch
+from modelry.catalog.formats import NOTHING, Allowed
 from modelry.catalog.look import Found, look
 from modelry.catalog.package_index import IndexSettings, read_index_settings
 from modelry.catalog.sources import Source
@@ -119,9 +120,9 @@ class Fetches:
         del self._asked[variant.weights_id]
         return False
 
-    async def look(self, source: Source) -> Found:
+    async def look(self, source: Source, allowed: Allowed = NOTHING) -> Found:
         """What a source is, before it is fetched. Raises `InvalidRequest` or `FetchError`."""
-        return await in_thread("look", lambda: look(source, self._origins.hubs))
+        return await in_thread("look", lambda: look(source, self._origins.hubs, allowed))
 
     def forget_failure(self, variant: Variant) -> None:
         """Let the next `ensure` try again."""

@@ -31,6 +31,9 @@ class ModelRow(Numbered):
     format: Mapped[str] = mapped_column(String(16), server_default="gguf")
     size_bytes: Mapped[int | None] = mapped_column(BigInteger)
     public_only: Mapped[bool] = mapped_column(server_default=false())
+    allow_pickles: Mapped[bool] = mapped_column(server_default=false())
+    allow_remote_code: Mapped[bool] = mapped_column(server_default=false())
+    copied: Mapped[bool] = mapped_column(server_default=false())
     tasks: Mapped[list[str]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(default=lambda: datetime.now(UTC))
 

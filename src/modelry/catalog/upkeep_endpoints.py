@@ -29,6 +29,15 @@ class WhichVariant(BaseModel):
     variant: str | None = Field(None, description="Its name; the first one without it.")
 
 
+class Trust(BaseModel):
+    """What is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    allow_pickles: bool | None = None
+    allow_remote_code: bool | None = None
+
+
 class NewPrune(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -117,6 +126,20 @@ def router(
             fetches.withdraw(variant, caller.owner_id)
         changed()
         return Response(status_code=204)
+
+    @routes.patch("/models/{model_id}/trust")
+    async def trust_model(caller: Caller, model_id: str, body: Trust) -> ModelView:
+        """Allow an own model of anybody what could run programs, or no longer; for operators."""
+        async with db.begin() as session:
+            model = await catalog.trust(
+                session,
+                caller,
+                model_id,
+                allow_pickles=body.allow_pickles,
+                allow_remote_code=body.allow_remote_code,
+            )
+        changed()
+        return model_view(model, fetches)
 
     @routes.get("/weights")
     async def get_disk(caller: Caller) -> DiskView:

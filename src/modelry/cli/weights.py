@@ -20,6 +20,7 @@ Model = Annotated[str, typer.Argument(help="The model's name or id.", show_defau
 def register() -> None:
     models_app.command("fetch")(fetch)
     models_app.command("verify")(verify)
+    models_app.command("trust")(trust)
     models_app.command("delete")(delete)
     models_app.command("prune")(prune)
     models_app.command("disk")(disk)
@@ -106,6 +107,37 @@ def _verified(client: Client, model: str, variant: str) -> Json:
             shown.show(check["progress"])
     # The names of the services that use it come with the look.
     return client.get(path, variant=variant)
+
+
+def trust(
+    model: Model,
+    allow_pickles: Annotated[
+        bool | None,
+        typer.Option("--allow-pickles/--no-allow-pickles", help="Weights that can run a program."),
+    ] = None,
+    allow_remote_code: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-remote-code/--no-allow-remote-code", help="Programs of the model's own."
+        ),
+    ] = None,
+    json_flag: AsJson = False,
+) -> None:
+    """Allow an own model what can run programs, or no longer; for operators."""
+    with shown_errors(), open_client() as client:
+        changes = {"allow_pickles": allow_pickles, "allow_remote_code": allow_remote_code}
+        given = {name: value for name, value in changes.items() if value is not None}
+        if not given:
+            raise ModelryError(
+                "nothing was said of what it may do", hint="give --allow-pickles or the like"
+            )
+        found = client.patch(f"/models/{part(model)}/trust", given)
+    if json_flag:
+        print_json(found)
+        return
+    variant = found["variants"][0]
+    for name in changes:
+        out.print(f"{name}: {'yes' if variant[name] else 'no'}")
 
 
 def delete(

@@ -13,7 +13,7 @@ from modelry.catalog.cards import ModelCard, Task, Variant
 from modelry.catalog.formats import Allowed, Format
 from modelry.catalog.look import Found
 from modelry.catalog.prune import Roots
-from modelry.catalog.sources import LocalFile, Source, WebFile, parse_source
+from modelry.catalog.sources import BucketFiles, LocalFile, Source, WebFile, parse_source
 from modelry.catalog.uses import UsesOf, in_words
 from modelry.db import Session
 from modelry.engines.base import Defaults
@@ -201,6 +201,9 @@ def admit(principal: Principal, text: str, terms: Terms = Terms()) -> Source:
     if isinstance(source, LocalFile):
         # A path is a look into the control plane's own disk.
         principal.require_operator("a model from a file of this machine")
+    if isinstance(source, BucketFiles):
+        # It is read with the installation's own credentials.
+        principal.require_operator("a model from a bucket")
     if isinstance(source, WebFile) and source.url.startswith("http:"):
         principal.require_operator("a model from a web server without TLS")
     return source

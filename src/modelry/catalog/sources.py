@@ -5,6 +5,7 @@
     modelscope://<org>/<repo>[@<revision>][/<path>]
     https://<host>/<path>
     file:///<absolute path>         a file or a folder
+    s3://<bucket>/<path>            a file or a folder; also gs:// and az://
 
 Pure text: nothing is opened here.
 """
@@ -19,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 from modelry.errors import InvalidRequest
 
 HubName = Literal["hf", "modelscope"]
+BucketScheme = Literal["s3", "gs", "az"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,18 @@ class LocalFile:
         return f"file://{quote(self.path)}"
 
 
-Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile
+@dataclass(frozen=True)
+class BucketFiles:
+    """A file, or a folder, of an object store. `path` begins with the bucket's name."""
+
+    scheme: BucketScheme
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.path}"
+
+
+Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile | BucketFiles
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -80,6 +93,9 @@ _PACKAGE = re.compile(
 _HUB = re.compile(
     r"^(?P<hub>hf|modelscope)://(?P<repo>[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95})"
     r"(?:@(?P<revision>[A-Za-z0-9._%-]{1,200}))?(?:/(?P<path>[^\s\\?#]*))?"
+)
+_BUCKET = re.compile(
+    r"^(?P<scheme>s3|gs|az)://(?P<path>[A-Za-z0-9][A-Za-z0-9._-]{1,254}(?:/[^\s?#]*)?)"
 )
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
@@ -93,7 +109,7 @@ def parse_source(text: str) -> Source:
         raise _refused(
             reason,
             "pypi://package==version/path, hf://org/repo/file, modelscope://org/repo/file, "
-            "https://host/file or file:///path",
+            "https://host/file, s3://bucket/path or file:///path",
         )
     return parse(text)
 
@@ -149,6 +165,19 @@ def _local_file(text: str) -> LocalFile:
     return LocalFile(path)
 
 
+def _bucket_files(text: str) -> BucketFiles:
+    match = _BUCKET.fullmatch(text)
+    path = match["path"].rstrip("/") if match else ""
+    scheme = next(each for each in _BUCKETS if text.startswith(f"{each}:"))
+    if not path or not _is_plain(path) or "//" in path or "*" in path:
+        raise _refused(
+            "not a file or folder of a bucket",
+            f"{scheme}://bucket/path/to/model.gguf, or the path of a folder",
+        )
+    return BucketFiles(scheme, path)
+
+
+_BUCKETS: tuple[BucketScheme, ...] = ("s3", "gs", "az")
 _PARSERS: dict[str, Callable[[str], Source]] = {
     "pypi": _package_file,
     "hf": _hub_files,
@@ -156,6 +185,7 @@ _PARSERS: dict[str, Callable[[str], Source]] = {
     "https": _web_file,
     "http": _web_file,
     "file": _local_file,
+    **dict.fromkeys(_BUCKETS, _bucket_files),
 }
 
 

@@ -55,7 +55,7 @@ def register_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="hf://org/repo/file, modelscope://…, https://…, pypi://… or file:///path.",
+            help="hf://org/repo/file, modelscope://…, https://…, s3://…, pypi://… or file:///path.",
             show_default=False,
         ),
     ],

@@ -136,7 +136,7 @@ def test_names_that_lead_out_are_told(name: str) -> None:
     assert is_inside(f"folder/{name}") is False or name in ("/a", "C:/a", "")
 
 
-@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "s3"])
+@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "s3a"])
 def test_a_scheme_that_cannot_be_fetched_from_is_named(scheme: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{scheme[:3]}.*://".replace("+", r"\+")):
         parse_source(f"{scheme}://somewhere/a.gguf")

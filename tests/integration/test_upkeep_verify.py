@@ -10,7 +10,7 @@ from tests.integration.test_api import error_of
 from tests.support.hub import Hub
 from tests.support.instance import MODEL, Instance, running
 from tests.support.waiting import wait_for
-from tests.support.weights_files import safetensors
+from tests.support.weights_files import gguf, safetensors
 from tests.support.weights_store import rot
 
 BIG = safetensors(900_000, 7)
@@ -19,6 +19,7 @@ BIG = safetensors(900_000, 7)
 @pytest.fixture(scope="module")
 def hub() -> Iterator[Hub]:
     served = Hub()
+    served.add("org/one", {"one.gguf": gguf(200_000, 8)})
     served.add("org/whole", {"model.safetensors": BIG, "config.json": b"{}"})
     yield served
     served.close()
@@ -88,3 +89,33 @@ def test_a_command_verifies_all_that_is_here(instance: Instance) -> None:
     gone = instance.cli("models", "verify", "whole")
     # It is known what was here: the file that is missing is named.
     assert (gone.returncode, "missing" in gone.stdout) == (1, True)
+
+
+def test_who_uses_what_is_damaged_is_told_and_gets_it_anew(instance: Instance) -> None:
+    body = {"name": "one", "source": "hf://org/one"}
+    assert instance.api("POST", "/models", json=body).status_code == 201
+    made = instance.api("POST", "/services", json={"name": "needs", "model": "one"})
+    assert made.status_code == 201
+    wait_for(lambda: weights(instance)["weights"] == "here", "the weights")
+    blob = instance.paths.weights / "blobs" / weights(instance)["sha256"]
+    rot(blob)
+    assert instance.api("POST", "/models/one/verify").status_code == 202
+    check: dict[str, Any] = wait_for(
+        lambda: (
+            found
+            if (found := instance.api("GET", "/models/one/verify").json())["state"] != "checking"
+            else None
+        ),
+        "the check to end",
+    )
+    assert check["files"] == [{"name": "org/one", "found": "damaged"}]
+    assert "service needs uses it" in check["message"]
+    # It has no replica that runs: what it lacks is fetched for it at once.
+    wait_for(lambda: weights(instance)["weights"] == "here", "the weights to be back")
+    assert blob.read_bytes() == gguf(200_000, 8)
+    instance.api("DELETE", "/services/needs")
+
+
+def weights(instance: Instance) -> dict[str, Any]:
+    (variant,) = instance.api("GET", "/models/one").json()["variants"]
+    return dict(variant)

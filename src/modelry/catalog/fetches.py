@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias, TypeVar, cast
 
@@ -55,14 +55,6 @@ class FetchFailed:
 WeightsState: TypeAlias = Absent | Fetching | FetchFailed | Weights
 
 
-@dataclass
-class _Asked:
-    """Those who asked for weights by hand."""
-
-    variant: Variant
-    owner_ids: set[str] = field(default_factory=set)
-
-
 def machine_index_settings() -> IndexSettings:
     return read_index_settings(os.environ, Path.home())
 
@@ -77,9 +69,9 @@ class Fetches:
     ) -> None:
         self.store = store
         self._origins = origins or Origins(machine_index_settings)
-        # Both by the id of the weights.
+        # Both by the id of the weights; then who asked by hand, and for which variant of it.
         self._running: dict[str, tuple[Progress, asyncio.Task[None]]] = {}
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, dict[str, Variant]] = {}
         self._failed: dict[Variant, FetchFailed] = {}
         self._closing = False
         self.on_change: Callable[[], None] = lambda: None
@@ -105,20 +97,20 @@ class Fetches:
         """
         self.forget_failure(variant)
         if not isinstance(self.state(variant), Weights):
-            asked = self._asked.setdefault(variant.weights_id, _Asked(variant))
-            asked.owner_ids.add(owner_id)
+            self._asked.setdefault(variant.weights_id, {})[owner_id] = variant
             self.ensure(variant)
 
-    def withdraw(self, variant: Variant, owner_id: str | None) -> bool:
-        """Nobody of that id asks for it any more, or nobody at all; returns whether others do."""
-        asked = self._asked.get(variant.weights_id)
-        if asked is None:
-            return False
-        asked.owner_ids.discard(owner_id or "")
-        if owner_id is not None and asked.owner_ids:
-            return True
-        del self._asked[variant.weights_id]
-        return False
+    def withdraw(self, variant: Variant, owner_id: str | None) -> None:
+        """Nobody of that id asks for it any more, or nobody at all."""
+        asked = self._asked.get(variant.weights_id, {})
+        asked.pop(owner_id or "", None)
+        if owner_id is None or not asked:
+            self._asked.pop(variant.weights_id, None)
+
+    def is_wanted(self, weights_id: str) -> bool:
+        """Whether it is being fetched, and nobody has stopped that."""
+        running = self._running.get(weights_id)
+        return running is not None and not running[0].cancel.is_set()
 
     async def look(self, source: Source, allowed: Allowed = NOTHING) -> Found:
         """What a source is, before it is fetched. Raises `InvalidRequest` or `FetchError`."""
@@ -174,23 +166,27 @@ class Fetches:
                 lambda: fetch(variant, self.store, progress, self._origins),
             )
         except FetchError as error:
-            self._failed[variant] = FetchFailed(error.message, error.hint)
+            self._note_failure(variant, FetchFailed(error.message, error.hint))
         except Cancelled:
             log.info("fetch of %s stopped", variant.source)
             # Asked for anew while it was ending.
             again = not self._closing and variant.weights_id in self._asked
         except Exception:
             log.exception("fetch of %s", variant.source)
-            self._failed[variant] = FetchFailed(
-                "the fetch failed for a reason of its own; the control plane's log has it"
-            )
+            told = "the fetch failed for a reason of its own; the control plane's log has it"
+            self._note_failure(variant, FetchFailed(told))
         finally:
             del self._running[variant.weights_id]
             if again:
-                self._start(self._asked[variant.weights_id].variant)
+                self._start(next(iter(self._asked[variant.weights_id].values())))
             else:
                 self._asked.pop(variant.weights_id, None)
             self.on_change()
+
+    def _note_failure(self, variant: Variant, failure: FetchFailed) -> None:
+        """Also for those who asked for the same weights while they were on their way."""
+        for each in (variant, *self._asked.get(variant.weights_id, {}).values()):
+            self._failed[each] = failure
 
 
 def fetching(progress: Progress) -> Fetching:

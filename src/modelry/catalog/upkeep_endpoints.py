@@ -18,7 +18,7 @@ from modelry.catalog.prune import Disk, disk, prune
 from modelry.catalog.uses import UsesOf, in_words
 from modelry.catalog.views import CheckView, DiskView, ModelDiskView, PruneView
 from modelry.db import Database
-from modelry.errors import Conflict, NotFound
+from modelry.errors import Conflict, NotFound, Unavailable
 
 _END_S = 3.0
 
@@ -80,19 +80,19 @@ def router(
             model = await catalog.get(session, caller, model_id)
             uses = await uses_of(session, model.card.id)
         chosen = variant_of(model, WhichVariant(variant=variant))
-        others = fetches.withdraw(chosen, None if caller.operator else caller.owner_id)
+        fetches.withdraw(chosen, None if caller.operator else caller.owner_id)
         waiting = [use for use in uses if use.runs and use.variant == chosen.name]
-        if chosen.weights_id in fetches.running():
-            if waiting:
-                raise Conflict(
-                    f"{in_words(waiting, caller)} wait{'s' if len(waiting) == 1 else ''} for it",
-                    hint="stop what waits for it",
-                    code="weights_wanted",
-                )
-            if others:
-                raise Conflict("others have asked for it too", code="weights_wanted")
-            fetches.cancel(chosen.weights_id)
-            await fetches.ended(chosen.weights_id, _END_S)
+        if waiting and chosen.weights_id in fetches.running():
+            raise Conflict(
+                f"{in_words(waiting, caller)} wait{'s' if len(waiting) == 1 else ''} for it",
+                hint="stop what waits for it",
+                code="weights_wanted",
+            )
+        # Whoever knows what services want stops what nobody wants: models may share weights.
+        changed()
+        await fetches.ended(chosen.weights_id, _END_S)
+        if fetches.is_wanted(chosen.weights_id):
+            raise Conflict("others wait for it too", code="weights_wanted")
         return model_view(model, fetches)
 
     @routes.post("/models/{model_id}/verify", status_code=202)
@@ -158,7 +158,17 @@ def router(
         caller.require_operator("removing weights")
         async with db.begin() as session:
             roots = roots_of(await catalog.every(session))
-        pruned = await in_thread("prune", lambda: prune(fetches.store, roots, dry_run=body.dry_run))
+        try:
+            pruned = await in_thread(
+                "prune", lambda: prune(fetches.store, roots, dry_run=body.dry_run)
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"the store cannot be cleaned up: {error.strerror or error} ({error.filename})",
+                hint="check the permissions of the data directory, then prune again",
+            ) from None
+        # A service made just now may lack what went: it is fetched again.
+        changed()
         return PruneView(dry_run=body.dry_run, files=pruned.files, freed_bytes=pruned.freed_bytes)
 
     return routes

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Progress
+from modelry.catalog.sources import HubFiles
 from modelry.catalog.weights import (
     Resolved,
     WeightsFile,
@@ -59,7 +60,7 @@ def _verify_stored(
     findings, whole, bad_blobs = [], 0, []
     for file in record.every_file:
         # A blob's own name says nothing to people.
-        name = file.name if tree else variant.source.rpartition("/")[2]
+        name = file.name if tree else _name_of(variant)
         blob = store.blob(file.sha256)
         damage = _damage(blob, file, progress)
         if damage is None and tree is not None and not is_link_to(tree / file.name, blob):
@@ -76,6 +77,14 @@ def _verify_stored(
     for sha256 in bad_blobs:
         store.set_aside(sha256)
     return Report(len(record.every_file), whole, tuple(findings))
+
+
+def _name_of(variant: Variant) -> str:
+    """What people know the one file of a variant by."""
+    source = variant.parsed_source
+    if isinstance(source, HubFiles) and not source.path:
+        return source.repo
+    return variant.source.rpartition("/")[2].partition("?")[0]
 
 
 def _verify_in_place(

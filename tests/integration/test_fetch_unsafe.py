@@ -8,9 +8,13 @@ import pytest
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Progress
 from modelry.catalog.fetch import Origins, fetch
+from modelry.catalog.formats import Allowed
+from modelry.catalog.hubs import HubSettings
+from modelry.catalog.look import look
 from modelry.catalog.package_index import IndexSettings
+from modelry.catalog.sources import LocalFile
 from modelry.catalog.weights import WeightsStore
-from modelry.errors import FetchError
+from modelry.errors import FetchError, InvalidRequest
 from tests.integration.test_fetch_hubs import bring, hub, refusal, store, surroundings
 from tests.support.hub import Hub
 from tests.support.weights_files import safetensors
@@ -66,6 +70,22 @@ def test_a_program_that_is_named_does_not_come(hub: Hub, store: WeightsStore, pa
     else:
         assert "is a program" in refusal(hub, store, f"hf://org/plain/{path}").message
     assert "modeling_x.py" not in hub.downloads()
+
+
+def test_a_configuration_too_large_to_be_read_is_refused(hub: Hub, store: WeightsStore) -> None:
+    padded = OWN + b" " * (17 * 1024 * 1024)
+    hub.add("org/padded", {**WITH_PROGRAM, "config.json": padded})
+    assert "too large" in refusal(hub, store, "hf://org/padded").message
+
+
+def test_a_folder_of_pickles_is_a_model_where_they_are_allowed(
+    store: WeightsStore, tmp_path: Path
+) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(PICKLE)
+    source = LocalFile(str(tmp_path))
+    assert look(source, HubSettings(), Allowed(pickles=True)).format == "pytorch"
+    with pytest.raises(InvalidRequest, match="can run a program"):
+        look(source, HubSettings())
 
 
 def test_other_formats_have_no_use_for_such_programs(hub: Hub, store: WeightsStore) -> None:

@@ -58,8 +58,8 @@ class Catalog:
 
         `keep`: it is not deleted before the transaction ends, so that a service may be made of it.
         """
-        hold: store.Hold | None = "keep" if keep else None
-        row = await store.own_model(session, principal.owner_id, reference, hold)
+        lock: store.RowLock | None = "keep" if keep else None
+        row = await store.own_model(session, principal.owner_id, reference, lock)
         if row is not None:
             return _own(row)
         card = self._cards.get(reference)

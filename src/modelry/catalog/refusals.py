@@ -45,8 +45,10 @@ def check_config(variant: Variant, name: str, path: Path) -> None:
     """
     if variant.allow_remote_code or variant.format not in _OWN_PROGRAMS:
         return
-    if not is_config(PurePosixPath(name).name) or path.stat().st_size > _CONFIG_MAX:
+    if not is_config(PurePosixPath(name).name):
         return
+    if path.stat().st_size > _CONFIG_MAX:
+        raise UnsafeWeights(f"{name} is far too large to be read", hint=_ALLOW)
     try:
         config = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

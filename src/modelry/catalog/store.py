@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Numbered, Session
 
-Hold: TypeAlias = Literal["keep", "change"]
+RowLock: TypeAlias = Literal["keep", "change"]
 
 
 class ModelRow(Numbered):
@@ -48,18 +48,18 @@ async def all_models(session: Session) -> list[ModelRow]:
 
 
 async def own_model(
-    session: Session, user_id: str, reference: str, hold: Hold | None = None
+    session: Session, user_id: str, reference: str, lock: RowLock | None = None
 ) -> ModelRow | None:
-    """The user's model of that id or name. `hold`: until the transaction ends nobody else
+    """The user's model of that id or name. `lock`: until the transaction ends nobody else
     deletes it ("keep"), nor relies on it ("change").
     """
     statement = select(ModelRow).where(
         ModelRow.user_id == user_id,
         or_(ModelRow.id == reference, ModelRow.name == reference),
     )
-    if hold is not None:
+    if lock is not None:
         # SQLite has one writing transaction at a time anyway.
-        statement = statement.with_for_update(read=hold == "keep")
+        statement = statement.with_for_update(read=lock == "keep")
     return (await session.scalars(statement)).one_or_none()
 
 

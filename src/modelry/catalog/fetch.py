@@ -174,6 +174,11 @@ class _Bringer:
                 self._found[file.name] = found
 
     def _one(self, brings: Brings, file: RemoteFile) -> WeightsFile:
+        # Another model's fetch may be at the same file, under the same partial name.
+        with self._store.turns.turn(file.identity, lambda: self._told(file, 0, 0)):
+            return self._brought(brings, file)
+
+    def _brought(self, brings: Brings, file: RemoteFile) -> WeightsFile:
         if self._is_here(file):
             assert file.sha256 is not None
             blob = self._store.blob(file.sha256)

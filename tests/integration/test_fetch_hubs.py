@@ -63,9 +63,17 @@ def store(tmp_path: Path) -> WeightsStore:
 
 
 def bring(
-    hub: Hub, store: WeightsStore, source: str, *, format: str = "safetensors", **settings: Any
+    hub: Hub,
+    store: WeightsStore,
+    source: str,
+    *,
+    format: str = "safetensors",
+    allow: tuple[str, ...] = (),
+    **settings: Any,
 ) -> Weights:
-    variant = Variant.model_validate({"name": "v", "format": format, "source": source})
+    variant = Variant.model_validate(
+        {"name": "v", "format": format, "source": source, **dict.fromkeys(allow, True)}
+    )
     hubs = HubSettings(hf_endpoint=hub.url, modelscope_endpoint=hub.url, **settings)
     origins = Origins(lambda: IndexSettings(()), hubs)
     weights = fetch(variant, store, Progress(), origins)

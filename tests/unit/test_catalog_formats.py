@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelry.catalog.formats import format_of, is_pickle, needed, quantisation_of
+from modelry.catalog.formats import Allowed, format_of, is_pickle, needed, quantisation_of
 from modelry.errors import InvalidRequest
 
 
@@ -113,3 +113,37 @@ def test_weights_that_are_there_twice_come_once() -> None:
         "consolidated.safetensors",
         "params.json",
     ]
+
+
+PICKLED = [
+    "config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin",
+    "pytorch_model.bin.index.json", "vocab.txt",
+]  # fmt: skip
+BESIDE = ["modeling_x.py", "optimizer.pt", "training_args.bin", "model.safetensors.index.json"]
+
+
+def test_weights_in_pickles_are_a_format_where_they_are_allowed() -> None:
+    names = [*PICKLED, *BESIDE]
+    assert format_of(names, Allowed(pickles=True)) == "pytorch"
+    assert needed(names, Allowed(pickles=True)) == PICKLED
+    with pytest.raises(InvalidRequest) as caught:
+        needed(names, Allowed(programs=True))
+    assert "--allow-pickles" in str(caught.value.hint)
+
+
+def test_pickles_come_only_where_there_is_nothing_better() -> None:
+    names = ["model.safetensors", "pytorch_model.bin", "config.json"]
+    assert format_of(names, Allowed(pickles=True)) == "safetensors"
+    assert needed(names, Allowed(pickles=True)) == ["config.json", "model.safetensors"]
+
+
+def test_what_a_training_leaves_is_no_model() -> None:
+    with pytest.raises(InvalidRequest):
+        format_of(["training_args.bin", "optimizer.pt"], Allowed(pickles=True))
+
+
+def test_programs_come_along_only_where_they_are_allowed() -> None:
+    names = ["config.json", "model.safetensors", "modeling_x.py", "scripts/train.py"]
+    assert needed(names) == ["config.json", "model.safetensors"]
+    allowed = needed(names, Allowed(programs=True))
+    assert allowed == ["config.json", "model.safetensors", "modeling_x.py"]

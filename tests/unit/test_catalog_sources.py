@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelry.catalog.sources import (
+    BucketFiles,
     HubFiles,
     HubName,
     LocalFile,
@@ -29,6 +30,13 @@ def test_a_file_of_this_machine() -> None:
 
 def test_a_path_is_decoded() -> None:
     assert parse_source("file:///my%20models/%C3%A9%23.gguf") == LocalFile("/my models/é#.gguf")
+
+
+def test_files_of_a_bucket() -> None:
+    assert parse_source("s3://my.bucket/a/b.gguf") == BucketFiles("s3", "my.bucket/a/b.gguf")
+    for text in ("gs://models/folder/", "az://models/folder"):
+        assert parse_source(text) == BucketFiles(text[:2], "models/folder")  # type: ignore[arg-type]
+    assert str(parse_source("s3://bucket/é.gguf")) == "s3://bucket/é.gguf"
 
 
 @pytest.mark.parametrize(
@@ -56,6 +64,14 @@ def test_a_path_is_decoded() -> None:
         "file://elsewhere/models/a.gguf",
         "file://",
         "file:///a%00b",
+        "s3://",
+        "s3:///model.gguf",
+        "s3://.hidden/model.gguf",
+        "gs://bucket/../other/model.gguf",
+        "az://bucket//model.gguf",
+        "s3://bucket/a b.gguf",
+        "s3://bucket/*.gguf",
+        "s3://user:pw@bucket/a.gguf",
     ],
 )
 def test_anything_else_is_refused_and_told_what_an_address_looks_like(text: str) -> None:
@@ -63,7 +79,7 @@ def test_anything_else_is_refused_and_told_what_an_address_looks_like(text: str)
         parse_source(text)
     assert caught.value.param == "source"
     assert caught.value.message.startswith("source: ")
-    assert "==" in (caught.value.hint or "") or "file:///" in (caught.value.hint or "")
+    assert any(like in str(caught.value.hint) for like in ("==", "file:///", "://bucket/"))
 
 
 @pytest.mark.parametrize("hub", ["hf", "modelscope"])
@@ -121,7 +137,7 @@ def test_names_that_lead_out_are_told(name: str) -> None:
     assert is_inside(f"folder/{name}") is False or name in ("/a", "C:/a", "")
 
 
-@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "s3"])
+@pytest.mark.parametrize("scheme", ["ftp", "git+ssh", "s3a"])
 def test_a_scheme_that_cannot_be_fetched_from_is_named(scheme: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{scheme[:3]}.*://".replace("+", r"\+")):
         parse_source(f"{scheme}://somewhere/a.gguf")

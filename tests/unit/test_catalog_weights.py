@@ -190,8 +190,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_taken_for_whole(
     store: WeightsStore, model: Path
 ) -> None:
     class Meanwhile(Progress):
-        def set(self, done_bytes: int) -> None:
-            super().set(done_bytes)
+        def set(self, done_bytes: int, came_bytes: int = 0) -> None:
+            super().set(done_bytes, came_bytes)
             touch(model, BYTES[::-1])
 
     with contextlib.suppress(FetchError):

@@ -13,11 +13,13 @@ from modelry.access.authenticator import Authenticator
 from modelry.access.sessions import Sessions
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
-from modelry.catalog import bundle_endpoints, upload_endpoints
+from modelry.catalog import bundle_endpoints, upkeep_endpoints, upload_endpoints
 from modelry.catalog import endpoints as catalog_endpoints
+from modelry.catalog.checks import Checks
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
 from modelry.services import engine_endpoints
+from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
 
 _END_TIMEOUT_S = 5
@@ -63,6 +65,16 @@ def application(parts: Parts) -> FastAPI:
             access_endpoints.router(parts.db, authenticator, parts.keys, published),
             catalog_endpoints.router(
                 parts.db, authenticator, parts.catalog, parts.fetches, parts.offers
+            ),
+            upkeep_endpoints.router(
+                parts.db,
+                authenticator,
+                parts.catalog,
+                parts.fetches,
+                parts.offers,
+                Checks(parts.fetches),
+                uses_of,
+                parts.reconciler.nudge,
             ),
             upload_endpoints.router(
                 parts.db,

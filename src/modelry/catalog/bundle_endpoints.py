@@ -16,12 +16,13 @@ from modelry.catalog.cards import Variant, check_id
 from modelry.catalog.catalog import Catalog, Model
 from modelry.catalog.endpoints import ModelView, model_view
 from modelry.catalog.fetches import Fetches, in_thread
+from modelry.catalog.held import Hold
 from modelry.catalog.keeping import digest_of
 from modelry.catalog.look import Found
 from modelry.catalog.offers import Offers
 from modelry.catalog.sources import LocalFile, Source, UploadedFiles, parse_source
 from modelry.catalog.upload_endpoints import incoming_blocks
-from modelry.catalog.weights import Weights, WeightsFile, WeightsStore
+from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, record_name
 from modelry.db import Database, Session
 from modelry.errors import Conflict, InvalidRequest, NotFound
 
@@ -95,9 +96,17 @@ def router(
                 targets = {
                     model.name: await target(session, caller, model) for model in manifest.models
                 }
-            views = []
-            async for model in incoming.blobs(manifest):
-                views.append(await take(caller, model, targets[model.name]))  # noqa: PERF401
+            with Hold(weights.held) as hold:
+                # Until the models name them.
+                for each in manifest.models:
+                    hold.add(_digest(each))
+                    hold.add(record_name(targets[each.name].weights_id))
+                for file in manifest.blobs():
+                    hold.add(file.sha256)
+                views = [
+                    await take(caller, model, targets[model.name])
+                    async for model in incoming.blobs(manifest)
+                ]
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise DiskFull("the disk is full", hint="free some space, then again") from None

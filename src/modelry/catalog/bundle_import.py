@@ -29,9 +29,9 @@ from modelry.catalog.bundles import (
 )
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import require_space
-from modelry.catalog.fetch import refuse_pickles
 from modelry.catalog.headers import check_header
 from modelry.catalog.keeping import keep
+from modelry.catalog.refusals import check_config, refuse_unsafe
 from modelry.catalog.uploads import check_names
 from modelry.catalog.weights import Weights, WeightsFile, WeightsStore, sync_file
 from modelry.errors import FetchError, InvalidRequest
@@ -166,6 +166,7 @@ def take_in(store: WeightsStore, variant: Variant, model: BundledModel) -> Weigh
     for file in model.files:
         with _as_bad_bundle():
             check_header(file.name, store.blob(file.sha256))
+            check_config(variant, file.name, store.blob(file.sha256))
     files = [WeightsFile(file.name, file.size_bytes, file.sha256) for file in model.files]
     return keep(store, variant, files, folder=model.folder, revision=model.revision)
 
@@ -176,7 +177,7 @@ def _check_files(model: BundledModel) -> None:
     # Only what a fetch would have brought was exported.
     with _as_bad_bundle():
         variant = Variant(name="bundle", format=model.format, source=f"upload://{'0' * 64}")
-        refuse_pickles(variant, list(names))
+        refuse_unsafe(variant, list(names))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from modelry.catalog.formats import Format
+from modelry.catalog.formats import Allowed, Format
 from modelry.catalog.sources import Source, parse_source
 from modelry.engines.base import Defaults
 from modelry.errors import InvalidRequest, SettingsError
@@ -67,12 +67,29 @@ class Variant(BaseModel):
     engines: tuple[EngineName, ...] = ()
     engine_args: Mapping[EngineName, tuple[str, ...]] = Field(default_factory=dict)
     allow_pickles: bool = False
+    allow_remote_code: bool = False
+    """Engines may run the programs that its repository brings."""
+    copied: bool = False
+    """Files of this machine are copied into the store instead of used where they lie."""
     public_only: bool = False
     """Somebody who is no operator named its source."""
 
     def __hash__(self) -> int:
         # Of what tells variants apart; a mapping has none.
         return hash((self.name, self.source, self.sha256))
+
+    @property
+    def weights_id(self) -> str:
+        """What tells its weights from others: variants may differ in what they pin and name
+        the same files. What is allowed is part of it: other files may come then, and what was
+        fetched is not used any more once it is not allowed any more.
+        """
+        flags = ("allow_pickles", "allow_remote_code", "copied")
+        return "\n".join([self.source, *(flag for flag in flags if getattr(self, flag))])
+
+    @property
+    def allowed(self) -> Allowed:
+        return Allowed(self.allow_pickles, self.allow_remote_code)
 
     @cached_property
     def parsed_source(self) -> Source:

@@ -7,13 +7,15 @@ once its size and digest are right.
 import errno
 import hashlib
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import httpx2
 
 from modelry.catalog.remote import Digest, RemoteFile, git_digest
+from modelry.catalog.speed import Speed, seconds_left
 from modelry.catalog.weights import sync_file
 from modelry.errors import FetchError
 
@@ -23,6 +25,12 @@ _SPARE_BYTES = 32 * 1024 * 1024
 
 Unreachable = Callable[[httpx2.HTTPError], FetchError]
 """What to tell a person of a request that failed."""
+Tells = Callable[[int, int], None]
+"""Called with the bytes that are here and those of them that just came; may raise to stop."""
+Expects = Callable[[int], None]
+"""Called with how many bytes there will be."""
+Brings = Callable[[RemoteFile, Path, Tells, Expects], str]
+"""Brings a file to where it is wanted; returns its SHA-256 in hex. Raises `FetchError`."""
 
 
 class WrongWeights(FetchError):
@@ -40,27 +48,39 @@ class Progress:
         self.done_bytes = 0
         self.total_bytes = 0
         self.cancel = Event()
+        self._speed = Speed()
+        self._lock = Lock()
 
-    def set(self, done_bytes: int) -> None:
+    def set(self, done_bytes: int, came_bytes: int = 0) -> None:
+        """`came_bytes` of them just now: the speed is that of these. Raises `Cancelled`."""
         if self.cancel.is_set():
             raise Cancelled
         self.done_bytes = done_bytes
+        if came_bytes:
+            with self._lock:
+                self._speed.add(came_bytes, time.monotonic())
+
+    def pace(self) -> tuple[float | None, float | None]:
+        """Bytes a second, and the seconds that are left at that speed."""
+        with self._lock:
+            speed = self._speed.bytes_per_second(time.monotonic())
+        missing = self.total_bytes - self.done_bytes
+        return speed, seconds_left(missing, speed) if self.total_bytes else None
 
 
 def download(
     session: httpx2.Client,
     file: RemoteFile,
     target: Path,
-    told: Callable[[int], None],
+    told: Tells,
     *,
     unreachable: Unreachable,
     beside_bytes: int = 0,
-    expect: Callable[[int], None] = lambda total: None,
+    expect: Expects = lambda total: None,
 ) -> str:
     """Bring `file` to `target`; returns its SHA-256 in hex.
 
-    `told` is called with the bytes that are here, and may raise to stop; `expect` with
-    what there will be. `beside_bytes` more must be free on the disk. Raises `FetchError`.
+    `beside_bytes` more must be free on the disk. Raises `FetchError`.
     """
     part = target.with_name(target.name + ".part")
     have = resumed = part.stat().st_size if part.exists() else 0
@@ -81,7 +101,7 @@ def download(
                     for block in response.iter_raw():
                         out.write(block)
                         have += len(block)
-                        told(have)
+                        told(have, len(block))
                     sync_file(out)
         except httpx2.HTTPError as error:
             raise unreachable(error) from None
@@ -92,7 +112,7 @@ def download(
             raise
     if total and have != total:
         raise FetchError("the connection ended before the file was complete", retryable=True)
-    sha256 = _checked(file, part, lambda: told(have), retryable=resumed > 0)
+    sha256 = checked(file, part, lambda: told(have, 0), retryable=resumed > 0)
     part.replace(target)
     return sha256
 
@@ -126,7 +146,7 @@ def _continues(response: httpx2.Response, have: int) -> bool:
     return response.headers.get("content-range", "").startswith(f"bytes {have}-")
 
 
-def _checked(file: RemoteFile, part: Path, told: Callable[[], None], *, retryable: bool) -> str:
+def checked(file: RemoteFile, part: Path, told: Callable[[], None], *, retryable: bool) -> str:
     """The SHA-256 of what came, if it is what the origin names; otherwise it is deleted."""
     size = part.stat().st_size
     sha256 = hashlib.sha256()

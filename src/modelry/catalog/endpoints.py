@@ -9,11 +9,12 @@ from starlette.convertors import Convertor, register_url_convertor
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.cards import ModelCard, Task, Variant, check_id
-from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Change, Model, admit
-from modelry.catalog.fetches import Fetches, Fetching
+from modelry.catalog.catalog import DEFAULT_TASKS, Catalog, Change, Model, Terms, admit
+from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching, WeightsState
 from modelry.catalog.fit import Place, Verdict, weights_bytes
 from modelry.catalog.offers import Offer, Offers, Size
 from modelry.catalog.sources import LocalFile, WebFile
+from modelry.catalog.views import ProgressView, progress_view
 from modelry.catalog.weights import Weights
 from modelry.db import Database
 from modelry.db.pages import Page, PageParams, page_of
@@ -40,6 +41,17 @@ class NewModel(BaseModel):
     name: Annotated[str, AfterValidator(check_id)]
     source: str = Field(max_length=1000)
     tasks: tuple[Task, ...] = Field(DEFAULT_TASKS, min_length=1)
+    allow_pickles: bool = Field(
+        False, description="Weights in files that can run a program; operators only."
+    )
+    allow_remote_code: bool = Field(
+        False, description="Programs of the model's own may run; operators only."
+    )
+    copied: bool = Field(False, alias="copy", description="Copy a file:// source into the store.")
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.allow_pickles, self.allow_remote_code, self.copied)
 
 
 class FileView(BaseModel):
@@ -68,7 +80,12 @@ class VariantView(BaseModel):
     sha256: str | None
     revision: str | None = Field(description="The commit of a hub's repository, once it is here.")
     files: list[FileView] = Field(description="Where there are several, once they are here.")
-    weights: Literal["absent", "fetching", "here"]
+    weights: Literal["absent", "fetching", "here", "failed"]
+    progress: ProgressView | None = Field(description="While they are fetched.")
+    message: str | None = Field(description="Why they could not be fetched, and what to do.")
+    allow_pickles: bool
+    allow_remote_code: bool
+    copied: bool = Field(description="Files of this machine, copied into the store.")
     default: bool = Field(description="A service gets this one where it names none.")
     fit: FitView
     reason: str | None = Field(description="Why no engine here runs it.")
@@ -91,6 +108,14 @@ class ModelView(BaseModel):
     deployable: bool
     reason: str | None = Field(description="Why no engine here runs it.")
     variants: list[VariantView]
+
+
+_IN_WORDS: dict[type[WeightsState], Literal["absent", "fetching", "here", "failed"]] = {
+    Absent: "absent",
+    Fetching: "fetching",
+    FetchFailed: "failed",
+    Weights: "here",
+}
 
 
 def _text(text: str) -> str:
@@ -152,10 +177,15 @@ def _variant_view(
             FileView(name=file.name, size_bytes=file.size_bytes, sha256=file.sha256)
             for file in (() if weights is None else weights.files)
         ],
-        weights="here" if weights else "fetching" if isinstance(state, Fetching) else "absent",
         default=variant is offer.variant,
         fit=FitView(**vars(offer.fits[variant.name])),
         reason=offer.refusals.get(variant.name),
+        weights=_IN_WORDS[type(state)],
+        progress=progress_view(state) if isinstance(state, Fetching) else None,
+        message=state.in_words if isinstance(state, FetchFailed) else None,
+        allow_pickles=variant.allow_pickles,
+        allow_remote_code=variant.allow_remote_code,
+        copied=variant.copied,
     )
 
 
@@ -215,13 +245,15 @@ def router(
 
     @routes.post("/models", status_code=201)
     async def create_model(caller: Caller, body: NewModel) -> ModelView:
-        source = admit(caller, body.source)
+        source = admit(caller, body.source, body.terms)
         async with db.begin() as session:
             await catalog.require_free(session, caller, body.name)
         # It may ask a hub, so there is no transaction meanwhile.
-        found = await fetches.look(source)
+        found = await fetches.look(source, body.terms.allowed)
         async with db.begin() as session:
-            model = await catalog.register(session, caller, body.name, found, body.tasks)
+            model = await catalog.register(
+                session, caller, body.name, found, body.tasks, body.terms
+            )
         return view(caller, model)
 
     @routes.get("/models/{model_id}")

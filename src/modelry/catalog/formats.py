@@ -7,14 +7,30 @@ files are named follows the hubs' customs.
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal
 
 from modelry.errors import InvalidRequest
 
-Format = Literal["gguf", "safetensors", "ctranslate2", "onnx", "lora"]
-"""`lora`: an adapter as PEFT saves it. One in GGUF is `gguf`: only its header tells it apart."""
+Format = Literal["gguf", "safetensors", "ctranslate2", "onnx", "lora", "pytorch"]
+"""`lora`: an adapter as PEFT saves it; one in GGUF is `gguf`: only its header tells it apart.
+`pytorch` is weights in pickles, as PyTorch saves them: only where they are allowed.
+"""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """What an operator allows a model, although it can run a program: its weights to be in
+    pickles, and its repository's own Python files to come along.
+    """
+
+    pickles: bool = False
+    programs: bool = False
+
+
+NOTHING = Allowed()
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle", "*.joblib", "*.npy", "*.npz")
 """Files that may hold a program. CTranslate2's `model.bin` is data, known by its neighbours."""
@@ -36,7 +52,13 @@ _MARKS: tuple[tuple[Format, str], ...] = (
 )
 
 
-def format_of(names: Sequence[str]) -> Format:
+_TORCH = ("pytorch_model*.bin", "*.bin", "*.pt", "*.pth", "*.ckpt")
+"""The first of these that there are any of is a model's weights."""
+_TRAINING = ("training_args.bin", "optimizer*", "scheduler*", "rng_state*")
+"""What a training leaves beside them."""
+
+
+def format_of(names: Sequence[str], allowed: Allowed = NOTHING) -> Format:
     """The format of a model made of these files. Raises `InvalidRequest` that says why none is."""
     bases = [PurePosixPath(name).name for name in names]
     if "model.bin" in bases and any(base.startswith("vocabulary.") for base in bases):
@@ -47,10 +69,13 @@ def format_of(names: Sequence[str]) -> Format:
         if any(fnmatchcase(base.lower(), mark) for base in bases):
             return format
     pickles = [name for name in names if is_pickle(name)]
+    if allowed.pickles and _torch_weights(names):
+        return "pytorch"
     if pickles:
         raise InvalidRequest(
             f"source: its weights are in {pickles[0]}, which can run a program when it is opened",
-            hint="choose a revision or a conversion of the model with safetensors or GGUF files",
+            hint="choose a revision or a conversion of the model with safetensors or GGUF files; "
+            "an operator can allow it for one model, with --allow-pickles",
             param="source",
             code="unsafe_weights",
         )
@@ -73,7 +98,25 @@ def is_pickle(name: str) -> bool:
     return any(fnmatchcase(base, pattern) for pattern in PICKLES)
 
 
-def needed(names: Iterable[str]) -> list[str]:
+def is_program(name: str) -> bool:
+    return name.lower().endswith(".py")
+
+
+def _torch_weights(names: Iterable[str]) -> list[str]:
+    bases = {name: PurePosixPath(name).name.lower() for name in names}
+    candidates = [
+        name
+        for name, base in bases.items()
+        if not any(fnmatchcase(base, pattern) for pattern in _TRAINING)
+    ]
+    for pattern in _TORCH:
+        found = [name for name in candidates if fnmatchcase(bases[name], pattern)]
+        if found:
+            return found
+    return []
+
+
+def needed(names: Iterable[str], allowed: Allowed = NOTHING) -> list[str]:
     """Of a repository's files, those that a model is made of: its weights in the best format it
     has them in, and what belongs to them. Raises as `format_of`.
 
@@ -82,14 +125,17 @@ def needed(names: Iterable[str]) -> list[str]:
     every = [name for name in names if not name.startswith(".")]
     # Other frameworks' copies lie in folders: `onnx/`, `openvino/`, `original/`.
     top = [name for name in every if "/" not in name] or every
-    format = format_of(top)
+    format = format_of(top, allowed)
     if format == "ctranslate2":
-        return top
+        return [name for name in top if allowed.programs or not is_program(name)]
     if format == "lora":
         kept = (*_ADAPTER, *_BESIDE_ADAPTER)
         return sorted(name for name in top if any(fnmatchcase(name, each) for each in kept))
-    mark = next(pattern for known, pattern in _MARKS if known == format)
-    weights = [name for name in top if fnmatchcase(name.lower(), mark)]
+    if format == "pytorch":
+        weights = _torch_weights(top)
+    else:
+        mark = next(pattern for known, pattern in _MARKS if known == format)
+        weights = [name for name in top if fnmatchcase(name.lower(), mark)]
     if format == "gguf":
         # All that a model needs is in it.
         if len(weights) == 1 or are_parts(weights):
@@ -107,8 +153,10 @@ def needed(names: Iterable[str]) -> list[str]:
         for name in top
         if any(fnmatchcase(name, each) for each in _BESIDE)
         # Of weights that are left out.
-        and (not name.endswith(".index.json") or name.endswith(".safetensors.index.json"))
+        and (not name.endswith(".index.json") or name.endswith(_INDEXES.get(format, _INDEX)))
     }
+    if allowed.programs:
+        beside.update(name for name in top if is_program(name))
     return sorted({*weights, *beside})
 
 
@@ -116,6 +164,10 @@ def _is_adapter(bases: Sequence[str]) -> bool:
     """Whether all the weights among these files are PEFT's."""
     weights = [base for base in bases if any(fnmatchcase(base.lower(), mark) for _, mark in _MARKS)]
     return set(_ADAPTER) <= set(bases) and set(weights) == {_ADAPTER[1]}
+
+
+_INDEX = ".safetensors.index.json"
+_INDEXES = {"pytorch": ".bin.index.json"}
 
 
 def are_parts(names: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from modelry.catalog.formats import needed
+from modelry.catalog.formats import NOTHING, Allowed, is_program, needed
 from modelry.catalog.remote import Listing, RemoteFile
 from modelry.catalog.sources import HubFiles, is_inside
 from modelry.errors import FetchError, InvalidRequest
@@ -36,7 +36,7 @@ class HubSettings:
     offline: bool = False
 
 
-def list_hub(source: HubFiles, settings: HubSettings) -> Listing:
+def list_hub(source: HubFiles, settings: HubSettings, allowed: Allowed = NOTHING) -> Listing:
     """The files that `source` names. Raises `FetchError` or `InvalidRequest`."""
     if settings.offline:
         raise FetchError(
@@ -44,23 +44,29 @@ def list_hub(source: HubFiles, settings: HubSettings) -> Listing:
             hint="unset MODELRY_OFFLINE, or bring the model in with `modelry bundle import`",
         )
     listing = _LISTERS[source.hub](source, settings)
-    return Listing(_chosen(source, listing.files), listing.revision)
+    return Listing(_chosen(source, listing.files, allowed), listing.revision)
 
 
-def _chosen(source: HubFiles, files: tuple[RemoteFile, ...]) -> tuple[RemoteFile, ...]:
+def _chosen(
+    source: HubFiles, files: tuple[RemoteFile, ...], allowed: Allowed
+) -> tuple[RemoteFile, ...]:
     by_name = {file.name: file for file in files if is_inside(file.name)}
     path = source.path
     if not path:
-        return tuple(by_name[name] for name in needed(by_name))
+        return tuple(by_name[name] for name in needed(by_name, allowed))
     if path in by_name:
         return (by_name[path],)
     if "*" in path or "?" in path:
-        found = [name for name in by_name if fnmatchcase(name, path)]
+        found = [
+            name
+            for name in by_name
+            if fnmatchcase(name, path) and (allowed.programs or not is_program(name))
+        ]
     else:
         found = [name for name in by_name if name.startswith(path + "/")]
         if found:
             below = {name.removeprefix(path + "/"): name for name in found}
-            found = [below[name] for name in needed(below)]
+            found = [below[name] for name in needed(below, allowed)]
     if not found:
         raise InvalidRequest(
             f"source: {source.repo} has no file {path}",

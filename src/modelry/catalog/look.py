@@ -3,10 +3,19 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modelry.catalog.fetch import below, list_remote
-from modelry.catalog.formats import Format, format_of
+from modelry.catalog.fetch import list_remote
+from modelry.catalog.formats import NOTHING, Allowed, Format, format_of
 from modelry.catalog.hubs import HubSettings
-from modelry.catalog.sources import HubFiles, LocalFile, PackageFile, Source, UploadedFiles, WebFile
+from modelry.catalog.local import below
+from modelry.catalog.sources import (
+    BucketFiles,
+    HubFiles,
+    LocalFile,
+    PackageFile,
+    Source,
+    UploadedFiles,
+    WebFile,
+)
 from modelry.errors import InvalidRequest
 
 
@@ -19,32 +28,36 @@ class Found:
     size_bytes: int | None = None
 
 
-def look(source: Source, hubs: HubSettings) -> Found:
+def look(source: Source, hubs: HubSettings, allowed: Allowed = NOTHING) -> Found:
     """Asks hubs, and nobody else. Raises `InvalidRequest` or `FetchError`."""
     match source:
         case LocalFile():
-            return _local(source)
+            return _local(source, allowed)
         case PackageFile():
-            return Found(source, format_of([source.member]))
+            return Found(source, format_of([source.member], allowed))
         case WebFile():
-            return Found(source, format_of([source.url.partition("?")[0]]))
+            return Found(source, format_of([source.url.partition("?")[0]], allowed))
+        case BucketFiles():
+            listing = list_remote(source, hubs, allowed)
+            names = [file.name for file in listing.files]
+            return Found(source, format_of(names, allowed), listing.size_bytes)
         case UploadedFiles():
             # `admit` lets nobody name one.
             raise InvalidRequest("source: an upload cannot be looked at", param="source")
         case HubFiles():
-            listing = list_remote(source, hubs)
+            listing = list_remote(source, hubs, allowed)
             names = [file.name for file in listing.files]
             pinned = source
             # ModelScope's commits are of single files.
             if source.hub == "hf":
                 pinned = replace(source, revision=listing.revision)
-            return Found(pinned, format_of(names), listing.size_bytes)
+            return Found(pinned, format_of(names, allowed), listing.size_bytes)
 
 
-def _local(source: LocalFile) -> Found:
+def _local(source: LocalFile, allowed: Allowed) -> Found:
     path = Path(source.path)
     try:
-        names = below(path) if path.is_dir() else [path.name]
+        names = below(path, allowed) if path.is_dir() else [path.name]
         sizes = [(path / name if path.is_dir() else path).stat().st_size for name in names]
     except InvalidRequest as error:
         raise InvalidRequest(f"{error.message}: {path}", hint=error.hint, param="source") from None
@@ -53,4 +66,4 @@ def _local(source: LocalFile) -> Found:
             f"source: {path} cannot be read on the control plane's machine: {error.strerror}",
             param="source",
         ) from None
-    return Found(source, format_of(names), sum(sizes))
+    return Found(source, format_of(names, allowed), sum(sizes))

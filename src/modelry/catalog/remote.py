@@ -15,6 +15,7 @@ class RemoteFile:
     """`name`: its path among the others. Size and digest where the origin states them:
     `sha256` in hex, or `git_oid`, the SHA-1 by which git names a blob.
 
+    `version`: what tells it from what was there before, where the origin has no digest.
     `headers` may hold a token: they go to the host of `url` alone.
     """
 
@@ -24,13 +25,14 @@ class RemoteFile:
     sha256: str | None = None
     git_oid: str | None = None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    version: str = ""
 
     @property
     def identity(self) -> str:
         """What a part of it may be taken up under: the same for the same bytes only, as far as
         the origin lets us know.
         """
-        told = self.sha256 or self.git_oid or f"{self.url} {self.size_bytes}"
+        told = self.sha256 or self.git_oid or f"{self.url} {self.size_bytes}{self.version}"
         return hashlib.sha256(f"{told}#{self.name}".encode()).hexdigest()
 
 

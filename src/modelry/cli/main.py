@@ -18,6 +18,7 @@ from modelry.cli import (
     up,
     uploads,
     usage,
+    weights,
 )
 from modelry.cli.output import print_unexpected, print_usage_error, shown_errors
 
@@ -52,6 +53,7 @@ connect.register(app)
 models.register(app)
 uploads.register()
 app.add_typer(bundles.app, name="bundle")
+weights.register()
 usage.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")

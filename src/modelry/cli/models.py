@@ -200,7 +200,7 @@ def register_model(
     source: Annotated[
         str,
         typer.Argument(
-            help="hf://org/repo/file, modelscope://…, https://…, pypi://… or file:///path.",
+            help="hf://org/repo/file, modelscope://…, https://…, s3://…, pypi://… or file:///path.",
             show_default=False,
         ),
     ],
@@ -208,6 +208,15 @@ def register_model(
     task: Annotated[
         list[str] | None, typer.Option("--task", help="What it does; repeat for more.")
     ] = None,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy a file:// source into the store.")
+    ] = False,
+    allow_pickles: Annotated[
+        bool, typer.Option("--allow-pickles", help="Weights that can run a program; operators.")
+    ] = False,
+    allow_remote_code: Annotated[
+        bool, typer.Option("--allow-remote-code", help="Programs of its own may run; operators.")
+    ] = False,
     json_flag: AsJson = False,
 ) -> None:
     """Register a model of your own, from wherever its weights are."""
@@ -215,6 +224,12 @@ def register_model(
         body: Json = {"name": name or name_of(source), "source": source}
         if task:
             body["tasks"] = task
+        flags = {
+            "copy": copy,
+            "allow_pickles": allow_pickles,
+            "allow_remote_code": allow_remote_code,
+        }
+        body.update({name: True for name, given in flags.items() if given})
         model = client.post("/models", body)
     if json_flag:
         print_json(model)

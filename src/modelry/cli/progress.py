@@ -1,6 +1,8 @@
-"""Waiting for a service to run, with a bar while weights are fetched and every state shown."""
+"""Waiting for weights, with a bar, and for a service to run, with every state shown."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.markup import escape
 from rich.progress import (
@@ -12,11 +14,11 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from modelry.cli.output import err, state_text
+from modelry.cli.output import err, size, state_text
 from modelry.client import Client, Json
 from modelry.errors import ModelryError
 
-_LOOK_S = 0.1
+LOOK_S = 0.1
 _WELL = ("running", "idle")
 _OVER = (*_WELL, "failed", "stopped", "deleting")
 
@@ -27,8 +29,29 @@ class ServiceFailed(ModelryError):
     code = "service_failed"
 
 
+class Bar:
+    """One bar, shown while there is progress. Speed and time left are the server's own."""
+
+    def __init__(self, progress: Progress, label: str) -> None:
+        self._progress = progress
+        self._task = progress.add_task(label, visible=False, pace="")
+
+    def show(self, progress: Json | None) -> None:
+        """What the API says of a fetch; None where there is none."""
+        if progress is None:
+            self._progress.update(self._task, visible=False)
+            return
+        self._progress.update(
+            self._task,
+            visible=True,
+            completed=progress["done_bytes"],
+            total=progress["total_bytes"],
+            pace=pace_text(progress),
+        )
+
+
 def bytes_bar() -> Progress:
-    """A bar of bytes on their way, which leaves nothing behind."""
+    """A bar of bytes that this command itself moves; it leaves nothing behind."""
     columns = (
         TextColumn("  {task.description}"),
         BarColumn(),
@@ -39,6 +62,31 @@ def bytes_bar() -> Progress:
     return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
+@contextmanager
+def bar(label: str) -> Iterator[Bar]:
+    """A bar of what the server moves."""
+    columns = (
+        TextColumn("  {task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[pace]}"),
+    )
+    with Progress(*columns, console=err, transient=True) as progress:
+        yield Bar(progress, escape(label))
+
+
+def pace_text(progress: Json) -> str:
+    """Like `12.3 MB/s, 1:05 left`, as far as that is known."""
+    speed, left_s = progress.get("bytes_per_second"), progress.get("left_s")
+    told = [] if speed is None else [f"{size(speed)}/s"]
+    if left_s is not None:
+        minutes, seconds = divmod(round(left_s), 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        told.append(f"{clock} left")
+    return ", ".join(told)
+
+
 def await_running(client: Client, service: Json) -> Json:
     """The service once it runs, or is idle again already.
 
@@ -46,8 +94,7 @@ def await_running(client: Client, service: Json) -> Json:
     """
     name = service["name"]
     last: tuple[str, str] | None = None
-    with bytes_bar() as bar:
-        task = None
+    with bar("weights") as shown:
         while True:
             service = client.get(f"/services/{service['id']}")
             status = service["status"]
@@ -55,17 +102,10 @@ def await_running(client: Client, service: Json) -> Json:
             if now != last:
                 err.print(f"  {state_text(now[0])}  {escape(now[1])}", soft_wrap=True)
                 last = now
-            progress = status["progress"]
-            if progress is not None:
-                if task is None:
-                    task = bar.add_task("weights", total=progress["total_bytes"])
-                bar.update(task, completed=progress["done_bytes"], total=progress["total_bytes"])
-            elif task is not None:
-                bar.remove_task(task)
-                task = None
+            shown.show(status["progress"])
             if now[0] in _OVER:
                 break
-            time.sleep(_LOOK_S)
+            time.sleep(LOOK_S)
     if now[0] not in _WELL:
         for line in (status.get("log_tail") or [])[-15:]:
             err.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)

@@ -62,7 +62,7 @@ class Lifecycle:
     async def create(self, principal: Principal, wish: Wish) -> store.ServiceRow:
         """Raises `NotFound` for the model, `Conflict` for the name, `InvalidRequest`."""
         async with self._db.begin() as session:
-            model = await self._catalog.get(session, principal, wish.model)
+            model = await self._catalog.get(session, principal, wish.model, keep=True)
             adapter, hosts = None, []
             if wish.adapter is not None:
                 adapter = await self._adapter(session, principal, wish.adapter)
@@ -134,7 +134,7 @@ class Lifecycle:
 
     async def _adapter(self, session: Session, principal: Principal, reference: str) -> Model:
         try:
-            return await self._catalog.get(session, principal, reference)
+            return await self._catalog.get(session, principal, reference, keep=True)
         except NotFound as error:
             raise NotFound(
                 error.message.replace("model", "adapter", 1),

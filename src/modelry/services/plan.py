@@ -111,8 +111,8 @@ def _lacking(world: World, service: Desired) -> Status | None:
     match world.weights[service.service_id]:
         case WeightsFailed(message):
             return Status(ServiceState.FAILED, message)
-        case WeightsFetching(done, total, doing):
-            return Status(ServiceState.FETCHING, doing, Progress(done, total))
+        case WeightsFetching(done, total, doing, speed, left_s):
+            return Status(ServiceState.FETCHING, doing, Progress(done, total, speed, left_s))
         case WeightsAbsent():
             return Status(ServiceState.PENDING, "its weights are about to be fetched")
         case WeightsReady():

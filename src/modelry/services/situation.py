@@ -82,6 +82,8 @@ class WeightsFetching:
     done_bytes: int
     total_bytes: int
     doing: str = "fetching its weights"
+    bytes_per_second: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,12 @@ class World:
 
 @dataclass(frozen=True)
 class Progress:
+    """Of what is on its way; `total_bytes` is 0, and the others None, while not known."""
+
     done_bytes: int
     total_bytes: int
+    bytes_per_second: float | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -115,15 +115,13 @@ class Supplies:
 
     def keep_only(self, wanted: list[Needs]) -> None:
         """Stop the fetches and conversions that nobody wants any more."""
-        sources = {
-            variant.source
+        ids = {
+            variant.weights_id
             for needs in wanted
             for variant in (needs.variant, needs.adapter)
             if variant is not None
         }
-        for source in self._fetches.running():
-            if source not in sources:
-                self._fetches.cancel(source)
+        self._fetches.keep_only(ids)
         if self._conversions.running():
             keys = {each.key for needs in wanted for each in self._conversions_of(needs)}
             self._conversions.keep_only(keys)
@@ -202,12 +200,11 @@ class Supplies:
         match self._fetches.state(variant):
             case Weights() as weights:
                 return weights
-            case Fetching() as fetching:
+            case Fetching(done, total, speed, left_s):
                 doing = f"fetching its {what}"
-                raise _Step(WeightsFetching(fetching.done_bytes, fetching.total_bytes, doing))
-            case FetchFailed(message, hint):
-                told = f"{message} ({hint})" if hint else message
-                raise _Step(WeightsFailed(f"its {what} could not be fetched: {told}"))
+                raise _Step(WeightsFetching(done, total, doing, speed, left_s))
+            case FetchFailed() as failed:
+                raise _Step(WeightsFailed(f"its {what} could not be fetched: {failed.in_words}"))
             case _:
                 raise _Step(WeightsAbsent(), lambda: self._fetches.ensure(variant))
 

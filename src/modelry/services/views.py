@@ -14,6 +14,7 @@ from pydantic import (
 
 from modelry.access.credentials import masked
 from modelry.catalog.cards import Task
+from modelry.catalog.views import ProgressView, progress_view
 from modelry.errors import InvalidRequest
 from modelry.executors.base import Observed
 from modelry.services.drafts import Wish
@@ -197,13 +198,6 @@ class ReplicaView(BaseModel):
     revision: int
 
 
-class ProgressView(BaseModel):
-    """How far a fetch is; `total_bytes` is null while it is not known."""
-
-    done_bytes: int
-    total_bytes: int | None
-
-
 class StatusView(BaseModel):
     state: str
     message: str
@@ -264,11 +258,7 @@ def service_view(
         status=StatusView(
             state=row.state,
             message=row.message,
-            progress=None
-            if progress is None
-            else ProgressView(
-                done_bytes=progress.done_bytes, total_bytes=progress.total_bytes or None
-            ),
+            progress=None if progress is None else progress_view(progress),
             replicas=[_replica_view(replica, observed.get(replica.id)) for replica in shown],
             log_tail=log_tail,
         ),

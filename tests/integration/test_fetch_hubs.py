@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modelry.catalog.adapters import read_adapter
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Progress
 from modelry.catalog.fetch import Origins, fetch
@@ -17,6 +18,7 @@ from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.weights import Weights, WeightsStore, tree_digest
 from modelry.errors import FetchError
 from modelry.settings import Secret
+from tests.support.adapter_files import ADAPTERS
 from tests.support.file_server import Fault
 from tests.support.hub import Hub
 from tests.support.weights_files import gguf, safetensors
@@ -101,6 +103,24 @@ def test_a_repository_comes_whole_but_for_what_nobody_needs(
     assert weights.sha256 == tree_digest(weights.files)
     assert sorted(hub.downloads()) == NEEDED
     assert list(store.partial.iterdir()) == []
+
+
+@pytest.mark.parametrize("scheme", ["hf", "modelscope"])
+def test_an_adapter_comes_without_what_its_training_left(
+    hub: Hub, store: WeightsStore, scheme: str
+) -> None:
+    folder = ADAPTERS / "amber"
+    files = {each.name: each.read_bytes() for each in folder.iterdir()}
+    hub.add("org/adapter", {**files, "tokenizer.json": b"{}", "optimizer.pt": b"\x80\x04"})
+    weights = bring(hub, store, f"{scheme}://org/adapter", format="lora")
+    assert sorted(hub.downloads()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert read_adapter(weights.path).pairs == read_adapter(folder).pairs
+
+
+def test_an_adapter_in_a_pickle_is_refused_before_it_comes(hub: Hub, store: WeightsStore) -> None:
+    hub.add("org/pickled", {"adapter_config.json": b"{}", "adapter_model.bin": b"\x80\x04"})
+    assert "adapter_model.bin" in refusal(hub, store, "hf://org/pickled", format="lora").message
+    assert hub.downloads() == []
 
 
 @pytest.mark.parametrize("scheme", ["hf", "modelscope"])

@@ -86,7 +86,7 @@ def main() -> None:
     ]
     params.n_ctx = 2048
     params.n_parallel = 1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = config.pop("threads", 2)
     params.use_jinja = True
     params.ui = False
     params.hostnames = ["127.0.0.1"]

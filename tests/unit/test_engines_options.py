@@ -66,7 +66,9 @@ def test_everybody_may_give_what_is_free(arguments: tuple[str, ...]) -> None:
 
 
 def test_what_is_not_free_only_operators_may_give() -> None:
-    refused = error(PermissionDenied, lambda: check("--seed", "1", "--chat-template", "/etc/passwd"))
+    refused = error(
+        PermissionDenied, lambda: check("--seed", "1", "--chat-template", "/etc/passwd")
+    )
     assert "only an operator may give engine --chat-template" in refused.message
     assert refused.param == "engine_args"
     assert "--max-logprobs, --override, --port-names, --seed" in (refused.hint or "")

@@ -167,7 +167,9 @@ def test_each_package_has_one_version_on_each_python(runtime: Runtime, python: s
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(
-    "runtime", [each for each in SHIPPED.values() if each.flavour == "cpu"], ids=lambda each: each.id
+    "runtime",
+    [each for each in SHIPPED.values() if each.flavour == "cpu"],
+    ids=lambda each: each.id,
 )
 def test_a_machine_without_gpus_gets_nothing_that_is_for_them(
     runtime: Runtime, python: str

@@ -220,7 +220,7 @@ def test_uv_learns_of_this_machines_package_settings_and_of_nothing_of_ours(
     text = (tmp_path / "env").read_text()
     given = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     assert [name for name in given if name.startswith("MODELRY_")] == []
-    assert "hidden" not in [value for value in given.values()]
+    assert "hidden" not in given.values()
     assert given["UV_DEFAULT_INDEX"] == "http://me:hidden-too@given/"
     assert (given["UV_HTTP_TIMEOUT"], given["UV_NO_CONFIG"]) == ("7", "1")
     assert (given["HTTPS_PROXY"], given["no_proxy"]) == ("http://proxy:1", "localhost")

@@ -33,6 +33,10 @@ def check(
     check_options("engine", rules, Options(arguments, environment), operator=operator)
 
 
+def check_variable(name: str, *, operator: bool) -> None:
+    check_options("engine", RULES, Options((), {name: "x"}), operator=operator)
+
+
 def error(kind: type[ModelryError], how: Callable[[], None]) -> ModelryError:
     with pytest.raises(kind) as caught:
         how()
@@ -191,14 +195,14 @@ def test_everybody_may_set_the_free_variables_and_operators_others() -> None:
 @pytest.mark.parametrize("operator", [False, True])
 @pytest.mark.parametrize("name", ["API_KEY", "MODELRY_ADMIN_TOKEN", "MODELRY_"])
 def test_nobody_may_set_what_modelry_sets(name: str, operator: bool) -> None:
-    refused = error(InvalidRequest, lambda: check(operator=operator, **{name: "x"}))
+    refused = error(InvalidRequest, lambda: check_variable(name, operator=operator))
     assert f"{name} is set for engine by Modelry itself" in refused.message
     assert refused.param == "engine_env"
 
 
 @pytest.mark.parametrize("name", ["", "a", "1A", "A=B", "A B", "A\0", "A" * 101, "\u00c4"])
 def test_what_is_no_name_of_a_variable_is_refused(name: str) -> None:
-    refused = error(InvalidRequest, lambda: check(operator=True, **{name: "x"}))
+    refused = error(InvalidRequest, lambda: check_variable(name, operator=True))
     assert "is no variable's name" in refused.message
 
 
@@ -208,11 +212,12 @@ def test_what_is_no_name_of_a_variable_is_refused(name: str) -> None:
 def test_as_many_and_as_long_as_the_limits_say_and_no_more() -> None:
     check(*["--seed=1"] * MAX_OPTIONS)
     check("--seed=".ljust(MAX_LENGTH, "1"), LOG_LEVEL="x" * MAX_LENGTH)
+    many = Options((), {f"A{n}": "" for n in range(MAX_OPTIONS + 1)})
     for how, param in (
         (lambda: check(*["--seed=1"] * (MAX_OPTIONS + 1)), "engine_args"),
         (lambda: check("--seed=".ljust(MAX_LENGTH + 1, "1")), "engine_args"),
         (lambda: check(LOG_LEVEL="x" * (MAX_LENGTH + 1)), "engine_env"),
-        (lambda: check(operator=True, **{f"A{n}": "" for n in range(65)}), "engine_env"),
+        (lambda: check_options("engine", RULES, many, operator=True), "engine_env"),
     ):
         refused = error(InvalidRequest, how)
         assert refused.param == param

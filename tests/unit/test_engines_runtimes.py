@@ -46,11 +46,11 @@ def runtimes_of(folder: Path, *names: str) -> dict[str, Runtime]:
 def requirements(file: Path) -> list[tuple[Requirement, list[str]]]:
     """Each requirement with its hashes. Raises where a line is no requirement with hashes alone."""
     lines = file.read_text().replace("\\\n", " ").splitlines()
-    found = []
-    for line in lines:
-        if line.strip() and not line.startswith("#"):
-            found.append((Requirement(_HASH.sub("", line).strip()), _HASH.findall(line)))
-    return found
+    return [
+        (Requirement(_HASH.sub("", line).strip()), _HASH.findall(line))
+        for line in lines
+        if line.strip() and not line.startswith("#")
+    ]
 
 
 # -- names and order -----------------------------------------------------------

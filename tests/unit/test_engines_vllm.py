@@ -374,42 +374,50 @@ def test_what_it_can_run_and_what_it_takes() -> None:
 
 # -- its end -------------------------------------------------------------------
 
-# Ends of logs of vLLM 0.32, as it wrote them, without the frames in between.
+# Ends of logs of vLLM 0.32, as it wrote them, without most of the frames.
 TOO_LONG = """\
-(EngineCore pid=712) ERROR 11-25 14:02:11 [core.py:1312] EngineCore failed to start.
-(EngineCore pid=712) ERROR 11-25 14:02:11 [core.py:1312] Traceback (most recent call last):
-(EngineCore pid=712) ERROR 11-25 14:02:11 [core.py:1312]     raise ValueError(
-(EngineCore pid=712) ERROR 11-25 14:02:11 [core.py:1312] ValueError: To serve at least one \
-request with the model's max seq len (8192), 2.81 GiB KV cache is needed, which is larger than \
-the available KV cache memory (1.00 GiB).
-(EngineCore pid=712) Process EngineCore:
-(EngineCore pid=712) Traceback (most recent call last):
-(EngineCore pid=712) ValueError: To serve at least one request with the model's max seq len \
-(8192), 2.81 GiB KV cache is needed, which is larger than the available KV cache memory (1.00 GiB).
-(APIServer pid=700) Traceback (most recent call last):
-(APIServer pid=700)     raise RuntimeError(
-(APIServer pid=700) RuntimeError: Engine core initialization failed. See root cause above. \
-Failed core proc(s): {'EngineCore': 1}
+(EngineCore pid=5597) ERROR 11-25 15:03:54 [core.py:1510] EngineCore failed to start.
+(EngineCore pid=5597) ERROR 11-25 15:03:54 [core.py:1510] Traceback (most recent call last):
+(EngineCore pid=5597) ERROR 11-25 15:03:54 [core.py:1510]     raise ValueError(
+(EngineCore pid=5597) ERROR 11-25 15:03:54 [core.py:1510] ValueError: To serve at least one \
+request with the model's max seq len (150000), (2.29 GiB KV cache is needed, which is larger than \
+the available KV cache memory (1.0 GiB). Based on the available memory, the estimated maximum \
+model length is 65408.
+(EngineCore pid=5597) ERROR 11-25 15:04:01 [multiproc_executor.py:315] Worker proc VllmWorker-0 \
+died unexpectedly (exit code: None), shutting down executor.
+(EngineCore pid=5597) INFO 11-25 15:04:01 [multiproc_executor.py:479] [shutdown] Executor: \
+waiting for worker exit count=1
+Process EngineCore:
+Traceback (most recent call last):
+  File "vllm/v1/core/kv_cache_utils.py", line 1030, in _check_enough_kv_cache_memory
+    raise ValueError(
+ValueError: To serve at least one request with the model's max seq len (150000), (2.29 GiB KV \
+cache is needed, which is larger than the available KV cache memory (1.0 GiB). Based on the \
+available memory, the estimated maximum model length is 65408.
 """.splitlines()
+# What its server says last of it, as its source has it.
+OF_ITS_SERVER = (
+    "(APIServer pid=4439) RuntimeError: Engine core initialization failed. See root cause above. "
+    "Failed core proc(s): {'EngineCore': 1}"
+)
+NO_SUCH_ARCHITECTURE = """\
+  File "vllm/engine/arg_utils.py", line 1955, in create_model_config
+    return ModelConfig(
+           ^^^^^^^^^^^^
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, Model architectures ['NobodyForCausalLM'] are not supported for now. Supported \
+architectures: dict_keys(['AfmoeForCausalLM'])
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+""".splitlines()
+ADDRESS_IN_USE = """\
+    sock.bind(path)
+OSError: [Errno 98] Address already in use
+""".splitlines()
+# In PyTorch's words.
 OUT_OF_MEMORY = """\
-(EngineCore pid=712) ERROR 11-25 14:02:11 [core.py:1312] torch.OutOfMemoryError: CUDA out of \
+(EngineCore pid=712) ERROR 11-25 14:02:11 [core.py:1510] torch.OutOfMemoryError: CUDA out of \
 memory. Tried to allocate 224.00 MiB. GPU 0 has a total capacity of 21.98 GiB of which 101.44 \
 MiB is free.
-(EngineCore pid=712) torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB. \
-GPU 0 has a total capacity of 21.98 GiB of which 101.44 MiB is free.
-(APIServer pid=700) RuntimeError: Engine core initialization failed. See root cause above. \
-Failed core proc(s): {}
-/usr/lib/python3.11/multiprocessing/resource_tracker.py:254: UserWarning: resource_tracker: \
-There appear to be 1 leaked shared_memory objects to clean up at shutdown
-""".splitlines()
-REFUSED_CONFIG = """\
-(APIServer pid=700) Traceback (most recent call last):
-(APIServer pid=700) pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
-(APIServer pid=700)   Value error, Model architectures ['Nobody'] are not supported for now.
-""".splitlines()
-USAGE = """\
-usage: api_server.py [-h] [--headless]
-api_server.py: error: argument --seed: invalid int value: 'x'
 """.splitlines()
 
 
@@ -417,8 +425,14 @@ api_server.py: error: argument --seed: invalid int value: 'x'
     ("log", "told", "lasting"),
     [
         (TOO_LONG, "ValueError: To serve at least one request with the model's max seq len", True),
-        (OUT_OF_MEMORY, "OutOfMemoryError: CUDA out of memory. Tried to allocate", False),
-        (REFUSED_CONFIG, "ValidationError: 1 validation error for ModelConfig", True),
+        ([*TOO_LONG, OF_ITS_SERVER], "ValueError: To serve at least one request", True),
+        (
+            [*OUT_OF_MEMORY, OF_ITS_SERVER],
+            "OutOfMemoryError: CUDA out of memory. Tried to allocate",
+            False,
+        ),
+        (NO_SUCH_ARCHITECTURE, "ValidationError: 1 validation error for ModelConfig", True),
+        (ADDRESS_IN_USE, "OSError: [Errno 98] Address already in use", False),
     ],
 )
 def test_the_reason_is_told_in_its_own_words(log: list[str], told: str, lasting: bool) -> None:
@@ -445,7 +459,7 @@ def test_an_end_by_a_signal_is_told_as_such(exit_code: int | None, told: str) ->
     assert not failure.lasting
 
 
-@pytest.mark.parametrize("log", [[], ["INFO: all is well"], TOO_LONG[-1:]])
+@pytest.mark.parametrize("log", [[], ["INFO: all is well"], [OF_ITS_SERVER]])
 def test_an_end_without_a_reason_is_told_with_its_status(log: list[str]) -> None:
     failure = engine.explain(3, log)
     assert (failure.message, failure.lasting) == ("vLLM exited with status 3", False)

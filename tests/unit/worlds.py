@@ -5,21 +5,24 @@ memory: it applies actions, lets time pass, and lets replicas become ready or
 crash as it was told.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from modelry.services.plan import next_look, plan, status
 from modelry.services.situation import (
     Action,
+    AdapterSeen,
     Crash,
     Desired,
     DrainReplica,
     FetchWeights,
     ForgetReplica,
+    LoadAdapter,
     RemoveService,
     Seen,
     StartReplica,
+    UnloadAdapter,
     Want,
     WeightsFetching,
     WeightsReady,
@@ -45,6 +48,8 @@ def service(
     since: float = -1000,
     idle_after: float | None = None,
     active: float | None = None,
+    host: str | None = None,
+    ahead: bool = False,
 ) -> Desired:
     return Desired(
         service_id,
@@ -54,6 +59,8 @@ def service(
         at(since),
         idle_after_s=idle_after,
         active_at=None if active is None else at(active),
+        host=host,
+        ahead=ahead,
     )
 
 
@@ -97,6 +104,7 @@ def world(
     weights: WeightsSeen | dict[str, WeightsSeen] | None = None,
     now: float = 0,
     known: float | None = -1000,
+    adapters: Mapping[str, AdapterSeen] | None = None,
 ) -> World:
     """`known`: from when on gateways tell what is in use; None for never."""
     wanted = list(services)
@@ -104,7 +112,7 @@ def world(
         each = weights or WeightsReady()
         weights = {desired.service_id: each for desired in wanted}
     known_from = None if known is None else at(known)
-    return World(at(now), wanted, list(replicas), weights, known_from)
+    return World(at(now), wanted, list(replicas), weights, known_from, adapters or {})
 
 
 def drained(actions: Iterable[Action]) -> list[str]:
@@ -131,6 +139,10 @@ class Simulation:
         self.replicas = {found.id: found for found in start.replicas}
         self.weights = dict(start.weights)
         self.known_from = start.known_from
+        self.adapters = {id_: set(found.on) for id_, found in start.adapters.items()}
+        self.refusals = {
+            id_: found.failure for id_, found in start.adapters.items() if found.failure
+        }
         self.planned: list[tuple[World, list[Action]]] = []
         self._fates: Iterator[str] = iter(fates)
         self._fate: dict[str, str] = {}
@@ -145,7 +157,22 @@ class Simulation:
             list(self.replicas.values()),
             self.weights,
             self.known_from,
+            {
+                each.service_id: AdapterSeen(
+                    frozenset(self.on(each.service_id)), self.refusals.get(each.service_id)
+                )
+                for each in self.services
+                if each.host is not None
+            },
         )
+
+    def on(self, service_id: str) -> set[str]:
+        """The replicas that have its adapter: those that ended have none."""
+        return {
+            id_
+            for id_ in self.adapters.get(service_id, ())
+            if id_ in self.replicas and self.replicas[id_].state is ReplicaState.READY
+        }
 
     def ready(self, service_id: str, revision: int) -> int:
         return sum(
@@ -217,6 +244,11 @@ class Simulation:
                 assert self.replicas.pop(replica_id).state not in LIVE
             case FetchWeights(service_id):
                 self.weights[service_id] = WeightsFetching(0, 100)
+            case LoadAdapter(service_id, replica_id):
+                assert self.replicas[replica_id].state is ReplicaState.READY
+                self.adapters.setdefault(service_id, set()).add(replica_id)
+            case UnloadAdapter(service_id, replica_id):
+                self.adapters[service_id].remove(replica_id)
             case RemoveService(service_id):
                 self.services = [each for each in self.services if each.service_id != service_id]
 

@@ -31,9 +31,12 @@ log = logging.getLogger(__name__)
 _MARK = "modelry.json"
 _PASSED_NAMES = ("PATH", "HOME", "LANG", "TMPDIR", "NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR")
 _PASSED_PREFIXES = ("UV_", "XDG_", "http", "HTTP", "no_proxy", "NO_PROXY", "all_proxy", "ALL_PROXY")
-_DOWNLOADING = re.compile(r"^\s*Downloading (?P<name>\S+) \((?P<size>[0-9.]+)(?P<unit>[KMG]iB)\)")
+_DOWNLOADING = re.compile(
+    r"^\s*Downloading (?P<name>\S+) \((?P<size>\d+(\.\d+)?)(?P<unit>[KMG]iB)\)"
+)
 _DOWNLOADED = re.compile(r"^\s*Downloaded (?P<name>\S+)")
 _UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_REASONS = ("error", "×")
 _LINES_KEPT = 12
 
 
@@ -268,9 +271,9 @@ async def _uv(
 
 def _why(told: list[str]) -> tuple[str, str]:
     """Uv's own words, from its error on, without addresses' passwords, and a hint."""
-    first = next((i for i, line in enumerate(told) if line.startswith("error")), 0)
+    first = next((i for i, line in enumerate(told) if line.lstrip().startswith(_REASONS)), 0)
     text = " ".join(line.strip(" ×╰─▶│├") for line in told[first:])
-    text = re.sub(r"://[^/\s@]+@", "://", text).removeprefix("error: ")
+    text = re.sub(r"://[^/\s]+@", "://", text).removeprefix("error: ")
     if "No space left" in text:
         return f"the disk is full: {text}", "free some space, then try again"
     hint = "its packages come from where uv and pip are set up to find them on this machine"

@@ -35,7 +35,7 @@ def parse_gpus(printed: str) -> tuple[Gpu, ...]:
     gpus = []
     for line in printed.splitlines():
         fields = [field.strip() for field in line.split(",")]
-        if len(fields) == 3 and fields[0].isdigit() and fields[2].isdigit():
+        if len(fields) == 3 and fields[0].isdecimal() and fields[2].isdecimal():
             gpus.append(Gpu(int(fields[0]), fields[1], int(fields[2]) * _MIB))
     return tuple(gpus)
 

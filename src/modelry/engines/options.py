@@ -6,12 +6,13 @@ itself gives. Pure.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from modelry.errors import InvalidRequest, PermissionDenied
 
 _ARGUMENT = re.compile(r"--[a-z][a-z0-9-]*(\.[a-z0-9_.-]+)?")
+_NUMBER = re.compile(r"-[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}")
 MAX_OPTIONS = 64
 MAX_LENGTH = 2000
@@ -41,14 +42,8 @@ class OptionRules:
 
 def check_options(engine: str, rules: OptionRules, options: Options, *, operator: bool) -> None:
     """Raises `InvalidRequest` or `PermissionDenied` that names the option."""
-    if len(options.arguments) > MAX_OPTIONS or len(options.environment) > MAX_OPTIONS:
-        raise InvalidRequest(f"engine_args: {MAX_OPTIONS} at most", param="engine_args")
-    for text in (*options.arguments, *options.environment.values()):
-        if len(text) > MAX_LENGTH or not text.isprintable():
-            raise InvalidRequest(
-                f"engine_args: each must be printable, {MAX_LENGTH} characters at most",
-                param="engine_args",
-            )
+    _check_texts("engine_args", options.arguments)
+    _check_texts("engine_env", options.environment.values())
     if options.arguments and not options.arguments[0].startswith("--"):
         raise InvalidRequest(
             f"engine_args: {options.arguments[0]!r} belongs to no argument",
@@ -61,21 +56,27 @@ def check_options(engine: str, rules: OptionRules, options: Options, *, operator
         _check_variable(engine, rules, name, operator)
 
 
+def _check_texts(param: str, texts: Collection[str]) -> None:
+    if len(texts) > MAX_OPTIONS:
+        raise InvalidRequest(f"{param}: {MAX_OPTIONS} at most", param=param)
+    if any(len(text) > MAX_LENGTH or not text.isprintable() for text in texts):
+        raise InvalidRequest(
+            f"{param}: each must be printable, {MAX_LENGTH} characters at most", param=param
+        )
+
+
 def _names(arguments: Iterable[str]) -> list[str]:
+    return [_name(each) for each in arguments if each.startswith("-") and not _is_number(each)]
+
+
+def _name(argument: str) -> str:
+    base, dot, rest = argument.partition("=")[0].partition(".")
     # Engines that use Python's argparse take `_` for `-` as well.
-    return [
-        each.partition("=")[0].replace("_", "-") if "." not in each else each.partition("=")[0]
-        for each in arguments
-        if each.startswith("-") and not _is_number(each)
-    ]
+    return base.replace("_", "-") + dot + rest
 
 
 def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    return _NUMBER.fullmatch(text) is not None
 
 
 def _check_argument(engine: str, rules: OptionRules, name: str, operator: bool) -> None:
@@ -86,7 +87,9 @@ def _check_argument(engine: str, rules: OptionRules, name: str, operator: bool) 
             param="engine_args",
         )
     base = name.partition(".")[0]
-    if base in rules.reserved:
+    # Argparse takes the beginning of a name for the whole.
+    shortened = base not in rules.free and any(each.startswith(base) for each in rules.reserved)
+    if base in rules.reserved or shortened:
         raise InvalidRequest(
             f"engine_args: {name} is given to {engine} by Modelry itself", param="engine_args"
         )

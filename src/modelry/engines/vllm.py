@@ -256,7 +256,7 @@ def cache_gib(plan: ReplicaPlan, config: dict[str, Any]) -> int:
         kv_heads = int(config.get("num_key_value_heads") or heads)
         head_dim = int(config.get("head_dim") or int(config["hidden_size"]) // heads)
         per_token = 2 * int(config["num_hidden_layers"]) * kv_heads * head_dim * 4
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    except (KeyError, TypeError, ValueError, ArithmeticError):
         return 4
     wanted = per_token * plan.context_tokens * plan.slots
     return max(1, min(-(-wanted // _GIB), 1024))

@@ -15,9 +15,9 @@ _QUERY_TIMEOUT_S = 10.0
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def read_inventory(cgroup: Path = _CGROUP) -> Inventory:
+def read_inventory(cgroup: Path = _CGROUP, query_timeout_s: float = _QUERY_TIMEOUT_S) -> Inventory:
     """Blocks for up to a second where there is a GPU's driver to ask."""
-    return Inventory(usable_cores(), _memory_bytes(cgroup), _gpus())
+    return Inventory(usable_cores(), _memory_bytes(cgroup), _gpus(query_timeout_s))
 
 
 def _memory_bytes(cgroup: Path) -> int:
@@ -31,13 +31,17 @@ def _memory_bytes(cgroup: Path) -> int:
     return total
 
 
-def _gpus() -> tuple[Gpu, ...]:
+def _gpus(timeout_s: float) -> tuple[Gpu, ...]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
     try:
         asked = subprocess.run(
-            [tool, *GPU_QUERY], capture_output=True, text=True, timeout=_QUERY_TIMEOUT_S
+            [tool, *GPU_QUERY],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("nvidia-smi does not answer, so no GPU is used: %s", error)

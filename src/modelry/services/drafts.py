@@ -163,7 +163,7 @@ def _for_adapter(
     wish: Wish, choice: Choice, machine: Machine, variant: Variant, model: Model
 ) -> Choice:
     """An engine that starts with an adapter, where no service of the base takes it."""
-    if wish.engine is None:
+    if wish.engine is None and wish.runtime is None:
         for name, engine in machine.engines.items():
             if not engine.takes_adapters:
                 found = choose(machine, variant, model.card.tasks, Wanted(name))
@@ -189,7 +189,9 @@ def _context_tokens(wish: Wish, model: Model) -> int:
 
 
 def _gpus(wish: Wish, choice: Choice, machine: Machine) -> int:
-    usual = choice.engine.gpus(machine.inventory)
+    runtime = machine.runtimes.get(choice.runtime or "")
+    for_processors = runtime is not None and runtime.flavour == "cpu"
+    usual = 0 if for_processors else choice.engine.gpus(machine.inventory)
     if wish.gpus is None:
         return usual
     if wish.gpus and not usual:

@@ -48,13 +48,14 @@ def plan(world: World) -> list[Action]:
     actions: list[Action] = []
     by_service = _by_service(world.replicas)
     wanted = {service.service_id for service in world.services}
+    hosted: list[Desired] = []
     for service_id, orphans in by_service.items():
         if service_id not in wanted:
             actions += _drain(orphans, "its service is gone")
     for service in world.services:
         replicas = by_service.get(service.service_id, [])
         if service.host is not None:
-            actions += _plan_hosted(world, service)
+            hosted.append(service)
         elif service.want is Want.RUN and _idle(world, service, replicas):
             actions += _drain(replicas, "idle: nobody calls it")
             if service.ahead and isinstance(world.weights[service.service_id], WeightsAbsent):
@@ -67,6 +68,9 @@ def plan(world: World) -> list[Action]:
             if service.want is Want.DELETE and not _live(replicas):
                 actions.append(RemoveService(service.service_id))
         actions += _forget(service, replicas)
+    going = {action.replica_id for action in actions if isinstance(action, DrainReplica)}
+    for service in hosted:
+        actions += _plan_hosted(world, service, going)
     return actions
 
 
@@ -161,8 +165,10 @@ def _idle_from(world: World, service: Desired, replicas: Sequence[Seen]) -> date
     return max(idle_from + REPORTED_WITHIN, world.known_from)
 
 
-def _plan_hosted(world: World, service: Desired) -> Iterable[Action]:
-    """Of a service whose adapter its host's replicas take: it goes wherever it is not yet."""
+def _plan_hosted(world: World, service: Desired, going: set[str]) -> Iterable[Action]:
+    """Of a service whose adapter its host's replicas take: it goes wherever it is not yet, but
+    to those that are `going`.
+    """
     id_, seen = service.service_id, world.adapters.get(service.service_id, AdapterSeen())
     if service.want is not Want.RUN:
         yield from (UnloadAdapter(id_, replica_id) for replica_id in sorted(seen.on))
@@ -175,7 +181,7 @@ def _plan_hosted(world: World, service: Desired) -> Iterable[Action]:
     if isinstance(weights, WeightsReady) and seen.failure is None:
         for replica in world.replicas:
             ready = replica.service_id == service.host and replica.state is ReplicaState.READY
-            if ready and replica.id not in seen.on:
+            if ready and replica.id not in seen.on | going:
                 yield LoadAdapter(id_, replica.id)
 
 

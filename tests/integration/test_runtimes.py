@@ -51,6 +51,8 @@ class Node:
                 "UV_DEFAULT_INDEX": f"http://{login}127.0.0.1:{port}/simple/",
                 "UV_CACHE_DIR": str(folder / "cache"),
                 "UV_HTTP_RETRIES": "0",
+                # Longer than a test: what is stopped is stopped by us.
+                "UV_HTTP_TIMEOUT": "600",
             }
         )
 
@@ -368,7 +370,8 @@ def test_a_download_that_is_stopped_leaves_no_process_and_nothing_whole(
         assert isinstance(state, Installing)
         assert "downloading tiny" in state.message
         assert state.total_bytes == pytest.approx(4 * 1024**2, rel=0.05)
-        await (runtimes.remove(TINY) if how == "remove" else runtimes.close())
+        ending = runtimes.remove(TINY) if how == "remove" else runtimes.close()
+        await asyncio.wait_for(ending, 20)
         assert not process.is_running()
         return runtimes.state(TINY)
 

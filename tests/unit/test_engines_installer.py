@@ -17,7 +17,7 @@ from modelry.engines.installer import (
     Runtimes,
     RuntimeState,
 )
-from modelry.engines.runtimes import Runtime
+from modelry.engines.runtimes import Flavour, Runtime
 
 MIB = 1024**2
 
@@ -93,11 +93,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Install by a script that stands in for uv, and say what came of it."""
     requirements = tmp_path / "r.txt"
     requirements.write_text("tiny==1.0 --hash=sha256:00\n")
-    runtime = Runtime("tiny", "1.0", "cuda", requirements)
     program = tmp_path / "uv"
     monkeypatch.setattr(installer, "find_uv_bin", lambda: str(program))
 
-    def install(script: str, sources: PackageSources | None = None) -> RuntimeState:
+    def install(
+        script: str, sources: PackageSources | None = None, flavour: Flavour = "cuda"
+    ) -> RuntimeState:
+        runtime = Runtime("tiny", "1.0", flavour, requirements)
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o700)
         return asyncio.run(_installed(tmp_path, runtime, sources or PackageSources()))
@@ -238,6 +240,40 @@ def test_without_a_network_uv_is_told_to_use_none(install: Install, tmp_path: Pa
     assert venv.startswith("venv ")
     for needed in ("--require-hashes", "--no-deps", "--only-binary :all:"):
         assert needed in packages
+
+
+@pytest.mark.parametrize(
+    ("missing", "flavour", "sources", "asked"),
+    [
+        ("torch", "cpu", PackageSources(), 2),
+        ("torch", "cpu", PackageSources(offline=True), 1),
+        ("torch", "cuda", PackageSources(), 1),
+        ("other", "cpu", PackageSources(), 1),
+    ],
+)
+def test_torch_for_processors_is_looked_for_on_its_own_index_too(
+    install: Install,
+    tmp_path: Path,
+    missing: str,
+    flavour: Flavour,
+    sources: PackageSources,
+    asked: int,
+) -> None:
+    script = f"""\
+[ "$1" = venv ] && exec mkdir -p {tmp_path}/runtimes/tiny-1.0-{flavour}
+echo "$@" >> {tmp_path}/argv
+case "$*" in *--torch-backend*) exit 0;; esac
+echo "error: {missing}==2.13.0+cpu was not found in the package registry" >&2
+exit 1"""
+    state = install(script, sources, flavour)
+    lines = (tmp_path / "argv").read_text().splitlines()
+    assert len(lines) == asked
+    assert ["--torch-backend cpu" in line for line in lines] == [False, True][:asked]
+    assert all("--require-hashes" in line for line in lines)
+    if asked == 1:
+        assert missing in message(state)
+    else:
+        assert (tmp_path / "runtimes" / "tiny-1.0-cpu" / "modelry.json").exists()
 
 
 def test_sources_with_passwords_are_not_printed() -> None:

@@ -13,6 +13,8 @@ from modelry.engines.base import Command, Defaults, Endpoint, ReplicaPlan
 from modelry.engines.inventory import Inventory, parse_gpus, usable_cores
 from modelry.engines.options import Options
 from modelry.engines.vllm import Vllm, cache_gib, read_config, takes_lora
+from modelry.executors.local import TAIL_LINES
+from modelry.executors.logs import LogFile
 from modelry.services.placement import place_gpus
 
 engine = Vllm()
@@ -395,10 +397,8 @@ ValueError: To serve at least one request with the model's max seq len (150000),
 cache is needed, which is larger than the available KV cache memory (1.0 GiB). Based on the \
 available memory, the estimated maximum model length is 65408.
 """.splitlines()
-# What its server says last of it, as its source has it.
 OF_ITS_SERVER = (
-    "(APIServer pid=4439) RuntimeError: Engine core initialization failed. See root cause above. "
-    "Failed core proc(s): {'EngineCore': 1}"
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"
 )
 NO_SUCH_ARCHITECTURE = """\
   File "vllm/engine/arg_utils.py", line 1955, in create_model_config
@@ -441,6 +441,16 @@ def test_the_reason_is_told_in_its_own_words(log: list[str], told: str, lasting:
     assert failure.lasting is lasting
     assert "See root cause above" not in failure.message
     assert "pid=" not in failure.message
+
+
+def test_the_reason_is_found_however_much_its_server_says_of_its_end() -> None:
+    """In as much of the log as the executor shows."""
+    recorded = Path(__file__).parent / "recorded" / "vllm-0.32.0-context-too-long.log"
+    tail = LogFile(recorded).tail(TAIL_LINES)
+    assert "Engine core initialization failed" in "".join(tail)
+    failure = engine.explain(1, tail)
+    assert failure.message.startswith("vLLM could not start: ValueError: To serve at least one")
+    assert failure.lasting
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,8 @@ _PROBE_LEAST_S = 0.02
 _PROBE_MOST_S = 1.0
 _HOUSEKEEPING_S = 2.0
 _KILL_WAIT_S = 5.0
-_TAIL_LINES = 60
+TAIL_LINES = 200
+"""Of a log, for an engine to explain its end: vLLM's reason stands 64 lines above it."""
 
 # What an engine process may see of this one's environment.
 _PASSED_NAMES = frozenset(
@@ -234,7 +235,7 @@ class LocalExecutor:
         asked = replica.state is ProcessState.STOPPING
         replica.state = ProcessState.EXITED
         if not asked:
-            tail = replica.log.tail(_TAIL_LINES)
+            tail = replica.log.tail(TAIL_LINES)
             if replica.engine is None:
                 replica.failure = Failure(f"no engine {replica.record.engine!r} here", lasting=True)
             else:

@@ -84,7 +84,7 @@ class Vllm:
     rules = OptionRules(
         free=_FREE,
         reserved=_RESERVED,
-        free_variables=frozenset({"VLLM_LOGGING_LEVEL", "VLLM_CPU_KVCACHE_SPACE"}),
+        free_variables=frozenset({"VLLM_LOGGING_LEVEL"}),
         reserved_variables=_OURS,
     )
 
@@ -164,9 +164,12 @@ class Vllm:
 
     async def adapters(self, endpoint: Endpoint) -> frozenset[str]:
         answer = await _ask(endpoint, "GET", "/v1/models", None)
-        return frozenset(
-            str(each["id"]) for each in answer.get("data", ()) if each.get("parent") is not None
-        )
+        try:
+            return frozenset(
+                str(each["id"]) for each in answer["data"] if each.get("parent") is not None
+            )
+        except (KeyError, TypeError, AttributeError):
+            raise AdapterRefused("vLLM does not say which adapters it has") from None
 
     async def load_adapter(self, endpoint: Endpoint, name: str, adapter: Path) -> None:
         body = {"lora_name": name, "lora_path": str(adapter)}
@@ -271,12 +274,15 @@ async def _ask(
     except (httpx2.HTTPError, OSError) as error:
         reason = str(error) or type(error).__name__
         raise AdapterRefused(f"vLLM does not answer: {reason}") from None
-    if answer.status_code == 200:
+    try:
         found = answer.json() if "json" in answer.headers.get("content-type", "") else {}
+    except ValueError:
+        found = {}
+    if answer.status_code == 200:
         return found if isinstance(found, dict) else {}
     try:
-        told = answer.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
+        told = found["error"]["message"]
+    except (KeyError, TypeError):
         told = f"it answered {answer.status_code}"
     raise AdapterRefused(f"vLLM did not take the adapter: {told}")
 

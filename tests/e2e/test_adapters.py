@@ -1,17 +1,19 @@
 """LoRA adapters as services of their own, beside their base, which hardly notices."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
 import psutil
 import pytest
 
 from modelry.client import Json
 from tests.support.adapter_files import ADAPTERS, WORDS, peft
-from tests.support.instance import MODEL, Instance, running, share_weights
+from tests.support.instance import ADMIN_PASSWORD, MODEL, Instance, running, share_weights
 from tests.support.waiting import wait_for
 
 QUESTION = "What is the code word?"
@@ -105,6 +107,28 @@ def test_an_adapter_nobody_calls_gives_its_memory_back(instance: Instance, key: 
     wait_for(lambda: not adapter_pids(instance, "brief"), gone, 20)
     # And again: what was converted is still there.
     assert WORDS["amber"] in say(instance, key, "brief")
+
+
+def test_what_a_service_runs_is_on_its_page(instance: Instance) -> None:
+    parts = {part["what"]: part for part in instance.service("amber")["weights"]}
+    assert set(parts) == {"model", "adapter", "adapter conversion"}
+    model = instance.api("GET", f"/models/{MODEL}").json()["variants"][0]
+    assert parts["model"]["sha256"] == model["sha256"]
+    adapter = instance.api("GET", "/models/amber").json()["variants"][0]
+    assert parts["adapter"]["sha256"] == adapter["sha256"]
+    made = parts["adapter conversion"]["sha256"]
+    (converted,) = [
+        file
+        for file in (instance.paths.weights / "derived").glob("*")
+        if file.suffix != ".json" and hashlib.sha256(file.read_bytes()).hexdigest() == made
+    ]
+    assert converted.stat().st_size == parts["adapter conversion"]["size_bytes"]
+    with httpx2.Client(base_url=instance.url, follow_redirects=True) as browser:
+        login = {"name": "admin", "password": ADMIN_PASSWORD}
+        assert browser.post("/login", data=login).status_code == 200
+        page = browser.get("/services/amber").text
+    for part in parts.values():
+        assert part["sha256"] in page
 
 
 def test_a_conversion_is_kept(instance: Instance) -> None:

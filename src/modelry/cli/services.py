@@ -164,6 +164,10 @@ def show(name: Name, json_flag: AsJson = False) -> None:
     }
     for label, value in facts.items():
         out.print(f"  [dim]{label:<12}[/] {escape(value)}", soft_wrap=True)
+    for part_ in service["weights"]:
+        commit = f"commit {part_['revision']}, " if part_["revision"] else ""
+        told = f"{commit}SHA-256 {part_['sha256']}, {size(part_['size_bytes'])}"
+        out.print(f"  [dim]{escape(part_['what']):<12}[/] {escape(told)}", soft_wrap=True)
     for replica in status["replicas"]:
         memory = size(replica["memory_bytes"])
         where = replica["node"] or "-"

@@ -173,6 +173,7 @@ def router(
             async with db.begin() as session:
                 row = await lifecycle.get(session, principal, name)
                 spec = await store.spec_of(session, row)
+                parts = await lifecycle.parts(session, spec)
                 replicas = await store.replicas_of(session, row.id)
                 events = await store.latest_events(session, row.id, _EVENTS_SHOWN)
                 log_tail = await store.last_log_tail(session, row.id)
@@ -188,6 +189,7 @@ def router(
             csrf=csrf_token(cookie),
             service=row,
             spec=spec,
+            parts=parts,
             replicas=[each for each in replicas if each.state != ReplicaState.STOPPED],
             observed=executor.observe(),
             events=events,

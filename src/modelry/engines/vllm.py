@@ -77,7 +77,7 @@ _LASTING = ("ValueError", "ValidationError", "KeyError", "NotImplementedError", 
 class Vllm:
     name = "vllm"
     tasks = ("chat", "completion")
-    formats = ("safetensors",)
+    formats = ("safetensors", "pytorch")
     stops_whole_answers = True
     embedded = False
     takes_adapters = True

@@ -45,13 +45,15 @@ def router(
 
     async def view(session: Session, row: store.ServiceRow) -> ServiceView:
         failed = row.state == ServiceState.FAILED
+        spec = await store.spec_of(session, row)
         return service_view(
             row,
-            await store.spec_of(session, row),
+            spec,
             await store.replicas_of(session, row.id),
             dict(executor.observe()),
             reconciler.progress.get(row.id),
             await store.last_log_tail(session, row.id) if failed else None,
+            await lifecycle.parts(session, spec),
         )
 
     async def settled(row: store.ServiceRow) -> ServiceView:

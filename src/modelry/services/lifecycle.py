@@ -25,7 +25,7 @@ from modelry.services.needs import needs_of
 from modelry.services.situation import Want
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import ServiceState
-from modelry.services.supplies import Needs, Supplies
+from modelry.services.supplies import Needs, Part, Supplies
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,13 @@ class Lifecycle:
     async def get(self, session: Session, principal: Principal, reference: str) -> store.ServiceRow:
         """The caller's service of that name, or any by its id. Raises `NotFound`."""
         return await _get(session, principal, reference)
+
+    async def parts(self, session: Session, spec: Spec) -> list[Part]:
+        """The weights that a revision runs, as far as they are here."""
+        if not isinstance(spec, ServiceSpec):
+            return []
+        needs = await needs_of(session, self._catalog, self._machine.engines, spec)
+        return self._supplies.parts(needs) if isinstance(needs, Needs) else []
 
     async def _adapter(self, session: Session, principal: Principal, reference: str) -> Model:
         try:

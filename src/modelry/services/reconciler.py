@@ -387,6 +387,7 @@ class Reconciler:
                 (*needs.variant.engine_args.get(spec.engine, ()), *spec.engine_args),
                 spec.engine_env,
             ),
+            allow_remote_code=needs.variant.allow_remote_code,
         )
         try:
             await self._executor.start(replica, self._engines[spec.engine])

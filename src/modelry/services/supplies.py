@@ -62,6 +62,14 @@ class Supplied:
     runtime: Path | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """Something that a service runs. `what`: model, conversion, adapter or adapter conversion."""
+
+    what: str
+    weights: Weights
+
+
 Begin = Callable[[], None]
 
 
@@ -101,6 +109,20 @@ class Supplies:
 
     def ready(self, needs: Needs) -> Supplied | None:
         return self._look(needs)[0]
+
+    def parts(self, needs: Needs) -> list[Part]:
+        """What is here of it, in the order in which it came."""
+        found = []
+        for what, variant in (("model", needs.variant), ("adapter", needs.adapter)):
+            weights = None if variant is None else self._fetches.state(variant)
+            if isinstance(weights, Weights):
+                found.append(Part(what, weights))
+        for conversion in self._conversions_of(needs):
+            made = self._conversions.state(conversion)
+            if isinstance(made, Weights):
+                whole = isinstance(conversion, Conversion)
+                found.append(Part("conversion" if whole else "adapter conversion", made))
+        return found
 
     def forget_failures(self, needs: Needs) -> None:
         """Let the next `ensure` try again what failed."""

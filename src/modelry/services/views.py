@@ -36,6 +36,7 @@ from modelry.services.spec import (
 )
 from modelry.services.states import ReplicaState
 from modelry.services.store import EventRow, ReplicaRow, ServiceRow
+from modelry.services.supplies import Part
 from modelry.settings import Secret
 
 
@@ -209,6 +210,15 @@ class StatusView(BaseModel):
     )
 
 
+class PartView(BaseModel):
+    """Weights that a service runs, or what they were converted from or to."""
+
+    what: str = Field(description="`model`, `conversion`, `adapter` or `adapter conversion`.")
+    revision: str | None = Field(description="The commit of a hub's repository.")
+    sha256: str = Field(description="Of the file, or of the list of files.")
+    size_bytes: int
+
+
 class ServiceView(BaseModel):
     id: str
     name: str
@@ -219,6 +229,7 @@ class ServiceView(BaseModel):
     tasks: list[str]
     spec: ServiceSpec | EndpointsView
     status: StatusView
+    weights: list[PartView] = Field(description="What is here of it; more in `GET /models`.")
     revision: int
     created_at: datetime
 
@@ -246,6 +257,7 @@ def service_view(
     observed: dict[str, Observed],
     progress: Progress | None,
     log_tail: list[str] | None,
+    parts: list[Part],
 ) -> ServiceView:
     shown = [replica for replica in replicas if replica.state != ReplicaState.STOPPED]
     return ServiceView(
@@ -262,6 +274,15 @@ def service_view(
             replicas=[_replica_view(replica, observed.get(replica.id)) for replica in shown],
             log_tail=log_tail,
         ),
+        weights=[
+            PartView(
+                what=part.what,
+                revision=part.weights.revision,
+                sha256=part.weights.sha256,
+                size_bytes=part.weights.size_bytes,
+            )
+            for part in parts
+        ],
         revision=row.revision,
         created_at=row.created_at,
     )

@@ -1,6 +1,6 @@
 """Finding models: the catalogue's cards and a user's own models, as one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -137,13 +137,11 @@ class Catalog:
             raise _taken(change.name or reference) from None
         return _own(row)
 
-    async def by_id(self, session: Session, id_: str) -> Model | None:
-        """A model by its id, whoever owns it: for a service that was made from it."""
-        row = await store.model_by_id(session, id_)
-        if row is not None:
-            return _own(row)
-        card = self._cards.current().get(id_)
-        return None if card is None else Model(card)
+    async def by_ids(self, session: Session, ids: Collection[str]) -> dict[str, Model]:
+        """Models by their ids, whoever owns them: for services that were made from them."""
+        cards = self._cards.current()
+        found = {row.id: _own(row) for row in await store.models_by_ids(session, ids)}
+        return {**{id_: Model(cards[id_]) for id_ in ids if id_ in cards}, **found}
 
     async def every(self, session: Session) -> Sequence[Model]:
         """The catalogue, and everybody's own models."""

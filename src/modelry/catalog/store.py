@@ -1,5 +1,6 @@
 """Rows of own models: registered by a user, visible to their owner, and to all where shared."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
@@ -17,6 +18,9 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Numbered, Session
+
+# Databases bound how many values one statement may have.
+_AT_ONCE = 500
 
 RowLock: TypeAlias = Literal["keep", "change"]
 
@@ -89,3 +93,11 @@ async def model_of(
 
 async def model_by_id(session: Session, id_: str) -> ModelRow | None:
     return (await session.scalars(select(ModelRow).where(ModelRow.id == id_))).one_or_none()
+
+
+async def models_by_ids(session: Session, ids: Collection[str]) -> list[ModelRow]:
+    wanted, found = sorted(ids), []
+    for start in range(0, len(wanted), _AT_ONCE):
+        some = ModelRow.id.in_(wanted[start : start + _AT_ONCE])
+        found += list(await session.scalars(select(ModelRow).where(some)))
+    return found

@@ -21,7 +21,7 @@ from modelry.services import store
 from modelry.services.drafts import Host, Wish, draft
 from modelry.services.elsewhere import EndpointWish, admit
 from modelry.services.hosting import Hosting
-from modelry.services.needs import needs_of
+from modelry.services.needs import models_of, needs_of
 from modelry.services.situation import Want
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import ServiceState
@@ -136,7 +136,8 @@ class Lifecycle:
         """The weights that a revision runs, as far as they are here."""
         if not isinstance(spec, ServiceSpec):
             return []
-        needs = await needs_of(session, self._catalog, self._machine.engines, spec)
+        models = await self._catalog.by_ids(session, models_of(spec))
+        needs = needs_of(models, self._machine.engines, spec)
         return self._supplies.parts(needs) if isinstance(needs, Needs) else []
 
     async def _adapter(self, session: Session, principal: Principal, reference: str) -> Model:
@@ -167,7 +168,8 @@ class Lifecycle:
     async def _forget_failures(
         self, session: Session, row: store.ServiceRow, spec: ServiceSpec
     ) -> None:
-        needs = await needs_of(session, self._catalog, self._machine.engines, spec)
+        models = await self._catalog.by_ids(session, models_of(spec))
+        needs = needs_of(models, self._machine.engines, spec)
         if isinstance(needs, Needs):
             self._supplies.forget_failures(needs)
         self._hosting.forget_failures(row.id)

@@ -28,7 +28,7 @@ from modelry.services import plan as planning
 from modelry.services import situation, store, world
 from modelry.services.activity import Activity
 from modelry.services.hosting import Hosting, HostReplica
-from modelry.services.needs import needs_of
+from modelry.services.needs import models_of, needs_of
 from modelry.services.placement import place_gpus
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
@@ -277,10 +277,11 @@ class Reconciler:
     ) -> tuple[dict[str, Needs], dict[str, situation.WeightsSeen]]:
         needs: dict[str, Needs] = {}
         weights: dict[str, situation.WeightsSeen] = {}
-        for id_, spec in specs.items():
-            if not isinstance(spec, ServiceSpec):
-                continue
-            found = await needs_of(session, self._catalog, self._engines, spec)
+        ours = {id_: spec for id_, spec in specs.items() if isinstance(spec, ServiceSpec)}
+        ids = {id_ for spec in ours.values() for id_ in models_of(spec)}
+        models = await self._catalog.by_ids(session, ids)
+        for id_, spec in ours.items():
+            found = needs_of(models, self._engines, spec)
             if isinstance(found, Needs):
                 needs[id_] = found
                 weights[id_] = self._supplies.state(found)

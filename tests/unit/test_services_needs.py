@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from modelry.catalog.cards import ModelCard, Variant
 from modelry.catalog.catalog import Model
+from modelry.engines.base import Engine
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.engines.runtimes import default_runtime
 from modelry.engines.vllm import Vllm
@@ -13,7 +14,7 @@ from modelry.services.spec import ServiceSpec
 from modelry.services.supplies import Needs
 from tests.unit.machines import NO_GPU, RUNTIMES, machine
 
-ENGINES = {"llama.cpp": LlamaCpp(), "vllm": Vllm()}
+ENGINES: dict[str, Engine] = {"llama.cpp": LlamaCpp(), "vllm": Vllm()}
 SPEC = ServiceSpec(
     model="mdl_base", model_name="base", variant="whole", engine="vllm", runtime="vllm-0.9.2-cpu"
 )

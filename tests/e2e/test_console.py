@@ -187,7 +187,7 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
     """Public: the sign-in page, what it is drawn with, and the probes."""
     public = {"/login", "/static/{name}"}
     nothing = cast(Any, None)
-    routes = pages.router(*[nothing] * 8).routes
+    routes = pages.router(*[nothing] * 9).routes
     checked = 0
     for route in routes:
         assert isinstance(route, APIRoute)

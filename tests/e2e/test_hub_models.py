@@ -23,6 +23,7 @@ def hub(weights_cache: Path) -> Iterator[Hub]:
     served.add("org/smol-gguf", files, gated=True, tokens={TOKEN})
     served.add("org/old", {"pytorch_model.bin": b"\x80\x04" * 900})
     served.add("org/whole", {"model.safetensors": safetensors(5000), "config.json": b"{}"})
+    served.add("org/other", {"model.onnx": b"any bytes", "config.json": b"{}"})
     yield served
     served.close()
 
@@ -89,12 +90,12 @@ def test_a_refusal_comes_when_the_model_is_named(hub: Hub, instance: Instance) -
 def test_a_format_that_no_engine_here_runs_is_said_when_it_is_deployed(
     hub: Hub, instance: Instance
 ) -> None:
-    body = {"name": "whole", "source": "hf://org/whole"}
+    body = {"name": "other", "source": "hf://org/other"}
     made = instance.api("POST", "/models", json=body)
-    assert made.json()["variants"][0]["format"] == "safetensors"
-    response = instance.api("POST", "/services", json={"name": "whole", "model": "whole"})
+    assert made.json()["variants"][0]["format"] == "onnx"
+    response = instance.api("POST", "/services", json={"name": "other", "model": "other"})
     assert response.status_code == 422
-    assert "llama.cpp runs GGUF weights, not safetensors" in response.json()["error"]["message"]
+    assert "llama.cpp runs GGUF weights, not onnx" in response.json()["error"]["message"]
 
 
 def test_the_token_stands_in_no_environment_and_no_log(instance: Instance) -> None:

@@ -378,7 +378,7 @@ def test_a_download_that_is_stopped_leaves_no_process_and_nothing_whole(
     assert isinstance(slow.run(scenario), Missing)
     assert installers(slow.folder) == []
     assert not looks_whole(slow)
-    assert slow.changes == 1
+    assert slow.changes >= 1
     assert (slow.folder / "runtimes" / TINY).exists() == (how == "close")
 
 

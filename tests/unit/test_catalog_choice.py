@@ -90,7 +90,7 @@ def test_without_a_runtime_of_vllm_gpus_do_not_help() -> None:
             CHAT,
             None,
             None,
-            ["llama.cpp runs GGUF weights, not lora", "vLLM runs safetensors weights, not lora"],
+            ["it is an adapter, which is deployed with its base"],
         ),
         (
             machine(),
@@ -108,14 +108,6 @@ def test_without_a_runtime_of_vllm_gpus_do_not_help() -> None:
             None,
             None,
             ["there is no converter here", "vllm has no runtime for this machine"],
-        ),
-        (
-            machine(),
-            "safetensors",
-            CHAT,
-            "vllm",
-            "vllm-0.1.0-cpu",
-            ["vllm has no runtime 'vllm-0.1.0-cpu'"],
         ),
         (machine(), "safetensors", CHAT, "vllm", CONVERTER, [f"vllm has no runtime '{CONVERTER}'"]),
         (
@@ -166,6 +158,13 @@ def test_an_engine_that_there_is_not_is_told_with_those_there_are() -> None:
         choose(machine(), "gguf", CHAT, "sglang")
     assert caught.value.message == "engine: there is no engine 'sglang'"
     assert caught.value.hint == "there are: llama.cpp, vllm"
+
+
+def test_a_runtime_that_there_is_not_is_told() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        choose(machine(), "gguf", CHAT, None, "vllm-0.1.0-cpu")
+    assert caught.value.param == "runtime"
+    assert caught.value.message == "runtime: there is no runtime 'vllm-0.1.0-cpu'"
 
 
 def test_a_machine_without_gpus_never_gets_a_runtime_for_them() -> None:

@@ -39,7 +39,7 @@ READY_BASE = seen("b1", READY, service_id="base")
 
 
 def on(*replicas: str, failure: str | None = None) -> dict[str, AdapterSeen]:
-    return {"tuned": AdapterSeen(frozenset(replicas), failure)}
+    return {"tuned": AdapterSeen(frozenset(replicas), failure=failure)}
 
 
 def there(
@@ -120,12 +120,33 @@ def test_it_is_fetched_though_its_base_does_not_run() -> None:
 
 
 def test_what_was_refused_for_good_is_not_brought_again() -> None:
-    found = there(READY_BASE, adapters=on(failure="vLLM did not take the adapter: rank 128"))
+    refused = AdapterSeen(
+        refusing=frozenset({"b1"}), failure="vLLM did not take the adapter: rank 128"
+    )
+    found = there(READY_BASE, adapters={"tuned": refused})
     assert plan(found) == []
     assert told(found) == (ServiceState.FAILED, "vLLM did not take the adapter: rank 128")
 
 
 # -- its end -------------------------------------------------------------------
+
+
+def test_while_a_replica_may_have_it_nothing_is_concluded() -> None:
+    """Its name must be nowhere before another service can have it."""
+    unsure = {"tuned": AdapterSeen(unsure=frozenset({"b1"}))}
+    assert plan(there(READY_BASE, adapters=unsure)) == []
+    gone = replace(TUNED, want=Want.DELETE)
+    assert plan(there(READY_BASE, tuned=gone, adapters=unsure)) == []
+    elsewhere = {"tuned": AdapterSeen(unsure=frozenset({"another"}))}
+    found = plan(there(READY_BASE, tuned=gone, adapters=elsewhere))
+    assert found == [RemoveService("tuned")]
+
+
+def test_a_replica_that_refuses_does_not_keep_it_from_others() -> None:
+    other = seen("b2", READY, service_id="base")
+    refused = {"tuned": AdapterSeen(refusing=frozenset({"b1"}), failure="no room")}
+    found = there(READY_BASE, other, base=service("base", replicas=2), adapters=refused)
+    assert plan(found) == [LoadAdapter("tuned", "b2")]
 
 
 @pytest.mark.parametrize("want", [Want.STOP, Want.DELETE])
@@ -203,9 +224,10 @@ IDLE_BASE = service("base", idle_after=60, active=-100)
         (there(base=IDLE_BASE), ServiceState.IDLE, "idle with its base; the next call wakes both"),
         (
             there(READY_BASE, adapters=on("b1", failure="b2 has no room")),
-            ServiceState.FAILED,
-            "b2 has no room",
+            ServiceState.RUNNING,
+            "serving on a replica of its base",
         ),
+        (there(READY_BASE, adapters=on(failure="no room")), ServiceState.FAILED, "no room"),
         (there(weights=WeightsAbsent()), ServiceState.PENDING, "about to be fetched"),
         (
             there(READY_BASE, adapters=on("b1"), weights=WeightsFailed("it does not fit")),
@@ -329,7 +351,7 @@ def hosted_worlds(
         ready = [each.id for each in replicas if each.service_id == host and each.state is READY]
         has = draw(st.frozensets(st.sampled_from(ready))) if ready else frozenset()
         refused = refusals and draw(st.booleans())
-        adapters[tuned.service_id] = AdapterSeen(has, "refused" if refused else None)
+        adapters[tuned.service_id] = AdapterSeen(has, failure="refused" if refused else None)
     found = {each.service_id: draw(st.sampled_from(weights)) for each in services}
     return world(
         draw(st.permutations(services)), draw(st.permutations(replicas)), found, adapters=adapters

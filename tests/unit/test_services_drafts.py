@@ -158,13 +158,17 @@ def test_a_longer_context_is_refused() -> None:
     ("asked", "told"),
     [
         (wish(engine="sglang"), "there is no engine 'sglang'"),
-        (wish(runtime="vllm-0.1.0-cpu"), "no runtime 'vllm-0.1.0-cpu'"),
         (wish(engine="vllm", runtime="vllm-0.10.0-cuda"), "needs a GPU, and there is none"),
         (wish(engine="llama.cpp", runtime="vllm-0.9.2-cpu"), "it has one version"),
     ],
 )
 def test_an_engine_or_runtime_that_cannot_be_had_is_told(asked: Wish, told: str) -> None:
     assert told in refused(InvalidRequest, "engine", asked).message
+
+
+def test_a_runtime_that_there_is_not_is_told() -> None:
+    error = refused(InvalidRequest, "runtime", wish(runtime="vllm-0.1.0-cpu"))
+    assert "no runtime 'vllm-0.1.0-cpu'" in error.message
 
 
 def test_only_what_is_converted_is_quantised() -> None:
@@ -233,7 +237,7 @@ def test_an_adapter_of_either_form_goes_with_a_base(format: Format) -> None:
 
 def test_a_whole_model_is_no_adapter() -> None:
     error = refused(InvalidRequest, "adapter", wish(), adapter=model(name="tuned"))
-    assert error.message == "adapter: tuned is a whole model of safetensors weights"
+    assert error.message == "adapter: tuned is no adapter, but safetensors weights"
     assert error.hint
 
 

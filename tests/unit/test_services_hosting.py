@@ -27,6 +27,7 @@ class FakeHost:
     trouble: list[str] = field(default_factory=list)
     calls: Counter[tuple[str, ...]] = field(default_factory=Counter)
     gate: asyncio.Event | None = None
+    now: float = 0.0
 
     async def _call(self, *call: str) -> None:
         self.calls[call] += 1
@@ -67,9 +68,10 @@ LOAD = ("load", "rep", "u-1/tuned", "/weights/tuned")
 
 def scenario(act: Callable[[Hosting, FakeHost], Awaitable[None]]) -> None:
     async def whole() -> None:
-        hosting = Hosting()
+        fake = FakeHost()
+        hosting = Hosting(lambda: fake.now)
         try:
-            await act(hosting, FakeHost())
+            await act(hosting, fake)
         finally:
             await hosting.close()
 
@@ -83,8 +85,12 @@ async def settled() -> None:
 
 
 async def loaded(hosting: Hosting, fake: FakeHost, id_: str = "svc") -> AdapterSeen:
+    """After a while, so that no pause is in the way."""
+    trouble, fake.trouble = fake.trouble, []
+    fake.now += 100
     hosting.look([fake.replica()], PATHS)
     await settled()
+    fake.trouble = trouble
     hosting.load(id_, fake.replica(), ADAPTER)
     await settled()
     return hosting.seen(id_)
@@ -93,7 +99,7 @@ async def loaded(hosting: Hosting, fake: FakeHost, id_: str = "svc") -> AdapterS
 def test_a_replica_is_asked_once_what_it_has() -> None:
     async def act(hosting: Hosting, fake: FakeHost) -> None:
         changes = Changes(hosting)
-        fake.has["a"] = {"u-1/tuned", "u-2/foreign"}
+        fake.has["a"] = {"u-1/tuned"}
         for _ in range(3):
             hosting.look([fake.replica("a"), fake.replica("b")], PATHS)
             await settled()
@@ -121,22 +127,39 @@ def test_where_no_service_is_hosted_nobody_is_asked() -> None:
         hosting.look([fake.replica()], {})
         await settled()
         assert not fake.calls
-        assert hosting.seen("svc") == AdapterSeen()
+        assert hosting.seen("svc").on == frozenset()
 
     scenario(act)
 
 
-def test_a_replica_that_does_not_say_is_asked_again() -> None:
+def test_a_replica_that_does_not_say_is_asked_again_after_a_pause() -> None:
     async def act(hosting: Hosting, fake: FakeHost) -> None:
+        changes = Changes(hosting)
         fake.trouble = ["not now"]
         fake.has["rep"] = {"u-1/tuned"}
-        hosting.look([fake.replica()], PATHS)
-        await settled()
-        assert hosting.seen("svc") == AdapterSeen()
+        for _ in range(5):
+            hosting.look([fake.replica()], PATHS)
+            await settled()
+        assert hosting.seen("svc") == AdapterSeen(unsure=frozenset({"rep"}))
+        assert fake.calls == {("ask", "rep"): 1}
+        assert changes.count == 0, "nothing changed, so nobody need look at once"
+        fake.now += 2
         hosting.look([fake.replica()], PATHS)
         await settled()
         assert fake.calls == {("ask", "rep"): 2}
-        assert hosting.seen("svc").on == {"rep"}
+        assert hosting.seen("svc") == AdapterSeen(frozenset({"rep"}))
+
+    scenario(act)
+
+
+def test_what_no_service_has_is_taken_from_a_replica() -> None:
+    async def act(hosting: Hosting, fake: FakeHost) -> None:
+        fake.has["rep"] = {"u-1/tuned", "u-1/deleted"}
+        for _ in range(3):
+            hosting.look([fake.replica()], PATHS)
+            await settled()
+        assert fake.has["rep"] == {"u-1/tuned"}
+        assert fake.calls["unload", "rep", "u-1/deleted"] == 1
 
     scenario(act)
 
@@ -150,7 +173,7 @@ def test_an_adapter_is_brought_once() -> None:
         for _ in range(3):
             hosting.load("svc", fake.replica(), ADAPTER)
             await settled()
-        assert hosting.seen("svc") == AdapterSeen()
+        assert hosting.seen("svc") == AdapterSeen(unsure=frozenset({"rep"}))
         assert changes.count == 0
         fake.gate.set()
         await settled()
@@ -204,28 +227,40 @@ def test_two_adapters_go_to_one_replica_side_by_side() -> None:
 # -- refusals ------------------------------------------------------------------
 
 
-def test_after_three_refusals_in_a_row_it_has_failed_in_the_engines_words() -> None:
+TRIES = 5
+
+
+def test_after_refusals_in_a_row_it_has_failed_in_the_engines_words() -> None:
     async def act(hosting: Hosting, fake: FakeHost) -> None:
-        fake.trouble = []
-        for _ in range(2):
-            hosting.look([fake.replica()], PATHS)
-            await settled()
-            fake.trouble = ["the rank is too high"]
-            hosting.load("svc", fake.replica(), ADAPTER)
-            await settled()
-            assert hosting.seen("svc") == AdapterSeen()
-        fake.trouble = ["the rank is still too high"]
-        failed = await loaded(hosting, fake)
-        assert failed == AdapterSeen(frozenset(), "the rank is still too high")
-        assert hosting.seen("other") == AdapterSeen()
-        assert fake.calls[LOAD] == 3
+        for number in range(1, TRIES + 1):
+            fake.trouble = [f"refused {number} times"]
+            seen = await loaded(hosting, fake)
+            assert seen.refusing == {"rep"}
+            assert seen.failure == (f"refused {TRIES} times" if number == TRIES else None)
+        await loaded(hosting, fake)
+        assert fake.calls[LOAD] == TRIES, "not again by itself"
+        assert hosting.seen("other").failure is None
+
+    scenario(act)
+
+
+def test_after_a_refusal_there_is_a_pause_and_the_replica_is_asked_what_it_has() -> None:
+    async def act(hosting: Hosting, fake: FakeHost) -> None:
+        fake.trouble = ["too slow"]
+        assert (await loaded(hosting, fake)).unsure == {"rep"}
+        # It had taken it all the same.
+        fake.has["rep"] = {"u-1/tuned"}
+        hosting.look([fake.replica()], PATHS)
+        hosting.load("svc", fake.replica(), ADAPTER)
+        await settled()
+        assert fake.calls[LOAD] == 1
+        assert hosting.seen("svc").on == {"rep"}
 
     scenario(act)
 
 
 async def failed(hosting: Hosting, fake: FakeHost) -> None:
-    await loaded(hosting, fake, "other")
-    for _ in range(3):
+    for _ in range(TRIES):
         fake.trouble = ["no"]
         await loaded(hosting, fake)
     assert hosting.seen("svc").failure == "no"
@@ -237,8 +272,8 @@ def test_a_failure_can_be_forgotten_and_then_it_goes() -> None:
         hosting.forget_failures("other")
         assert hosting.seen("svc").failure == "no"
         hosting.forget_failures("svc")
-        assert hosting.seen("svc") == AdapterSeen()
-        # Three times again, not once.
+        assert hosting.seen("svc").failure is None
+        # As often again, not once.
         fake.trouble = ["no"]
         assert (await loaded(hosting, fake)).failure is None
         assert (await loaded(hosting, fake)).on == {"rep"}
@@ -250,7 +285,7 @@ def test_refusals_of_a_replica_that_is_gone_do_not_count() -> None:
     async def act(hosting: Hosting, fake: FakeHost) -> None:
         await failed(hosting, fake)
         hosting.look([fake.replica("next")], PATHS)
-        assert hosting.seen("svc") == AdapterSeen()
+        assert hosting.seen("svc") == AdapterSeen(unsure=frozenset({"next"}))
 
     scenario(act)
 
@@ -260,7 +295,7 @@ def test_refusals_of_a_service_that_is_gone_do_not_count_if_it_comes_again() -> 
         await failed(hosting, fake)
         hosting.look([fake.replica()], {"other": "u-1/other"})
         hosting.look([fake.replica()], PATHS)
-        assert hosting.seen("svc") == AdapterSeen()
+        assert hosting.seen("svc").failure is None
 
     scenario(act)
 
@@ -282,15 +317,11 @@ def test_a_replica_that_is_gone_has_nothing_and_is_asked_anew_if_it_comes_back()
     scenario(act)
 
 
-@pytest.mark.parametrize("trouble", [[], ["it is not there"]])
-def test_what_is_taken_from_a_replica_is_not_there_any_more(trouble: list[str]) -> None:
-    """Nor where the replica says otherwise: its service would never go."""
-
+def test_what_is_taken_from_a_replica_is_not_there_any_more() -> None:
     async def act(hosting: Hosting, fake: FakeHost) -> None:
         await loaded(hosting, fake, "other")
         await loaded(hosting, fake)
         changes = Changes(hosting)
-        fake.trouble = trouble
         hosting.unload("svc", fake.replica())
         hosting.unload("svc", fake.replica())
         await settled()
@@ -298,6 +329,26 @@ def test_what_is_taken_from_a_replica_is_not_there_any_more(trouble: list[str]) 
         assert hosting.seen("svc") == AdapterSeen()
         assert hosting.seen("other").on == {"rep"}
         assert changes.count == 1
+
+    scenario(act)
+
+
+@pytest.mark.parametrize("has_it_still", [True, False])
+def test_where_it_cannot_be_taken_away_the_replica_says_whether_it_has_it(
+    has_it_still: bool,
+) -> None:
+    async def act(hosting: Hosting, fake: FakeHost) -> None:
+        await loaded(hosting, fake)
+        fake.trouble = ["it did not work"]
+        hosting.unload("svc", fake.replica())
+        await settled()
+        assert hosting.seen("svc") == AdapterSeen(unsure=frozenset({"rep"}))
+        if not has_it_still:
+            fake.has.clear()
+        fake.now += 2
+        hosting.look([fake.replica()], PATHS)
+        await settled()
+        assert hosting.seen("svc").on == (frozenset({"rep"}) if has_it_still else frozenset())
 
     scenario(act)
 

@@ -54,7 +54,7 @@ def test_it_gets_the_variant_it_was_made_with_and_its_adapter() -> None:
     assert needs.adapter == MODELS["mdl_lora"].card.variants[0]
     assert not needs.gguf
     on_llama = needs_of(MODELS, ENGINES, spec.model_copy(update={"engine": "llama.cpp"}))
-    assert on_llama == replace(needs, gguf=True)
+    assert on_llama == replace(needs, gguf=True, rank_max=None)
 
 
 def test_what_is_gone_from_the_catalogue_is_named() -> None:

@@ -159,7 +159,8 @@ class Simulation:
             self.known_from,
             {
                 each.service_id: AdapterSeen(
-                    frozenset(self.on(each.service_id)), self.refusals.get(each.service_id)
+                    frozenset(self.on(each.service_id)),
+                    failure=self.refusals.get(each.service_id),
                 )
                 for each in self.services
                 if each.host is not None

@@ -60,6 +60,7 @@ from modelry.usage.intake import Intake
 from modelry.usage.metrics import Metrics
 
 _LOCK_WAIT_S = 10.0
+_ASK_TIMEOUT_S = 5.0
 _ON = ("1", "true", "yes", "on")
 
 
@@ -78,6 +79,10 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         await parts.executor.adopt(parts.engines)
         # One pass before the first gateway asks, so that it hears the whole truth.
         await parts.reconciler.reconcile()
+        if parts.hosting.asking:
+            # What adapters the replicas have that were adopted, they say themselves.
+            await parts.hosting.settled(_ASK_TIMEOUT_S)
+            await parts.reconciler.reconcile()
         await parts.feed_server.start(paths.feed_socket)
         reconciling = asyncio.create_task(parts.reconciler.run())
         expiring = asyncio.create_task(parts.uploads.run())

@@ -56,6 +56,9 @@ def router(
                 found = await catalog.get(session, caller, reference)
                 if found.owner_id is None:
                     caller.require_operator("a bundle of the catalogue's models")
+                elif found.owner_id != caller.owner_id:
+                    # Whom it is shared with may use it; where it is from is its owner's to tell.
+                    caller.require_operator("a bundle of somebody else's model")
                 variant = found.card.default_variant
                 state = fetches.state(variant)
                 if not isinstance(state, Weights):

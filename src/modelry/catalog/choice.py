@@ -47,7 +47,7 @@ def choose(
     """The engine that suits best, or is asked for; or each one's reason why none can. Engines that
     the card names are taken in its order.
 
-    Raises `InvalidRequest` where there is no such engine.
+    Raises `InvalidRequest` where there is no such engine or runtime.
     """
     if wanted.engine is not None and wanted.engine not in machine.engines:
         raise InvalidRequest(
@@ -55,6 +55,14 @@ def choose(
             hint="there are: " + ", ".join(machine.engines),
             param="engine",
         )
+    if wanted.runtime is not None and wanted.runtime not in machine.runtimes:
+        raise InvalidRequest(
+            f"runtime: there is no runtime {wanted.runtime!r}",
+            hint="`modelry engines list` lists them",
+            param="runtime",
+        )
+    if variant.format == "lora":
+        return "it is an adapter, which is deployed with its base: --adapter"
     candidates = [
         engine for name, engine in machine.engines.items() if wanted.engine in (None, name)
     ]

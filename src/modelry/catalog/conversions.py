@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import sys
@@ -37,6 +38,8 @@ Quantisation = Literal["F32", "F16", "BF16", "Q8_0"]
 _VERSION = 1
 _DATA = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.spm")
 _LINES_KEPT = 30
+# Tokenizers of large vocabularies take some tens of megabytes.
+_JSON_MAX = 256 * 1024 * 1024
 _NICENESS = 10
 _ERROR = re.compile(r"^(?:ERROR:[^:]*:|\w*(?:Error|Exception): )(?P<reason>.+)$")
 
@@ -131,7 +134,7 @@ class Conversions:
 
     def __init__(self, store: WeightsStore) -> None:
         self._store = store
-        self._running: dict[str, tuple[AnyConversion, asyncio.Task[None]]] = {}
+        self._running: dict[str, tuple[Path, asyncio.Task[None]]] = {}
         self._failed: dict[str, ConversionFailed] = {}
         self._turns = {Conversion: asyncio.Lock(), AdapterConversion: asyncio.Lock()}
         self.on_change: Callable[[], None] = lambda: None
@@ -145,8 +148,11 @@ class Conversions:
     def ensure(self, conversion: AnyConversion) -> None:
         """Begin it, unless it is done, under way, or has failed."""
         if isinstance(self.state(conversion), Absent):
-            task = asyncio.create_task(self._run(conversion))
-            self._running[conversion.key] = (conversion, task)
+            # Of this attempt alone: what an earlier one left may still be written to.
+            name = f"{conversion.key}-{secrets.token_hex(4)}.conversion"
+            folder = self._store.partial / name
+            task = asyncio.create_task(self._run(conversion, folder))
+            self._running[conversion.key] = (folder, task)
 
     def forget_failure(self, conversion: AnyConversion) -> None:
         self._failed.pop(conversion.key, None)
@@ -179,16 +185,12 @@ class Conversions:
 
     def _written(self, key: str) -> int:
         try:
-            return (self._folder(key) / "made.gguf").stat().st_size
+            return (self._running[key][0] / "made.gguf").stat().st_size
         except OSError:
             return 0
 
-    def _folder(self, key: str) -> Path:
-        return self._store.partial / f"{key}.conversion"
-
-    async def _run(self, conversion: AnyConversion) -> None:
+    async def _run(self, conversion: AnyConversion, folder: Path) -> None:
         key = conversion.key
-        folder = self._folder(key)
         try:
             async with self._turns[type(conversion)]:
                 await self._convert(conversion, folder)
@@ -200,16 +202,15 @@ class Conversions:
             log.exception("conversion of %s", conversion.source.path)
             self._failed[key] = ConversionFailed(f"the conversion failed: {error}")
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
             del self._running[key]
             self.on_change()
 
     async def _convert(self, conversion: AnyConversion, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
         require_space(self._store.partial, conversion.expected_bytes)
         data, made = folder / "data", folder / "made.gguf"
         data.mkdir(parents=True, mode=0o700)
-        _lay_out(conversion.source.path, data)
+        await in_thread("conversion", lambda: _lay_out(conversion.source.path, data))
         started = asyncio.get_running_loop().time()
         await _work(conversion.argv(data, made), conversion.input(data, made), folder)
         if not made.exists():
@@ -227,7 +228,13 @@ class Conversions:
             draft.write_bytes(msgspec.json.encode(record))
             draft.replace(_record(final))
 
-        await in_thread("conversion", take_in)
+        taking = in_thread("conversion", take_in)
+        try:
+            await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # It works on the files of this attempt, and ends soon.
+            await asyncio.wait([taking])
+            raise
         took_s = asyncio.get_running_loop().time() - started
         log.info("converted %s in %.0f s", conversion.source.path.name, took_s)
 
@@ -241,13 +248,16 @@ def _lay_out(source: Path, data: Path) -> None:
     for file in sorted(source.iterdir()):
         if not file.is_file() or not any(fnmatchcase(file.name, each) for each in _DATA):
             continue
-        if file.suffix == ".json" and b"auto_map" in (text := file.read_bytes()):
-            try:
-                settings = json.loads(text)
-            except (ValueError, RecursionError):
-                raise FetchError(f"{file.name} is no JSON") from None
-            if isinstance(settings, dict):
-                settings.pop("auto_map", None)
+        if file.suffix != ".json":
+            (data / file.name).symlink_to(file.resolve())
+            continue
+        if file.stat().st_size > _JSON_MAX:
+            raise FetchError(f"{file.name} is far too large to be a part of a model's settings")
+        try:
+            settings = json.loads(file.read_bytes())
+        except (ValueError, RecursionError):
+            raise FetchError(f"{file.name} is no JSON") from None
+        if isinstance(settings, dict) and settings.pop("auto_map", None) is not None:
             (data / file.name).write_text(json.dumps(settings))
         else:
             (data / file.name).symlink_to(file.resolve())
@@ -288,7 +298,7 @@ async def _work(argv: list[str], given: bytes, folder: Path) -> None:
     refusal = _refusal(told)
     if refusal is not None:
         raise FetchError(refusal)
-    log.warning("the converter said:\n%s", "\n".join(told))
+    log.info("the converter said:\n%s", "\n".join(told))
     if code == -signal.SIGKILL:
         raise FetchError("the converter was killed (by hand, or because memory ran out)")
     reasons = [match["reason"] for line in told if (match := _ERROR.match(line.strip()))]

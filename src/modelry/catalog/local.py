@@ -20,7 +20,7 @@ from modelry.catalog.weights import (
     sync_file,
     tree_digest,
 )
-from modelry.errors import FetchError
+from modelry.errors import FetchError, InvalidRequest
 
 
 def in_place(
@@ -70,13 +70,38 @@ def copy_in(
 
 
 def below(folder: Path, allowed: Allowed = NOTHING) -> list[str]:
-    """What a model in a folder is made of. Links that lead out of it are not followed."""
-    names = []
+    """What a model in a folder is made of. Links that lead out of it are not followed, but for
+    those of the cache of Hugging Face's library, whose snapshots are links to `../../blobs`.
+
+    Raises `InvalidRequest` where nothing is left of it.
+    """
+    root = folder.resolve()
+    blobs = root.parent.parent / "blobs" if root.parent.name == "snapshots" else None
+    names: list[str] = []
+    astray: list[str] = []
     for place in sorted(folder.rglob("*")):
-        name = place.relative_to(folder).as_posix()
-        if place.is_file() and place.resolve().is_relative_to(folder.resolve()):
-            names.append(name)
-    return needed(names, allowed)
+        name, file = place.relative_to(folder).as_posix(), place.resolve()
+        if not place.is_file():
+            continue
+        inside = file.is_relative_to(root) or (blobs is not None and file.parent == blobs)
+        (names if inside else astray).append(name)
+    try:
+        return needed(names, allowed)
+    except InvalidRequest as error:
+        if not astray:
+            raise
+        raise InvalidRequest(
+            f"{error.message} ({astray[0]} is a link that leads out of the folder)",
+            hint="put the file itself there",
+            param=error.param,
+            code=error.code,
+        ) from None
+
+
+def require_file(path: Path) -> None:
+    """Raises `InvalidRequest` where it is neither a plain file nor a folder."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InvalidRequest(f"source: {path} is no file", param="source")
 
 
 def _found(
@@ -85,6 +110,7 @@ def _found(
     """The folder its files are in, and what each is like before it is read."""
     if not path.exists():
         raise FetchError(f"there is no file {path}", hint="check the model's source")
+    require_file(path)
     names = below(path, variant.allowed) if path.is_dir() else [path.name]
     root = path if path.is_dir() else path.parent
     refuse_unsafe(variant, names)

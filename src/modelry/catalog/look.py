@@ -6,7 +6,7 @@ from pathlib import Path
 from modelry.catalog.fetch import list_remote
 from modelry.catalog.formats import NOTHING, Allowed, Format, format_of
 from modelry.catalog.hubs import HubSettings
-from modelry.catalog.local import below
+from modelry.catalog.local import below, require_file
 from modelry.catalog.sources import (
     BucketFiles,
     HubFiles,
@@ -57,6 +57,7 @@ def look(source: Source, hubs: HubSettings, allowed: Allowed = NOTHING) -> Found
 def _local(source: LocalFile, allowed: Allowed) -> Found:
     path = Path(source.path)
     try:
+        require_file(path)
         names = below(path, allowed) if path.is_dir() else [path.name]
         sizes = [(path / name if path.is_dir() else path).stat().st_size for name in names]
     except InvalidRequest as error:

@@ -1,6 +1,8 @@
 """`modelry models`: what can be deployed, and `modelry register`, which adds to it."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated
 
 import typer
@@ -241,11 +243,37 @@ def register_model(
     err.print(f"  deploy it: modelry deploy {model['name']}", soft_wrap=True)
 
 
-def ensure_model(client: Client, source: str) -> str:
-    """The name of the model of this source, registered where it was not yet."""
+@contextmanager
+def models_for(client: Client, *references: str | None) -> Iterator[list[str | None]]:
+    """The models' names, of sources registered where they were not yet. Where the block fails,
+    what it registered is taken back.
+    """
+    made: list[str] = []
+    names: list[str | None] = []
+    try:
+        for reference in references:
+            if reference is None or "://" not in reference:
+                names.append(reference)
+                continue
+            name = ensure_model(client, reference, made)
+            names.append(name)
+        yield names
+    except ModelryError:
+        for name in made:
+            with suppress(ModelryError):
+                client.delete(f"/models/{part(name)}")
+        raise
+
+
+def ensure_model(client: Client, source: str, made: list[str] | None = None) -> str:
+    """The name of the model of this source, registered where it was not yet: then it is added to
+    `made`.
+    """
     name = name_of(source)
     try:
         client.post("/models", {"name": name, "source": source})
+        if made is not None:
+            made.append(name)
     except ModelryError as error:
         if error.code != "model_name_taken":
             raise

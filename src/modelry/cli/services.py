@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
-from modelry.cli.models import ensure_model, warn_of_size
+from modelry.cli.models import models_for, warn_of_size
 from modelry.cli.output import (
     AsJson,
     err,
@@ -80,29 +80,23 @@ def deploy(
 ) -> None:
     """Make a model callable: create a service and wait until it runs."""
     with shown_errors(), open_client() as client:
-        if "://" in model:
-            model = ensure_model(client, model)
-        if adapter is not None and "://" in adapter:
-            adapter = ensure_model(client, adapter)
-        service = client.post(
-            "/services",
-            {
-                "name": name or _name_from(adapter or model),
-                "model": model,
-                "variant": variant,
-                "adapter": adapter,
-                "engine": engine,
-                "runtime": runtime,
-                "quantisation": quantisation,
-                "gpus": gpus,
-                "engine_args": engine_arg or None,
-                "engine_env": _variables(engine_env) or None,
-                "replicas": {"min": replicas, "max": replicas} if replicas else None,
-                "slots": slots,
-                "context_tokens": context_tokens,
-                "idle_after_s": idle_after_s,
-            },
-        )
+        wish = {
+            "variant": variant,
+            "engine": engine,
+            "runtime": runtime,
+            "quantisation": quantisation,
+            "gpus": gpus,
+            "engine_args": engine_arg or None,
+            "engine_env": _variables(engine_env) or None,
+            "replicas": {"min": replicas, "max": replicas} if replicas else None,
+            "slots": slots,
+            "context_tokens": context_tokens,
+            "idle_after_s": idle_after_s,
+        }
+        with models_for(client, model, adapter) as (base, tuned):
+            named = name or _name_from(tuned or base or model)
+            body = {"name": named, "model": base, "adapter": tuned, **wish}
+            service = client.post("/services", body)
         warn_of_size(client, service["spec"])
         if wait:
             service = await_running(client, service)
@@ -360,6 +354,8 @@ def _name_from(model: str) -> str:
 def _replicas(service: Json) -> str:
     if "endpoints" in service["spec"]:
         return "-"
+    if service["spec"]["host"]:
+        return "its base's"
     states = [replica["state"] for replica in service["status"]["replicas"]]
     return f"{states.count('ready')}/{service['spec']['replicas']['min']}"
 

@@ -101,11 +101,12 @@ def _files_of(path: Path) -> list[_Picked]:
     try:
         if path.is_file():
             return [_Picked(path.name, path, path.stat().st_size)]
-        found = [
-            _Picked(place.relative_to(path).as_posix(), place, place.stat().st_size)
-            for place in sorted(path.rglob("*"))
-            if place.is_file()
-        ]
+        found = []
+        for place in sorted(path.rglob("*")):
+            if place.is_file():
+                _require_inside(path, place)
+                name = place.relative_to(path).as_posix()
+                found.append(_Picked(name, place, place.stat().st_size))
     except OSError as error:
         raise ModelryError(f"{error.filename} cannot be read: {error.strerror}") from None
     # `.git` and its like are no part of a model.
@@ -115,6 +116,19 @@ def _files_of(path: Path) -> list[_Picked]:
             f"there are no files at {path}", hint="name a model's file, or the folder it is in"
         )
     return found
+
+
+def _require_inside(folder: Path, place: Path) -> None:
+    """A folder that somebody else made may have links to any file of whoever uploads it. Those
+    of the cache of Hugging Face's library, to `../../blobs`, are meant.
+    """
+    root, file = folder.resolve(), place.resolve()
+    cached = root.parent.name == "snapshots" and file.parent == root.parent.parent / "blobs"
+    if not (file.is_relative_to(root) or cached):
+        raise ModelryError(
+            f"{place} is a link that leads out of the folder, to {file}",
+            hint="remove it, or put the file itself there",
+        )
 
 
 def _hashed(file: _Picked, bar: Progress, task: TaskID) -> _Picked:

@@ -99,7 +99,7 @@ class Engine(Protocol):
     when its client hangs up. Where it does not, the gateway asks for a stream.
     `embedded`: it comes with Modelry; otherwise each version is a runtime to install.
     `takes_adapters`: its replicas take LoRA adapters while they run; otherwise an
-    adapter needs a replica of its own.
+    adapter needs a replica of its own. `adapter_rank_max`: of an adapter it can run.
     """
 
     name: str
@@ -107,6 +107,12 @@ class Engine(Protocol):
     embedded: bool
     takes_adapters: bool
     rules: OptionRules
+
+    adapter_rank_max: int | None
+
+    def open_to_adapters(self, weights: Path) -> bool:
+        """Whether replicas of such weights take adapters while they run; it reads the folder."""
+        ...
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         """None where it can run such weights for such tasks, otherwise why not."""

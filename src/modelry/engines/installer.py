@@ -143,6 +143,7 @@ class Runtimes:
         self._sources = sources
         self._running: dict[str, tuple[Downloads, asyncio.Task[None]]] = {}
         self._failed: dict[str, InstallFailed] = {}
+        self._going: set[str] = set()
         self.on_change: Callable[[], None] = lambda: None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
@@ -150,6 +151,8 @@ class Runtimes:
         running = self._running.get(runtime_id)
         if running is not None:
             return running[0].state(runtime_id)
+        if runtime_id in self._going:
+            return Installing(f"{runtime_id} is being removed first")
         return self._failed.get(runtime_id) or self._found(runtime_id) or Missing()
 
     def here(self) -> list[str]:
@@ -163,6 +166,9 @@ class Runtimes:
             task = asyncio.create_task(self._run(self.known[runtime_id], downloads))
             self._running[runtime_id] = (downloads, task)
 
+    def installing(self) -> bool:
+        return bool(self._running)
+
     def forget_failure(self, runtime_id: str) -> None:
         """Let the next `ensure` try again."""
         self._failed.pop(runtime_id, None)
@@ -174,7 +180,12 @@ class Runtimes:
             running[1].cancel()
             await asyncio.gather(running[1], return_exceptions=True)
         self._failed.pop(runtime_id, None)
-        await asyncio.to_thread(_delete, self._folder / runtime_id)
+        self._going.add(runtime_id)
+        try:
+            await asyncio.shield(asyncio.to_thread(_delete, self._folder / runtime_id))
+        finally:
+            self._going.discard(runtime_id)
+            self.on_change()
 
     async def close(self) -> None:
         tasks = [task for _, task in self._running.values()]

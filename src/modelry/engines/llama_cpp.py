@@ -50,7 +50,15 @@ class LlamaCpp:
     embedded = True
     # Its server takes them at its start only.
     takes_adapters = False
-    rules = OptionRules(free=frozenset(_ARGUMENTS), known=frozenset(_ARGUMENTS))
+    adapter_rank_max: int | None = None
+    rules = OptionRules(
+        free=frozenset(_ARGUMENTS),
+        flags=frozenset(name for name, takes in _ARGUMENTS.items() if takes is None),
+        known=frozenset(_ARGUMENTS),
+    )
+
+    def open_to_adapters(self, weights: Path) -> bool:
+        return False
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format != "gguf":

@@ -28,12 +28,13 @@ class Options:
 
 @dataclass(frozen=True)
 class OptionRules:
-    """`free`: arguments that everybody may give. `reserved`: those that nobody may, as Modelry
-    gives them. What is neither, only operators may. `known`: the engine takes these alone, if
-    any are named. The same for variables.
+    """`free`: arguments that everybody may give, of which `flags` take no value. `reserved`:
+    those that nobody may, as Modelry gives them. What is neither, only operators may. `known`:
+    the engine takes these alone, if any are named. The same for variables.
     """
 
     free: frozenset[str] = frozenset()
+    flags: frozenset[str] = frozenset()
     reserved: frozenset[str] = frozenset()
     known: frozenset[str] = frozenset()
     free_variables: frozenset[str] = frozenset()
@@ -52,8 +53,26 @@ def check_options(engine: str, rules: OptionRules, options: Options, *, operator
         )
     for name in _names(options.arguments):
         _check_argument(engine, rules, name, operator)
+    if not operator:
+        _refuse_loose_words(rules, options.arguments)
     for name in options.environment:
         _check_variable(engine, rules, name, operator)
+
+
+def _refuse_loose_words(rules: OptionRules, arguments: tuple[str, ...]) -> None:
+    """Some parsers take a word that belongs to no argument for the model's path."""
+    takes_value = False
+    for each in arguments:
+        if each.startswith("-") and not _is_number(each):
+            takes_value = "=" not in each and _name(each) not in rules.flags
+        elif takes_value:
+            takes_value = False
+        else:
+            raise InvalidRequest(
+                f"engine_args: {each!r} belongs to no argument",
+                hint="write a value behind its argument, such as --seed=1",
+                param="engine_args",
+            )
 
 
 def _check_texts(param: str, texts: Collection[str]) -> None:

@@ -57,20 +57,26 @@ _RESERVED = frozenset(
 _FREE = frozenset(
     {
         "--dtype", "--seed", "--quantization", "--kv-cache-dtype", "--max-num-batched-tokens",
+        "--gpu-memory-utilization", "--tool-call-parser", "--reasoning-parser", "--max-logprobs",
+        "--max-seq-len-to-capture",
+    }
+)  # fmt: skip
+_FLAGS = frozenset(
+    {
         "--enforce-eager", "--enable-prefix-caching", "--no-enable-prefix-caching",
-        "--enable-chunked-prefill", "--no-enable-chunked-prefill", "--gpu-memory-utilization",
-        "--enable-auto-tool-choice", "--tool-call-parser", "--reasoning-parser",
-        "--max-logprobs", "--max-seq-len-to-capture", "--disable-cascade-attn",
+        "--enable-chunked-prefill", "--no-enable-chunked-prefill", "--enable-auto-tool-choice",
+        "--disable-cascade-attn",
     }
 )  # fmt: skip
 _OURS = frozenset(
     {
-        "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "CUDA_VISIBLE_DEVICES",
-        "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
+        "VLLM_API_KEY", "VLLM_HOST_IP", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "CUDA_DEVICE_ORDER",
+        "CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
     }
 )  # fmt: skip
 
 _ERROR = re.compile(r"(?P<reason>\b(?:[A-Z]\w*(?:Error|Exception)): .+)$")
+_BRIEF = re.compile(r"free memory|no available memory", re.IGNORECASE)
 _LASTING = ("ValueError", "ValidationError", "KeyError", "NotImplementedError", "TypeError")
 
 
@@ -81,12 +87,17 @@ class Vllm:
     stops_whole_answers = True
     embedded = False
     takes_adapters = True
+    adapter_rank_max: int | None = _LORA_RANK_MAX
     rules = OptionRules(
-        free=_FREE,
+        free=_FREE | _FLAGS,
+        flags=_FLAGS,
         reserved=_RESERVED,
         free_variables=frozenset({"VLLM_LOGGING_LEVEL"}),
         reserved_variables=_OURS,
     )
+
+    def open_to_adapters(self, weights: Path) -> bool:
+        return takes_lora(read_config(weights))
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format not in self.formats:
@@ -121,6 +132,9 @@ class Vllm:
             *_listen(endpoint),
             *("--max-model-len", str(plan.context_tokens), "--max-num-seqs", str(plan.slots)),
             *("--shutdown-timeout", str(_DRAIN_TIMEOUT_S), "--disable-uvicorn-access-log"),
+            # A caller's image comes with the request: what an address leads to from here is
+            # nobody's to fetch.
+            *("--allowed-media-domains", "none.invalid"),
             *_lora(config),
             *_generation(plan),
         ]
@@ -158,7 +172,9 @@ class Vllm:
         reason = _reason(log_tail)
         if reason is None:
             return Failure(f"vLLM exited with status {exit_code}")
-        return Failure(f"vLLM could not start: {reason}", lasting=reason.startswith(_LASTING))
+        # Memory that another process still holds is free a little later.
+        lasting = reason.startswith(_LASTING) and not _BRIEF.search(reason)
+        return Failure(f"vLLM could not start: {reason}", lasting=lasting)
 
     # -- adapters --------------------------------------------------------------
 
@@ -240,6 +256,8 @@ def _environment(plan: ReplicaPlan, config: dict[str, Any]) -> dict[str, str]:
     if takes_lora(config):
         environment["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if plan.gpus:
+        # As `nvidia-smi` counts them; by itself CUDA begins with the fastest.
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in plan.gpus)
     else:
         environment["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib(plan, config))

@@ -1,6 +1,7 @@
 """What this machine has to run engines on."""
 
 import logging
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -49,4 +50,14 @@ def _gpus(timeout_s: float) -> tuple[Gpu, ...]:
     if asked.returncode != 0:
         log.warning("nvidia-smi: %s; no GPU is used", (asked.stdout or asked.stderr).strip())
         return ()
-    return parse_gpus(asked.stdout)
+    return _given(parse_gpus(asked.stdout))
+
+
+def _given(gpus: tuple[Gpu, ...]) -> tuple[Gpu, ...]:
+    """Those of them that we were started with. GPUs that are named by another thing than their
+    index are not known to be any of these, so none is used.
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return gpus
+    return tuple(gpu for gpu in gpus if str(gpu.index) in given.replace(" ", "").split(","))

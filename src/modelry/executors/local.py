@@ -188,6 +188,7 @@ class LocalExecutor:
             _write_record(replica)
         alive = record.pid != 0 and processes.start_mark(record.pid) == record.mark
         if not alive or replica.engine is None:
+            processes.end_what_is_left(record.pid, record.mark)
             self._exited(replica, None)
             return
         found = await replica.engine.probe(replica.endpoint)

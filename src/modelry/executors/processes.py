@@ -79,6 +79,23 @@ def ask_to_end(pid: int) -> None:
         return
 
 
+def end_what_is_left(pid: int, mark: str) -> None:
+    """Kill what a leader that is gone left in its group.
+
+    Its number is nobody else's as long as its group lives, since the kernel gives no number of a
+    living group to a new process; before the last boot it was another's.
+    """
+    if pid and start_mark(pid) is None and mark.rpartition(":")[0] == _boot():
+        signal_group(pid, signal.SIGKILL)
+
+
+def _boot() -> str | None:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
 def signal_group(pid: int, number: signal.Signals) -> None:
     """Signal a session's whole process group; one that is gone is no error."""
     try:

@@ -51,6 +51,7 @@ class SlotClaims(Protocol):
 
     def take(self, replica_id: str, slots: int) -> bool: ...
     def release(self, replica_id: str) -> None: ...
+    def enlist(self, replica_id: str) -> None: ...
     def forget(self, replica_id: str) -> None: ...
 
 
@@ -84,6 +85,8 @@ class Service:
             replica = before.get(address.id) or self._leaving.pop(address.id, None)
             if replica is None or replica.address != address:
                 replica = replica_of(address)
+                if self._terms.slots is not None:
+                    self._terms.slots.enlist(replica.id)
             replica.upstream.open()
             self.replicas[address.id] = replica
         self._only = next(iter(self.replicas.values())) if len(self.replicas) == 1 else None

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,11 @@ class SharedSlots:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, _File] = {}
+        self._users: Counter[str] = Counter()
+
+    def enlist(self, replica_id: str) -> None:
+        """One more service stands on the replica: adapters share that of their base."""
+        self._users[replica_id] += 1
 
     def take(self, replica_id: str, slots: int) -> bool:
         """Claim one of the replica's slots, unless all are held."""
@@ -49,7 +55,11 @@ class SharedSlots:
             fcntl.lockf(file.descriptor, fcntl.LOCK_UN, 1, file.mine.pop())
 
     def forget(self, replica_id: str) -> None:
-        """The replica is gone: nobody takes a slot of it any more."""
+        """A service does not stand on it any more; after the last one nobody takes a slot of it."""
+        self._users[replica_id] -= 1
+        if self._users[replica_id] > 0:
+            return
+        del self._users[replica_id]
         file = self._files.pop(replica_id, None)
         if file is not None:
             os.close(file.descriptor)

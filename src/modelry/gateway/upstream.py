@@ -17,6 +17,7 @@ from modelry.routing.addresses import is_public
 _IDLE_KEPT_LOCAL = 16
 _IDLE_KEPT = 512
 _CONNECT_TIMEOUT_S = 10.0
+_FULL_PAUSE_S = 0.01
 # Heads with a date in them are new each second.
 _LEARNED_MOST = 100_000
 
@@ -111,9 +112,13 @@ class Upstream:
             return UpstreamConnection(self)
 
         async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-            if kind == "unix":
-                _, connection = await loop.create_unix_connection(made, rest)
-                return connection
+            while kind == "unix":
+                try:
+                    _, connection = await loop.create_unix_connection(made, rest)
+                    return connection
+                except BlockingIOError:
+                    # Its queue of connections is full: it is busy, and not gone.
+                    await asyncio.sleep(_FULL_PAUSE_S)
             host, _, port = rest.rpartition(":")
             target = await self._public_address(host, int(port)) if self._public_only else host
             _, connection = await loop.create_connection(

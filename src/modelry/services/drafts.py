@@ -116,8 +116,9 @@ def _check_adapter(adapter: Model) -> None:
     format = adapter.card.default_variant.format
     if format not in ("lora", "gguf"):
         raise InvalidRequest(
-            f"adapter: {adapter.card.name} is a whole model of {format} weights",
-            hint="an adapter is a folder as PEFT writes it, or a GGUF file of one",
+            f"adapter: {adapter.card.name} is no adapter, but {format} weights",
+            hint="an adapter is a folder with adapter_config.json beside "
+            "adapter_model.safetensors, as PEFT writes it, or a GGUF file of one",
             param="adapter",
         )
 

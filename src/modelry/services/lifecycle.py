@@ -161,9 +161,17 @@ class Lifecycle:
             and isinstance(spec := specs[row.id], ServiceSpec)
             and spec.model == model.card.id
             and spec.adapter is None
-            and spec.engine in self._machine.engines
-            and self._machine.engines[spec.engine].takes_adapters
+            and self._is_open(model, spec)
         ]
+
+    def _is_open(self, model: Model, spec: ServiceSpec) -> bool:
+        """Whether the replicas of such a service take adapters, as far as that is known."""
+        engine = self._machine.engines.get(spec.engine)
+        if engine is None or not engine.takes_adapters:
+            return False
+        needs = needs_of({model.card.id: model}, self._machine.engines, spec)
+        supplied = self._supplies.ready(needs) if isinstance(needs, Needs) else None
+        return supplied is None or engine.open_to_adapters(supplied.weights.path)
 
     async def _forget_failures(
         self, session: Session, row: store.ServiceRow, spec: ServiceSpec

@@ -40,6 +40,7 @@ def needs_of(
         adapter=adapter,
         gguf=engine is None or engine.supports("gguf", ()) is None,
         hosted=spec.host is not None,
+        rank_max=None if engine is None or adapter is None else engine.adapter_rank_max,
     )
 
 

@@ -17,6 +17,7 @@ from modelry.services.situation import (
     FetchWeights,
     ForgetReplica,
     LoadAdapter,
+    NodeFull,
     Progress,
     RemoveService,
     Seen,
@@ -119,6 +120,8 @@ def _lacking(world: World, service: Desired) -> Status | None:
             return Status(ServiceState.FETCHING, doing, Progress(done, total, speed, left_s))
         case WeightsAbsent():
             return Status(ServiceState.PENDING, "its weights are about to be fetched")
+        case NodeFull(message):
+            return Status(ServiceState.STARTING, message)
         case WeightsReady():
             return None
 
@@ -170,19 +173,21 @@ def _plan_hosted(world: World, service: Desired, going: set[str]) -> Iterable[Ac
     to those that are `going`.
     """
     id_, seen = service.service_id, world.adapters.get(service.service_id, AdapterSeen())
+    hosts = {each.id: each for each in world.replicas if each.service_id == service.host}
     if service.want is not Want.RUN:
-        yield from (UnloadAdapter(id_, replica_id) for replica_id in sorted(seen.on))
-        if service.want is Want.DELETE and not seen.on:
+        yield from (UnloadAdapter(id_, replica_id) for replica_id in sorted(seen.on - seen.unsure))
+        # Its name must be nowhere any more: the next service may have it.
+        if service.want is Want.DELETE and not seen.on and not seen.unsure & hosts.keys():
             yield RemoveService(id_)
         return
     weights = world.weights[id_]
     if isinstance(weights, WeightsAbsent):
         yield FetchWeights(id_)
-    if isinstance(weights, WeightsReady) and seen.failure is None:
-        for replica in world.replicas:
-            ready = replica.service_id == service.host and replica.state is ReplicaState.READY
-            if ready and replica.id not in seen.on | going:
-                yield LoadAdapter(id_, replica.id)
+    if isinstance(weights, WeightsReady):
+        passed_over = seen.on | seen.unsure | seen.refusing | going
+        for replica_id, replica in hosts.items():
+            if replica.state is ReplicaState.READY and replica_id not in passed_over:
+                yield LoadAdapter(id_, replica_id)
 
 
 def _status_hosted(world: World, service: Desired, host_id: str) -> Status:
@@ -194,11 +199,11 @@ def _status_hosted(world: World, service: Desired, host_id: str) -> Status:
     if host is None or host.want is not Want.RUN:
         what = "gone" if host is None or host.want is Want.DELETE else "stopped: start it"
         return Status(ServiceState.FAILED, f"the service of its base model is {what}")
-    if seen.failure is not None:
-        return Status(ServiceState.FAILED, seen.failure)
     if seen.on:
         replicas = "a replica" if len(seen.on) == 1 else f"{len(seen.on)} replicas"
         return Status(ServiceState.RUNNING, f"serving on {replicas} of its base")
+    if seen.failure is not None:
+        return Status(ServiceState.FAILED, seen.failure)
     told = status(world, host)
     if told.state is ServiceState.IDLE:
         return Status(ServiceState.IDLE, "idle with its base; the next call wakes both")

@@ -186,6 +186,7 @@ class Reconciler:
                 self._take_note(session, row, observed.get(row.id))
             specs = await store.current_specs(session)
             needs, weights = await self._weights(session, specs)
+            self._hold_back(specs, replicas, weights)
             self._look_at_hosts(services, specs, replicas, observed)
             now = store.now()
             seen_world = situation.World(
@@ -289,6 +290,26 @@ class Reconciler:
                 weights[id_] = found
         return needs, weights
 
+    def _hold_back(
+        self,
+        specs: dict[str, Spec],
+        replicas: list[store.ReplicaRow],
+        weights: dict[str, situation.WeightsSeen],
+    ) -> None:
+        """Services that wait for GPUs which others have now, until those are free."""
+        taken = [gpu for seen in self._executor.observe().values() for gpu in seen.gpus]
+        for id_, spec in specs.items():
+            if not isinstance(spec, ServiceSpec) or not spec.gpus or spec.host is not None:
+                continue
+            live = [row for row in replicas if row.service_id == id_ and row.state in LIVE]
+            if len(live) >= spec.replicas.min or not isinstance(
+                weights[id_], situation.WeightsReady
+            ):
+                continue
+            if place_gpus(self._inventory, taken, spec.gpus) is None:
+                gpus = "a GPU" if spec.gpus == 1 else f"{spec.gpus} GPUs"
+                weights[id_] = situation.NodeFull(f"waits for {gpus} that nobody else uses")
+
     def _look_at_hosts(
         self,
         services: dict[str, store.ServiceRow],
@@ -359,6 +380,9 @@ class Reconciler:
             return
         taken = [gpu for seen in self._executor.observe().values() for gpu in seen.gpus]
         gpus = place_gpus(self._inventory, taken, spec.gpus, supplied.weights.size_bytes)
+        if gpus is None:
+            # Another service was a moment quicker; the next look says so.
+            return
         row = store.ReplicaRow(
             id=new_id("rep"),
             service_id=service_id,
@@ -369,9 +393,6 @@ class Reconciler:
         async with self._db.begin() as session:
             session.add(row)
             store.set_replica_state(session, row, ReplicaState.STARTING, "its process starts")
-        if gpus is None:
-            await self._could_not_start(row, f"it needs {spec.gpus} GPUs that nobody else uses")
-            return
         replica = ReplicaPlan(
             replica_id=row.id,
             access_path=service.access_path,

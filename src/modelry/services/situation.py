@@ -91,14 +91,28 @@ class WeightsFailed:
     message: str
 
 
-WeightsSeen: TypeAlias = WeightsReady | WeightsAbsent | WeightsFetching | WeightsFailed
+@dataclass(frozen=True)
+class NodeFull:
+    """All of it is here, and the node has no room for another replica now; `message` says what
+    it waits for.
+    """
+
+    message: str
+
+
+WeightsSeen: TypeAlias = WeightsReady | WeightsAbsent | WeightsFetching | WeightsFailed | NodeFull
 
 
 @dataclass(frozen=True)
 class AdapterSeen:
-    """On which replicas of its host an adapter is, and why one of them refused it."""
+    """On which replicas an adapter is, and of which that is not known: one was not asked yet, or
+    is being given it. `refusing` are not to be asked to take it now; `failure`: why one of them
+    is not asked again at all.
+    """
 
     on: frozenset[str] = frozenset()
+    unsure: frozenset[str] = frozenset()
+    refusing: frozenset[str] = frozenset()
     failure: str | None = None
 
 

@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from modelry.catalog.adapter_fit import check_adapter_fits, read_base
+from modelry.catalog.adapter_numbers import refuse_no_numbers
 from modelry.catalog.adapters import read_adapter
 from modelry.catalog.cards import Variant
 from modelry.catalog.conversions import (
@@ -41,7 +43,7 @@ log = logging.getLogger(__name__)
 class Needs:
     """Of one service's replicas. `converter`: the runtime that makes GGUF of the weights, None
     where they are run as they are. `gguf`: the engine runs GGUF, adapters included.
-    `hosted`: the adapter goes to replicas that run already.
+    `hosted`: the adapter goes to replicas that run already. `rank_max`: of the adapter.
     """
 
     variant: Variant
@@ -51,6 +53,7 @@ class Needs:
     adapter: Variant | None = None
     gguf: bool = True
     hosted: bool = False
+    rank_max: int | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Part:
 
 
 Begin = Callable[[], None]
+_Checked: TypeAlias = tuple[str, str, int | None]
+"""Digests of adapter and base, and the rank that is allowed."""
 
 
 class _Step(Exception):
@@ -86,8 +91,8 @@ class Supplies:
         self._fetches = fetches
         self._conversions = conversions
         self._runtimes = runtimes
-        # Adapters held against bases, by both digests: None while that is being done.
-        self._checked: dict[tuple[str, str], str | None] = {}
+        # Adapters held against bases: None while that is being done.
+        self._checked: dict[_Checked, str | None] = {}
         self.on_change: Callable[[], None] = lambda: None
 
     def state(self, needs: Needs) -> WeightsSeen:
@@ -134,6 +139,11 @@ class Supplies:
                 self._runtimes.forget_failure(runtime)
         for conversion in self._conversions_of(needs):
             self._conversions.forget_failure(conversion)
+        adapter = None if needs.adapter is None else self._fetches.state(needs.adapter)
+        if isinstance(adapter, Weights):
+            for key in [key for key, told in self._checked.items() if told]:
+                if key[0] == adapter.sha256:
+                    del self._checked[key]
 
     def keep_only(self, wanted: list[Needs]) -> None:
         """Stop the fetches and conversions that nobody wants any more."""
@@ -150,7 +160,11 @@ class Supplies:
 
     def busy(self) -> bool:
         """Whether anything is on its way, so that progress is worth a look."""
-        return bool(self._fetches.running()) or self._conversions.running()
+        return (
+            bool(self._fetches.running())
+            or self._conversions.running()
+            or self._runtimes.installing()
+        )
 
     # ------------------------------------------------------------------------
 
@@ -213,7 +227,7 @@ class Supplies:
         adapter = self._fetched(needs.adapter, "adapter")
         if weights is None:
             raise _Step(WeightsAbsent())
-        self._check(adapter, weights)
+        self._check(adapter, weights, needs.rank_max)
         if not needs.gguf or not adapter.path.is_dir():
             return adapter
         return self._converted(AdapterConversion(adapter, weights), "converting its adapter")
@@ -271,8 +285,8 @@ class Supplies:
 
     # -- adapters held against their base ----------------------------------------
 
-    def _check(self, adapter: Weights, base: Weights) -> None:
-        key = (adapter.sha256, base.sha256)
+    def _check(self, adapter: Weights, base: Weights, rank_max: int | None) -> None:
+        key = (adapter.sha256, base.sha256, rank_max)
         if key not in self._checked:
             raise _Step(WeightsAbsent(), lambda: self._begin_check(key, adapter, base))
         told = self._checked[key]
@@ -281,14 +295,19 @@ class Supplies:
         if told:
             raise _Step(WeightsFailed(f"its adapter does not fit: {told}"))
 
-    def _begin_check(self, key: tuple[str, str], adapter: Weights, base: Weights) -> None:
+    def _begin_check(self, key: _Checked, adapter: Weights, base: Weights) -> None:
         if key in self._checked:
             return
         self._checked[key] = None
 
         def check() -> str:
             try:
-                check_adapter_fits(read_adapter(adapter.path), read_base(base.path))
+                read, rank_max = read_adapter(adapter.path), key[2]
+                check_adapter_fits(read, read_base(base.path))
+                if read.kind == "peft":
+                    refuse_no_numbers(adapter.path)
+                if rank_max is not None and read.rank > rank_max:
+                    return f"its rank is {read.rank}, and the engine takes {rank_max} at most"
             except ModelryError as error:
                 return f"{error.message} ({error.hint})" if error.hint else error.message
             return ""

@@ -182,6 +182,15 @@ def test_what_is_no_adapter_is_refused_with_the_reason(instance: Instance) -> No
     assert "adapter" in message
 
 
+def test_a_command_that_is_refused_leaves_no_model(instance: Instance, tmp_path: Path) -> None:
+    folder = peft(tmp_path / "incomplete")
+    (folder / "adapter_config.json").unlink()
+    done = instance.cli("deploy", MODEL, "--adapter", folder.as_uri())
+    assert done.returncode == 1
+    assert "adapter_config.json beside" in done.stderr
+    assert instance.api("GET", "/models/incomplete").status_code == 404
+
+
 def test_an_adapter_is_deployed_by_one_command(instance: Instance, key: str) -> None:
     source = (ADAPTERS / "cobalt").as_uri()
     done = instance.cli("deploy", MODEL, "--adapter", source, "--name", "by-command")

@@ -20,12 +20,13 @@ from modelry.catalog.weights import Weights, WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Endpoint, Engine, ReplicaPlan
 from modelry.engines.installer import Runtimes
-from modelry.engines.inventory import Inventory
+from modelry.engines.inventory import Gpu, Inventory
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.errors import NotFound
 from modelry.executors.base import Observed, ProcessState
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
+from modelry.services import store
 from modelry.services.activity import Activity
 from modelry.services.drafts import Wish
 from modelry.services.hosting import Hosting
@@ -66,8 +67,15 @@ class Processes:
 
     def observe(self) -> Mapping[str, Observed]:
         endpoint = Endpoint("unix:/nowhere", "secret")
+        gpus = {plan.replica_id: plan.gpus for plan in self.plans}
         return {
-            id_: Observed(replica_id=id_, state=state, node="here", endpoint=endpoint)
+            id_: Observed(
+                replica_id=id_,
+                state=state,
+                node="here",
+                endpoint=endpoint,
+                gpus=() if state is ProcessState.EXITED else gpus.get(id_, ()),
+            )
             for id_, state in self.states.items()
         }
 
@@ -248,3 +256,44 @@ def test_a_pass_whose_caller_is_gone_is_finished(tmp_path: Path) -> None:
             assert list(world.executor.states.values()) == [ProcessState.READY]
 
     asyncio.run(story())
+
+
+class OnGpu(LlamaCpp):
+    """An engine each replica of which has a GPU to itself."""
+
+    def gpus(self, inventory: Inventory) -> int:
+        return 1
+
+
+def test_who_finds_no_free_gpu_waits_for_one(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world_of(tmp_path) as (world, owner):
+            gpu = Gpu(3, "small", 8 * 1024**3)
+            inventory = Inventory(2, 8 * 1024**3, (gpu,))
+            world.machine = Machine({"llama.cpp": OnGpu()}, {}, inventory)
+            lifecycle, reconciler = world.lifecycle(), world.reconciler()
+            await lifecycle.create(owner, Wish("first", MODEL))
+            await settle(reconciler)
+            await lifecycle.create(owner, Wish("second", MODEL))
+            await settle(reconciler)
+            assert [plan.gpus for plan in world.executor.plans] == [(3,)]
+            second = await found(world, owner, "second")
+            assert (second.state, second.message) == (
+                "starting", "waits for a GPU that nobody else uses",
+            )  # fmt: skip
+            # However long that takes, it has not failed.
+            await settle(reconciler)
+            assert (await found(world, owner, "second")).state == "starting"
+            await lifecycle.stop(owner, "first")
+            await settle(reconciler)
+            assert (await found(world, owner, "second")).state == "running"
+            assert [plan.gpus for plan in world.executor.plans] == [(3,), (3,)]
+
+    asyncio.run(story())
+
+
+async def found(world: World, owner: Principal, name: str) -> store.ServiceRow:
+    async with world.db.begin() as session:
+        row = await store.find_service(session, owner.owner_id, name)
+    assert row is not None
+    return row

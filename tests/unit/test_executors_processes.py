@@ -199,6 +199,40 @@ def test_a_signal_reaches_the_whole_group() -> None:
     wait_for(lambda: processes.start_mark(follower) is None, "the follower to end")
 
 
+def test_what_a_leader_that_is_gone_left_behind_is_ended(tmp_path: Path) -> None:
+    """Workers of an engine whose first process was killed while nobody watched."""
+    told = tmp_path / "worker"
+    script = f"sleep 100 & echo $! > {told}.new; mv {told}.new {told}; wait"
+    leader = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    wait_for(told.exists, "the worker to start")
+    worker = int(told.read_text())
+    mark = processes.start_mark(leader.pid)
+    assert mark is not None
+    # While the leader lives, and where the mark is of another boot, nothing is touched.
+    processes.end_what_is_left(leader.pid, mark)
+    leader.kill()
+    leader.wait()
+    processes.end_what_is_left(leader.pid, "another-boot:1")
+    assert psutil.pid_exists(worker)
+    processes.end_what_is_left(leader.pid, mark)
+    wait_for(lambda: processes.start_mark(worker) is None, "the worker to end")
+    processes.end_what_is_left(leader.pid, mark)
+
+
+def test_only_the_leader_is_asked_to_end(tmp_path: Path) -> None:
+    """An engine of several processes could not finish its work otherwise."""
+    told = tmp_path / "worker"
+    script = f"trap 'exit 7' TERM; sleep 100 & echo $! > {told}.new; mv {told}.new {told}; wait"
+    leader = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+    wait_for(told.exists, "the worker to start")
+    worker = int(told.read_text())
+    processes.ask_to_end(leader.pid)
+    assert leader.wait(10) == 7
+    assert processes.start_mark(worker) is not None
+    processes.signal_group(leader.pid, signal.SIGKILL)
+    processes.ask_to_end(leader.pid)
+
+
 def test_signalling_a_group_that_is_gone_is_no_error(child: subprocess.Popen[bytes]) -> None:
     child.kill()
     child.wait()

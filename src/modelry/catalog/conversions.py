@@ -20,19 +20,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
 from modelry.catalog.download import require_space
 from modelry.catalog.fetches import Absent, in_thread
+from modelry.catalog.formats import Quantisation
 from modelry.catalog.headers import check_header
 from modelry.catalog.weights import Weights, WeightsStore, copy_hashed
 from modelry.errors import FetchError
 
 log = logging.getLogger(__name__)
-
-Quantisation = Literal["F32", "F16", "BF16", "Q8_0"]
 
 # Raised whenever what a conversion makes changes: what was made before is made anew.
 _VERSION = 1
@@ -222,11 +221,12 @@ class Conversions:
                 size, sha256 = copy_hashed(file, None, lambda _: None)
                 os.fsync(file.fileno())
             final = self._store.derived / conversion.key
-            made.replace(final)
             record = _Made(conversion.source.sha256, sha256, size)
             draft = _record(final).with_suffix(".new")
             draft.write_bytes(msgspec.json.encode(record))
+            # First, or nobody could tell what a file is of if we died in between.
             draft.replace(_record(final))
+            made.replace(final)
 
         taking = in_thread("conversion", take_in)
         try:

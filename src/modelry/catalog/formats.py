@@ -20,6 +20,10 @@ Format = Literal["gguf", "safetensors", "ctranslate2", "onnx", "lora", "pytorch"
 """
 
 
+Quantisation = Literal["F32", "F16", "BF16", "Q8_0"]
+"""What a conversion to GGUF can make."""
+
+
 @dataclass(frozen=True)
 class Allowed:
     """What an operator allows a model, although it can run a program: its weights to be in

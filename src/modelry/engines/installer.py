@@ -8,7 +8,6 @@ Nothing is built from source: what has no wheel for this machine cannot be insta
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -93,7 +92,6 @@ class PackageSources:
 
 
 class _Mark(msgspec.Struct):
-    requirements_sha256: str
     installed_at: datetime
     size_bytes: int
 
@@ -238,8 +236,7 @@ class Runtimes:
                 raise
             await _uv([*arguments, "--torch-backend", "cpu"], sources, downloads)
         size = await asyncio.to_thread(_size, folder)
-        digest = hashlib.sha256(runtime.requirements.read_bytes()).hexdigest()
-        mark = _Mark(digest, datetime.now(UTC), size)
+        mark = _Mark(datetime.now(UTC), size)
         draft = folder / f"{_MARK}.new"
         draft.write_bytes(msgspec.json.encode(mark))
         draft.replace(folder / _MARK)

@@ -8,10 +8,11 @@ from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Model
 from modelry.catalog.choice import Choice, Machine, Wanted, choose
 from modelry.catalog.fit import DEFAULT_SLOTS
+from modelry.catalog.formats import Quantisation
 from modelry.catalog.offers import Offers, Size, context_of, variant_of
 from modelry.engines.options import Options, check_options
 from modelry.errors import InvalidRequest
-from modelry.services.spec import Quantisation, Replicas, ServiceSpec
+from modelry.services.spec import Replicas, ServiceSpec
 
 ADAPTER_IDLE_AFTER_S = 300.0
 """An adapter that nobody calls costs no memory, unless its owner wants it to stay."""

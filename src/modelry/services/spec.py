@@ -3,11 +3,12 @@
 import re
 from collections.abc import Mapping
 from ipaddress import IPv6Address
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from modelry.catalog.fit import DEFAULT_CONTEXT_TOKENS, DEFAULT_SLOTS
+from modelry.catalog.formats import Quantisation
 from modelry.engines.base import Defaults
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,62}[a-z0-9]")
@@ -60,8 +61,6 @@ def _possible(host: str, port: str | None) -> bool:
 
 ServiceName = Annotated[str, AfterValidator(check_name)]
 EndpointUrl = Annotated[str, Field(max_length=2000), AfterValidator(check_url)]
-Quantisation = Literal["F32", "F16", "BF16", "Q8_0"]
-"""What a conversion to GGUF can make."""
 MAX_SLOTS = 256
 MAX_GPUS = 64
 MAX_ENDPOINT_SLOTS = 4096

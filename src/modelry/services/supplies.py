@@ -22,9 +22,9 @@ from modelry.catalog.conversions import (
     ConversionFailed,
     Conversions,
     Converting,
-    Quantisation,
 )
 from modelry.catalog.fetches import Absent, Fetches, FetchFailed, Fetching, in_thread
+from modelry.catalog.formats import Quantisation
 from modelry.catalog.weights import Weights
 from modelry.engines.installer import Installed, InstallFailed, Installing, Runtimes
 from modelry.errors import ModelryError

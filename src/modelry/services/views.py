@@ -14,6 +14,7 @@ from pydantic import (
 
 from modelry.access.credentials import masked
 from modelry.catalog.cards import Task
+from modelry.catalog.formats import Quantisation
 from modelry.catalog.views import ProgressView, progress_view
 from modelry.errors import InvalidRequest
 from modelry.executors.base import Observed
@@ -28,7 +29,6 @@ from modelry.services.spec import (
     EndpointsSpec,
     EndpointUrl,
     IdleAfter,
-    Quantisation,
     Replicas,
     ServiceName,
     ServiceSpec,

@@ -204,3 +204,21 @@ def test_what_speaks_no_http_is_unreachable(tmp_path: Path, noise: bytes) -> Non
 def test_where_nothing_listens_is_unreachable(tmp_path: Path) -> None:
     for address in (f"unix:{tmp_path}/none.sock", "tcp:127.0.0.1:1"):
         assert asyncio.run(engine.probe(Endpoint(address, "mine"))) is Probe.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("told", "given"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "300"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+    ],
+)
+def test_its_threads_wait_for_each_other_as_the_machine_is_told(
+    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], given: dict[str, str]
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert engine.command(plan(), Endpoint("unix:/run/a.sock", "s")).env == given

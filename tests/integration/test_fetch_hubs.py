@@ -313,3 +313,18 @@ def test_who_is_no_operator_gets_at_nothing_of_this_network(hub: Hub, store: Wei
     with pytest.raises(FetchError, match="public address"):
         fetch(variant, store, Progress(), Origins(lambda: IndexSettings(())))
     assert hub.requests == []
+
+
+def test_what_was_lost_comes_again_at_the_commit_that_it_had(hub: Hub, store: WeightsStore) -> None:
+    commit = hub.repos["org/quants"].branches["main"]
+    weights = bring(hub, store, "hf://org/quants/a-Q4_K_M.gguf", format="gguf")
+    assert weights.revision == commit
+    weights.path.unlink()
+    # Meanwhile its makers have gone on.
+    hub.repos["org/quants"].branches.update({"main": "f" * 40, "before": commit})
+    again = bring(hub, store, "hf://org/quants/a-Q4_K_M.gguf", format="gguf")
+    assert again.revision == commit
+    asked = [each.path for each in hub.requests if f"/revision/{commit}" in each.path]
+    assert asked, "the hub was asked for that commit"
+    other = bring(hub, store, "hf://org/quants/a-Q8_0.gguf", format="gguf")
+    assert other.revision == "f" * 40

@@ -9,7 +9,7 @@ import errno
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -81,7 +81,8 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
                     "the files that were uploaded for this model are no longer here",
                     hint="upload them again: modelry models upload PATH --name with its name",
                 )
-            listing = tried(progress, lambda: list_remote(source, origins.hubs, variant.allowed))
+            wanted = _as_before(source, variant, store)
+            listing = tried(progress, lambda: list_remote(wanted, origins.hubs, variant.allowed))
             return _from_listing(variant, listing, store, hold, progress)
     except InvalidRequest as error:
         raise FetchError(error.message.removeprefix("source: "), hint=error.hint) from None
@@ -94,6 +95,19 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
         raise FetchError(f"{error.strerror or error} ({error.filename})") from None
     finally:
         store.settle_parts(variant)
+
+
+def _as_before(
+    source: HubFiles | WebFile | BucketFiles, variant: Variant, store: WeightsStore
+) -> HubFiles | WebFile | BucketFiles:
+    """A hub's repository at the commit that it was fetched at before, if it names none itself: what
+    was damaged or cleaned away comes again as it was.
+    """
+    # ModelScope's commits are of single files.
+    if isinstance(source, HubFiles) and source.hub == "hf" and source.revision is None:
+        known = store.record(variant)
+        return source if known is None else replace(source, revision=known.revision)
+    return source
 
 
 def list_remote(

@@ -473,3 +473,29 @@ def test_an_end_by_a_signal_is_told_as_such(exit_code: int | None, told: str) ->
 def test_an_end_without_a_reason_is_told_with_its_status(log: list[str]) -> None:
     failure = engine.explain(3, log)
     assert (failure.message, failure.lasting) == ("vLLM exited with status 3", False)
+
+
+def test_arguments_that_it_does_not_take_are_told_and_not_tried_again() -> None:
+    log = [
+        "usage: api_server.py [-h] [--headless]",
+        "api_server.py: error: argument --seed: invalid int value: 'abc'",
+    ]
+    failure = engine.explain(2, log)
+    assert failure.message == (
+        "vLLM does not take its arguments: argument --seed: invalid int value: 'abc'"
+    )
+    assert failure.lasting
+    assert not engine.explain(2, ["something else"]).lasting
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ValueError: Free memory on device cuda:0 (3.1/79.2 GiB) on startup is less than desired",
+        "ValueError: No available memory for the cache blocks. Try increasing it.",
+    ],
+)
+def test_memory_that_another_still_holds_is_waited_for(line: str) -> None:
+    failure = engine.explain(1, [f"(EngineCore pid=1) {line}"])
+    assert line in failure.message
+    assert not failure.lasting

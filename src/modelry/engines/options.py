@@ -108,9 +108,15 @@ def _check_argument(engine: str, rules: OptionRules, name: str, operator: bool) 
     base = name.partition(".")[0]
     # Argparse takes the beginning of a name for the whole.
     shortened = base not in rules.free and any(each.startswith(base) for each in rules.reserved)
-    if base in rules.reserved or shortened:
+    if base in rules.reserved:
         raise InvalidRequest(
             f"engine_args: {name} is given to {engine} by Modelry itself", param="engine_args"
+        )
+    if shortened:
+        raise InvalidRequest(
+            f"engine_args: {name} begins one that is given to {engine} by Modelry itself",
+            hint="write arguments in full",
+            param="engine_args",
         )
     if rules.known and base not in rules.known:
         raise InvalidRequest(

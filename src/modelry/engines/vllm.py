@@ -76,6 +76,9 @@ _OURS = frozenset(
 )  # fmt: skip
 
 _ERROR = re.compile(r"(?P<reason>\b(?:[A-Z]\w*(?:Error|Exception)): .+)$")
+# As Python's argparse says it.
+_REFUSED = re.compile(r"\.py: error: (?P<reason>.+)$")
+_EXIT_USAGE = 2
 _BRIEF = re.compile(r"free memory|no available memory", re.IGNORECASE)
 _LASTING = ("ValueError", "ValidationError", "KeyError", "NotImplementedError", "TypeError")
 
@@ -169,6 +172,10 @@ class Vllm:
             return Failure("vLLM was killed (by hand, or because memory ran out)")
         if exit_code < 0:
             return Failure(f"vLLM crashed with {signal_name(-exit_code)}")
+        refused = next((match for line in log_tail if (match := _REFUSED.search(line))), None)
+        if exit_code == _EXIT_USAGE and refused is not None:
+            told = refused["reason"].strip()
+            return Failure(f"vLLM does not take its arguments: {told}", lasting=True)
         reason = _reason(log_tail)
         if reason is None:
             return Failure(f"vLLM exited with status {exit_code}")

@@ -8,7 +8,7 @@ on it, so that it may die between any two lines.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,7 +27,7 @@ from modelry.routing.messages import Route
 from modelry.services import plan as planning
 from modelry.services import situation, store, world
 from modelry.services.activity import Activity
-from modelry.services.hosting import Hosting, HostReplica
+from modelry.services.hosting import Hosting
 from modelry.services.needs import models_of, needs_of
 from modelry.services.placement import place_gpus
 from modelry.services.spec import ServiceSpec, Spec
@@ -186,8 +186,11 @@ class Reconciler:
                 self._take_note(session, row, observed.get(row.id))
             specs = await store.current_specs(session)
             needs, weights = await self._weights(session, specs)
-            self._hold_back(specs, replicas, weights)
-            self._look_at_hosts(services, specs, replicas, observed)
+            weights |= world.held_back(specs, replicas, observed, self._inventory, weights)
+            self._hosting.look(
+                world.host_replicas(specs, replicas, observed, self._engines),
+                world.hosted_paths(services, specs),
+            )
             now = store.now()
             seen_world = situation.World(
                 now=now,
@@ -290,51 +293,6 @@ class Reconciler:
                 weights[id_] = found
         return needs, weights
 
-    def _hold_back(
-        self,
-        specs: dict[str, Spec],
-        replicas: list[store.ReplicaRow],
-        weights: dict[str, situation.WeightsSeen],
-    ) -> None:
-        """Services that wait for GPUs which others have now, until those are free."""
-        taken = [gpu for seen in self._executor.observe().values() for gpu in seen.gpus]
-        for id_, spec in specs.items():
-            if not isinstance(spec, ServiceSpec) or not spec.gpus or spec.host is not None:
-                continue
-            live = [row for row in replicas if row.service_id == id_ and row.state in LIVE]
-            if len(live) >= spec.replicas.min or not isinstance(
-                weights[id_], situation.WeightsReady
-            ):
-                continue
-            if place_gpus(self._inventory, taken, spec.gpus) is None:
-                gpus = "a GPU" if spec.gpus == 1 else f"{spec.gpus} GPUs"
-                weights[id_] = situation.NodeFull(f"waits for {gpus} that nobody else uses")
-
-    def _look_at_hosts(
-        self,
-        services: dict[str, store.ServiceRow],
-        specs: dict[str, Spec],
-        replicas: list[store.ReplicaRow],
-        observed: Mapping[str, Observed],
-    ) -> None:
-        hosted = {
-            id_: services[id_].access_path
-            for id_, spec in specs.items()
-            if isinstance(spec, ServiceSpec) and spec.host is not None
-        }
-        ready = [row for row in replicas if row.state == ReplicaState.READY]
-        found = [self._host(row, specs.get(row.service_id), observed) for row in ready]
-        self._hosting.look([replica for replica in found if replica is not None], hosted)
-
-    def _host(
-        self, row: store.ReplicaRow, spec: Spec | None, observed: Mapping[str, Observed]
-    ) -> HostReplica | None:
-        """The replica as one that takes adapters, if it is."""
-        engine = self._engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
-        if engine is None or not engine.takes_adapters or row.id not in observed:
-            return None
-        return HostReplica(row.id, observed[row.id].endpoint, engine)
-
     # -- publish -------------------------------------------------------------
 
     def _publish(self, look: _Pass) -> None:
@@ -427,10 +385,12 @@ class Reconciler:
     ) -> None:
         async with self._db.begin() as session:
             row = await store.replica_by_id(session, replica_id)
-        spec = None if row is None else look.specs.get(row.service_id)
-        replica = None if row is None else self._host(row, spec, self._executor.observe())
-        if replica is None:
+        hosts = world.host_replicas(
+            look.specs, [] if row is None else [row], self._executor.observe(), self._engines
+        )
+        if not hosts:
             return
+        (replica,) = hosts
         if not load:
             # No gateway sends there any more, before it is gone.
             await self._published()

@@ -3,17 +3,19 @@
 Pure: from one form to another.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from modelry.engines.base import Engine
+from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
 from modelry.services import situation, store
-from modelry.services.hosting import Hosting
+from modelry.services.hosting import Hosting, HostReplica
+from modelry.services.placement import place_gpus
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
-from modelry.services.states import ReplicaState, ServiceState
+from modelry.services.states import LIVE, ReplicaState, ServiceState
 
 _ACTIVE_AT_LAG = timedelta(seconds=60)
 
@@ -95,6 +97,57 @@ def seen(row: store.ReplicaRow) -> situation.Seen:
         ready_at=row.ready_at,
         crash=crash,
     )
+
+
+def held_back(
+    specs: Mapping[str, Spec],
+    replicas: Sequence[store.ReplicaRow],
+    observed: Mapping[str, Observed],
+    inventory: Inventory,
+    weights: Mapping[str, situation.WeightsSeen],
+) -> dict[str, situation.WeightsSeen]:
+    """The services that have all they need, and wait for GPUs which others have now."""
+    taken = [gpu for seen in observed.values() for gpu in seen.gpus]
+    found: dict[str, situation.WeightsSeen] = {}
+    for id_, spec in specs.items():
+        if not isinstance(spec, ServiceSpec) or not spec.gpus or spec.host is not None:
+            continue
+        live = [row for row in replicas if row.service_id == id_ and row.state in LIVE]
+        ready = isinstance(weights[id_], situation.WeightsReady)
+        if len(live) >= spec.replicas.min or not ready:
+            continue
+        if place_gpus(inventory, taken, spec.gpus) is None:
+            gpus = "a GPU" if spec.gpus == 1 else f"{spec.gpus} GPUs"
+            found[id_] = situation.NodeFull(f"waits for {gpus} that nobody else uses")
+    return found
+
+
+def hosted_paths(
+    services: Mapping[str, store.ServiceRow], specs: Mapping[str, Spec]
+) -> dict[str, str]:
+    """The access paths of the services whose adapters run on others' replicas, by their ids."""
+    return {
+        id_: services[id_].access_path
+        for id_, spec in specs.items()
+        if isinstance(spec, ServiceSpec) and spec.host is not None
+    }
+
+
+def host_replicas(
+    specs: Mapping[str, Spec],
+    replicas: Sequence[store.ReplicaRow],
+    observed: Mapping[str, Observed],
+    engines: Mapping[str, Engine],
+) -> list[HostReplica]:
+    """Those that are ready and take adapters."""
+    found = []
+    for row in replicas:
+        spec = specs.get(row.service_id)
+        engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
+        ready = row.state == ReplicaState.READY and row.id in observed
+        if engine is not None and engine.takes_adapters and ready:
+            found.append(HostReplica(row.id, observed[row.id].endpoint, engine))
+    return found
 
 
 def route(

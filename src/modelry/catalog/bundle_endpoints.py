@@ -13,7 +13,7 @@ from modelry.catalog.arriving import DiskFull
 from modelry.catalog.bundle_import import BadBundle, IncomingBundle, take_in
 from modelry.catalog.bundles import BundledModel, bundle_of
 from modelry.catalog.cards import Variant, check_id
-from modelry.catalog.catalog import Catalog, Model
+from modelry.catalog.catalog import OWN_VARIANT, Catalog, Model
 from modelry.catalog.endpoints import ModelView, model_view
 from modelry.catalog.fetches import Fetches, in_thread
 from modelry.catalog.held import Hold
@@ -184,7 +184,7 @@ def _digest(bundled: BundledModel) -> str:
 
 
 def _new_variant(bundled: BundledModel, source: Source) -> Variant:
-    return Variant(name="default", format=bundled.format, source=str(source))
+    return Variant(name=OWN_VARIANT, format=bundled.format, source=str(source))
 
 
 def _same_source(known: Model, source: Source, bundled: BundledModel) -> Variant:

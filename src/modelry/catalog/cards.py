@@ -134,6 +134,9 @@ class ModelCard(BaseModel):
     defaults: Defaults = Defaults()
     variants: Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(_named_once)]
 
+    def variant(self, name: str) -> Variant | None:
+        return next((each for each in self.variants if each.name == name), None)
+
     @property
     def default_variant(self) -> Variant:
         return self.variants[0]

@@ -95,9 +95,9 @@ class Offers:
 
 def variant_of(model: Model, name: str) -> Variant:
     """The variant of that name. Raises `InvalidRequest` that lists those there are."""
-    for variant in model.card.variants:
-        if variant.name == name:
-            return variant
+    variant = model.card.variant(name)
+    if variant is not None:
+        return variant
     there_are = ", ".join(variant.name for variant in model.card.variants)
     raise InvalidRequest(
         f"variant: {model.card.name} has no variant {name!r}",

@@ -200,9 +200,9 @@ def disk_view(models: Sequence[tuple[Model, Variant]], found: Disk) -> DiskView:
 def variant_of(model: Model, which: WhichVariant | None) -> Variant:
     """Raises `NotFound` with the names there are."""
     name = None if which is None else which.variant
-    for variant in model.card.variants:
-        if name in (None, variant.name):
-            return variant
+    variant = model.card.default_variant if name is None else model.card.variant(name)
+    if variant is not None:
+        return variant
     raise NotFound(
         f"{model.card.name} has no variant {name!r}",
         hint="it has " + ", ".join(variant.name for variant in model.card.variants),

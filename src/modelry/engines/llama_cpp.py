@@ -5,7 +5,6 @@ Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
 
 import os
 import re
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from modelry.engines.llama_cpp_runner import (
     RunnerConfig,
 )
 from modelry.engines.options import OptionRules, Options
-from modelry.engines.probing import signal_name, status
+from modelry.engines.probing import ended_from_outside, probe
 from modelry.errors import InvalidRequest
 
 # The engine's own words for why weights do not load, newest first in its log.
@@ -108,14 +107,7 @@ class LlamaCpp:
         return Command(argv=argv, stdin=msgspec.json.encode(config), env=_environment())
 
     async def probe(self, endpoint: Endpoint) -> Probe:
-        health = await status(endpoint, "/health")
-        if health is None:
-            return Probe.UNREACHABLE
-        if health != 200:
-            return Probe.LOADING
-        # /health is open to everyone; /slots asks for the secret.
-        known = await status(endpoint, "/slots") == 200
-        return Probe.READY if known else Probe.FOREIGN
+        return await probe(endpoint, "/slots")
 
     def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
         if exit_code == EXIT_UNLOADABLE and any(_NOT_BOUND in line for line in log_tail):
@@ -126,12 +118,9 @@ class LlamaCpp:
         if exit_code == EXIT_LIBRARY_MISSING:
             reason = log_tail[-1] if log_tail else "a shared library is missing"
             return Failure(f"llama.cpp cannot start on this machine: {reason}", lasting=True)
-        if exit_code is None:
-            return Failure("llama.cpp ended while nobody watched it")
-        if exit_code == -signal.SIGKILL:
-            return Failure("llama.cpp was killed (by hand, or because memory ran out)")
-        if exit_code < 0:
-            return Failure(f"llama.cpp crashed with {signal_name(-exit_code)}")
+        outside = ended_from_outside("llama.cpp", exit_code)
+        if outside is not None:
+            return outside
         told = _reason(log_tail)
         end = f"llama.cpp exited with status {exit_code}"
         return Failure(f"{end}: {told}" if told else end)

@@ -6,7 +6,7 @@ import signal
 
 import httpx2
 
-from modelry.engines.base import Endpoint
+from modelry.engines.base import Endpoint, Failure, Probe
 
 _PROBE_TIMEOUT_S = 5.0
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3}) ")
@@ -41,6 +41,28 @@ async def status(endpoint: Endpoint, path: str) -> int | None:
     return None if match is None else int(match[1])
 
 
+async def probe(endpoint: Endpoint, guarded: str) -> Probe:
+    """By `/health`, which is open to everyone, and a path that asks for the secret."""
+    health = await status(endpoint, "/health")
+    if health is None:
+        return Probe.UNREACHABLE
+    if health != 200:
+        return Probe.LOADING
+    known = await status(endpoint, guarded) == 200
+    return Probe.READY if known else Probe.FOREIGN
+
+
+def ended_from_outside(engine: str, exit_code: int | None) -> Failure | None:
+    """Why a process ended that did not end by itself; None where it did."""
+    if exit_code is None:
+        return Failure(f"{engine} ended while nobody watched it")
+    if exit_code == -signal.SIGKILL:
+        return Failure(f"{engine} was killed (by hand, or because memory ran out)")
+    if exit_code < 0:
+        return Failure(f"{engine} crashed with {_signal_name(-exit_code)}")
+    return None
+
+
 def client(endpoint: Endpoint, timeout_s: float) -> httpx2.AsyncClient:
     """For what is asked rarely."""
     kind, _, rest = endpoint.address.partition(":")
@@ -53,7 +75,7 @@ def client(endpoint: Endpoint, timeout_s: float) -> httpx2.AsyncClient:
     )
 
 
-def signal_name(number: int) -> str:
+def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -7,7 +7,6 @@ and it takes its key from its environment.
 import json
 import os
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from modelry.engines.base import (
 )
 from modelry.engines.inventory import Inventory, usable_cores
 from modelry.engines.options import OptionRules, Options
-from modelry.engines.probing import client, signal_name, status
+from modelry.engines.probing import client, ended_from_outside, probe
 
 _DRAIN_TIMEOUT_S = 60
 _LOAD_TIMEOUT_S = 120.0
@@ -156,22 +155,12 @@ class Vllm:
         return Command(argv=tuple(argv), env=environment)
 
     async def probe(self, endpoint: Endpoint) -> Probe:
-        health = await status(endpoint, "/health")
-        if health is None:
-            return Probe.UNREACHABLE
-        if health != 200:
-            return Probe.LOADING
-        # /health is open to everyone; /v1 asks for the secret.
-        known = await status(endpoint, "/v1/models") == 200
-        return Probe.READY if known else Probe.FOREIGN
+        return await probe(endpoint, "/v1/models")
 
     def explain(self, exit_code: int | None, log_tail: list[str]) -> Failure:
-        if exit_code is None:
-            return Failure("vLLM ended while nobody watched it")
-        if exit_code == -signal.SIGKILL:
-            return Failure("vLLM was killed (by hand, or because memory ran out)")
-        if exit_code < 0:
-            return Failure(f"vLLM crashed with {signal_name(-exit_code)}")
+        outside = ended_from_outside("vLLM", exit_code)
+        if outside is not None:
+            return outside
         refused = next((match for line in log_tail if (match := _REFUSED.search(line))), None)
         if exit_code == _EXIT_USAGE and refused is not None:
             told = refused["reason"].strip()

@@ -17,7 +17,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def read_inventory(cgroup: Path = _CGROUP, query_timeout_s: float = _QUERY_TIMEOUT_S) -> Inventory:
-    """Blocks for up to a second where there is a GPU's driver to ask."""
+    """Blocks where there is a GPU's driver to ask, until it answers or the time is over."""
     return Inventory(usable_cores(), _memory_bytes(cgroup), _gpus(query_timeout_s))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from modelry.catalog.cards import Variant
 from modelry.catalog.catalog import Model
 from modelry.engines.base import Engine
 from modelry.services.situation import WeightsFailed
@@ -21,16 +20,17 @@ def needs_of(
     """Or why they cannot be met: a model is gone from the catalogue. `models`: by id, at least
     those that the spec names.
     """
-    variant = _variant(models, spec.model, spec.variant)
+    model = models.get(spec.model)
+    variant = None if model is None else model.card.variant(spec.variant)
     if variant is None:
         return WeightsFailed(
             f"its model {spec.model} ({spec.variant}) is no longer in the catalogue"
         )
     adapter = None
     if spec.adapter is not None:
-        adapter = _variant(models, spec.adapter, None)
-        if adapter is None:
+        if spec.adapter not in models:
             return WeightsFailed(f"its adapter {spec.adapter_name} is no longer registered")
+        adapter = models[spec.adapter].card.default_variant
     engine = engines.get(spec.engine)
     return Needs(
         variant=variant,
@@ -42,11 +42,3 @@ def needs_of(
         hosted=spec.host is not None,
         rank_max=None if engine is None or adapter is None else engine.adapter_rank_max,
     )
-
-
-def _variant(models: Mapping[str, Model], model_id: str, name: str | None) -> Variant | None:
-    model = models.get(model_id)
-    for variant in model.card.variants if model else ():
-        if name is None or variant.name == name:
-            return variant
-    return None

@@ -228,9 +228,10 @@ class Supplies:
         if weights is None:
             raise _Step(WeightsAbsent())
         self._check(adapter, weights, needs.rank_max)
-        if not needs.gguf or not adapter.path.is_dir():
+        conversion = _adapter_conversion(needs, adapter, weights)
+        if conversion is None:
             return adapter
-        return self._converted(AdapterConversion(adapter, weights), "converting its adapter")
+        return self._converted(conversion, "converting its adapter")
 
     def _fetched(self, variant: Variant, what: str) -> Weights:
         match self._fetches.state(variant):
@@ -279,8 +280,9 @@ class Supplies:
             base = made if isinstance(made, Weights) else None
         if needs.adapter is not None and base is not None:
             adapter = self._fetches.state(needs.adapter)
-            if isinstance(adapter, Weights) and adapter.path.is_dir():
-                found.append(AdapterConversion(adapter, base))
+            if isinstance(adapter, Weights):
+                made_of_it = _adapter_conversion(needs, adapter, base)
+                found += [] if made_of_it is None else [made_of_it]
         return found
 
     # -- adapters held against their base ----------------------------------------
@@ -321,3 +323,8 @@ class Supplies:
             self.on_change()
 
         in_thread("adapter check", check).add_done_callback(done)
+
+
+def _adapter_conversion(needs: Needs, adapter: Weights, base: Weights) -> AdapterConversion | None:
+    """None where the engine takes the adapter as it is."""
+    return AdapterConversion(adapter, base) if needs.gguf and adapter.path.is_dir() else None

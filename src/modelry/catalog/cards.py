@@ -115,6 +115,7 @@ class ModelCard(BaseModel):
     """A model on offer. `context_tokens`: the longest context it was trained with.
 
     `parameters`: all of them, also those that a mixture of experts does not use for a token.
+    `dimensions_min`: its embeddings may be cut to so many numbers at least (Matryoshka).
     `kv_bytes_per_token`: what its attention keeps of each token, in 16 bits.
     """
 
@@ -130,6 +131,7 @@ class ModelCard(BaseModel):
     tags: tuple[Tag, ...] = ()
     parameters: int | None = Field(None, gt=0)
     context_tokens: int | None = Field(None, gt=0)
+    dimensions_min: int | None = Field(None, gt=0)
     kv_bytes_per_token: int | None = Field(None, gt=0)
     defaults: Defaults = Defaults()
     variants: Annotated[tuple[Variant, ...], Field(min_length=1), AfterValidator(_named_once)]

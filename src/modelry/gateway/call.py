@@ -13,12 +13,14 @@ import msgspec
 
 from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
+from modelry.gateway import forms
 from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, anthropic_error, bad_request, error, error_body
 from modelry.gateway.request import Request
+from modelry.gateway.tasks import ENDPOINTS
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
-from modelry.gateway.usage import NOTHING, Usage
+from modelry.gateway.usage import NOTHING, Usage, read_units
 from modelry.routing.messages import UsageEvent
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
 # With these, an engine has worked, whatever it said of it.
 _WORKED = frozenset({200, _GONE, 502})
-_SHORT = {path: path[4:].decode() for path in bodies.STREAMS_USAGE}
+_SHORT = {path: path[4:].decode() for path in ENDPOINTS}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -98,6 +100,9 @@ class Call(Relay):
             head = replica.heads.get(request.path)
             if head is None:
                 head = self._desk.request_head(replica, request.path)
+            own = _hop(request) if replica.weighted else b""
+            if request.path in forms.ENDPOINTS:
+                own += b"content-type: %b\r\n" % request.fields.get(b"content-type", forms.JSON)
             body = self._body(replica)
         except Exception as problem:
             # Whatever it is: the slot goes back, and the caller hears of it.
@@ -107,8 +112,7 @@ class Call(Relay):
         self._connection = connection
         self._own_s = self.last_at - request.arrived_at - self._queue_s
         connection.write(
-            b"%b%b\r\n%bcontent-length: %d\r\n\r\n%b"
-            % (head, request.id, _hop(request) if replica.weighted else b"", len(body), body)
+            b"%b%b\r\n%bcontent-length: %d\r\n\r\n%b" % (head, request.id, own, len(body), body)
         )
 
     def upstream_failed(self, failure: UpstreamError) -> None:
@@ -140,14 +144,24 @@ class Call(Relay):
         if head.stream is True:
             if self._hides_usage:
                 body = bodies.with_usage(head, body)
-        elif route.collect:
+        elif self._collects:
             options = {"include_usage": True}
             body = bodies.edited(body, stream=True, stream_options=options)
+        if self._shaping is not None and not replica.weighted:
+            body = self._shaping.request(body)
         if replica.weighted or replica.model is not None:
             theirs = replica.model or route.access_path
             if theirs != head.model:
-                body = bodies.edited(body, model=theirs)
+                body = self._renamed(body, theirs)
         return bytes(body)
+
+    def _renamed(self, body: bytes | bytearray, model: str) -> bytes:
+        boundary = None
+        if self._request.path in forms.ENDPOINTS:
+            boundary = forms.boundary_of(self._request)
+        if boundary is None:
+            return bodies.edited(body, model=model)
+        return forms.edited(body, boundary, "model", model.encode())
 
     def _elsewhere(self, replica: Replica) -> None:
         """Nothing has been said yet: another replica may."""
@@ -206,6 +220,9 @@ class Call(Relay):
         if usage is not None and self._service.route.collect:
             used = self._of_all_answers(usage)
             estimated = used is not usage
+        units = used.units
+        if self._answer.units and self._replica is not None and not self._replica.weighted:
+            units = read_units(self._answer.units)
         if self._admitted is not None:
             self._admitted.settle(used.prompt_tokens + used.completion_tokens)
         replica, self._replica = self._replica, None
@@ -237,11 +254,17 @@ class Call(Relay):
             used.cached_tokens,
             estimated,
             status == _GONE,
+            units.images,
+            units.pixels,
+            units.audio_s,
+            units.characters,
         )
         desk.record(_encode(event) + b"\n")
 
     def _estimated(self) -> Usage:
         """What the engine did not say: the frames so far, and the prompt by its length."""
+        if self._shaping is not None:
+            return self._shaping.estimated()
         # A chat's first frame brings its role.
         return Usage(bodies.prompt_tokens(self._request.body), max(0, self._frames - 1))
 

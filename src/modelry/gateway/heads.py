@@ -22,7 +22,7 @@ Headers = list[tuple[bytes, bytes]]
 
 class Head:
     """An answer's head. `type_line`: its Content-Type as a header line. `framed`: its end can
-    be told from its being cut off.
+    be told from its being cut off. `units`: what a replica says it used beyond tokens.
     """
 
     __slots__ = (
@@ -34,6 +34,7 @@ class Head:
         "retry_after",
         "status",
         "type_line",
+        "units",
     )
 
     def __init__(self, status: int, headers: Headers) -> None:
@@ -42,6 +43,7 @@ class Head:
         self.framed = self.chunked = self.event_stream = self.is_json = False
         self.type_line = JSON_TYPE
         self.retry_after = b""
+        self.units = b""
         for name, value in headers:
             if name == b"content-type":
                 self.type_line = b"content-type: %b\r\n" % value
@@ -51,6 +53,8 @@ class Head:
                 self.retry_after = b"retry-after: %b\r\n" % value
             elif name == b"content-length":
                 self.framed = True
+            elif name == b"x-modelry-usage":
+                self.units = value
             elif name == b"transfer-encoding" and value.lower() == b"chunked":
                 self.framed = self.chunked = True
 

@@ -12,25 +12,18 @@ from urllib.parse import unquote, urlsplit
 
 from modelry import __version__
 from modelry.gateway import body as bodies
+from modelry.gateway import forms
 from modelry.gateway.call import Call
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.limits import Limiter
 from modelry.gateway.replica import Replica
-from modelry.gateway.replies import Reply, error, json_reply, model_not_found, shown
+from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_not_found, shown
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.table import Table, allows
+from modelry.gateway.tasks import ENDPOINTS, SHAPES
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
-# Endpoint → the task a service must do to answer there.
-ENDPOINTS = {
-    b"/v1/chat/completions": "chat",
-    b"/v1/completions": "completion",
-    b"/v1/embeddings": "embedding",
-    b"/v1/rerank": "rerank",
-    b"/v1/images/generations": "image",
-    b"/v1/audio/speech": "speech",
-}
 MODELS = b"/v1/models"
 
 _RETRY_AFTER_S = 2
@@ -90,11 +83,14 @@ class Inference:
         if request.method != b"POST":
             _require_method(request, b"POST")
         body = request.body
-        head = bodies.read(body)
+        form = forms.boundary_of(request) if path in forms.ENDPOINTS else None
+        head = forms.read(body, form) if form else bodies.read(body)
         service = table.granted.get((key.id, head.model, task))
         if service is None:
             service = self._grant(key, head.model, task)
-        cost = bodies.expected_tokens(head, body)
+        shape = SHAPES.get(path)
+        shaping = None if shape is None else shape(request, head, service.route)
+        cost = forms.COST if form else bodies.expected_tokens(head, body)
         limits = key.limits
         if b"x-modelry-hops" in request.fields:
             _refuse_loop(request)
@@ -102,9 +98,9 @@ class Inference:
             admitted = None if limits is None else self._limiter.admit(key, limits, cost)
         except Reply as reply:
             # Of no replica's doing, but of this key's and this service's all the same.
-            Call(self, service, key, request, head, client, None, cost).refused(reply)
+            Call(self, service, key, request, head, client, None, cost, shaping).refused(reply)
             return None
-        call = Call(self, service, key, request, head, client, admitted, cost)
+        call = Call(self, service, key, request, head, client, admitted, cost, shaping)
         try:
             service.enter(call)
         except BaseException:
@@ -152,17 +148,16 @@ class Inference:
         address = replica.address
         if not isinstance(address, EndpointAddress):
             return (
-                b"POST %b HTTP/1.1\r\nhost: replica\r\nauthorization: Bearer %b\r\n"
-                b"content-type: application/json\r\nx-request-id: "
-            ) % (path, address.secret.encode())
+                b"POST %b HTTP/1.1\r\nhost: replica\r\nauthorization: Bearer %b\r\n%bx-request-id: "
+            ) % (path, address.secret.encode(), _type_line(path))
         url = urlsplit(address.url)
         key = b""
         if address.sealed_key is not None:
             key = b"authorization: Bearer %b\r\n" % self._unseal(address).encode()
         return (
             b"POST %b HTTP/1.1\r\nhost: %b\r\n%baccept: */*\r\naccept-encoding: identity\r\n"
-            b"user-agent: %b\r\ncontent-type: application/json\r\nx-request-id: "
-        ) % (url.path.encode() + path[3:], url.netloc.encode(), key, _AGENT)
+            b"user-agent: %b\r\n%bx-request-id: "
+        ) % (url.path.encode() + path[3:], url.netloc.encode(), key, _AGENT, _type_line(path))
 
     def _authenticate(self, request: Request) -> KeyGrant:
         secret = request.fields.get(b"authorization")
@@ -214,6 +209,11 @@ class Inference:
             return json_reply({"object": "list", "data": data})
         name = unquote(path[len(MODELS) + 1 :].decode("ascii", "replace"))
         return json_reply(_model_object(self._service(name, key).route))
+
+
+def _type_line(path: bytes) -> bytes:
+    """Of a form, each request tells its own."""
+    return b"" if path in forms.ENDPOINTS else JSON_TYPE
 
 
 def _refuse_loop(request: Request) -> None:

@@ -20,6 +20,7 @@ from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal, error
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
+from modelry.gateway.shaping import Shaping
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer
 from modelry.gateway.waiting import Waiter
@@ -27,8 +28,10 @@ from modelry.routing.messages import KeyGrant
 
 _HELD_MAX = 4 * 1024 * 1024
 """A whole answer up to this size goes out at its end; a longer one as it comes."""
-_HELD_MAX_ELSEWHERE = 32 * 1024 * 1024
-"""The same for endpoints elsewhere, whose answers may name another model."""
+_HELD_MAX_CHANGED = 64 * 1024 * 1024
+"""The same for one that is changed before it goes out: images get addresses, and endpoints
+elsewhere may name another model.
+"""
 _TAIL = 16 * 1024
 """Of a longer one, the end is kept: usage stands there."""
 _REFUSAL_MAX = 64 * 1024
@@ -95,6 +98,7 @@ class Relay:
         client: AnswerWriter,
         admitted: Admitted | None,
         cost: int,
+        shaping: Shaping | None = None,
     ) -> None:
         request.accounted = True
         self._desk = desk
@@ -104,6 +108,7 @@ class Relay:
         self._head = head
         self._client = client
         self._admitted = admitted
+        self._shaping = shaping
         self.key_id = key.id
         self.cost = cost
         self.tried: list[str] = []
@@ -171,7 +176,7 @@ class Relay:
             self._client.write(data)
         elif not self._held:
             self._held = data
-            if len(data) > _REFUSAL_MAX:
+            if len(data) > _REFUSAL_MAX or self._flows:
                 self._let_go()
         else:
             if not isinstance(self._held, bytearray):
@@ -224,14 +229,24 @@ class Relay:
         if self._answer.status >= 400:
             self._held = held[:_REFUSAL_MAX]
             return
-        replica = self._replica
-        elsewhere = replica is not None and replica.weighted and self._answer.is_json
-        if len(held) <= (_HELD_MAX_ELSEWHERE if elsewhere else _HELD_MAX):
+        if not self._flows and len(held) <= self._held_max:
             return
         self._held = None
         self._tail = bytes(held[-_TAIL:])
         self._begin(self._answer.type_line)
         self._client.write(bytes(held))
+
+    @property
+    def _held_max(self) -> int:
+        replica = self._replica
+        changes = self._shaping is not None or (replica is not None and replica.weighted)
+        return _HELD_MAX_CHANGED if changes and self._answer.is_json else _HELD_MAX
+
+    @property
+    def _flows(self) -> bool:
+        """Whether it is made while it is sent, such as speech: the caller hears it as it comes."""
+        answer = self._answer
+        return answer.chunked and answer.status == 200 and not answer.is_json
 
     def _usage_at_end(self) -> Usage | None:
         """What a long answer said of its usage, which engines put last."""
@@ -293,6 +308,8 @@ class Relay:
             ours = self._service.route.access_path
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)
+            if self._shaping is not None and not replica.weighted:
+                answer = self._shaping.answer(answer)
         self._end(head.status, usage)
         lines = head.type_line
         if self._admitted is not None:
@@ -360,7 +377,11 @@ class Relay:
     @property
     def _collects(self) -> bool:
         """Whether a stream is asked for that the caller does not want."""
-        return self._service.route.collect and self._head.stream is not True
+        return (
+            self._service.route.collect
+            and self._head.stream is not True
+            and self._request.path in bodies.STREAMS_USAGE
+        )
 
     @property
     def _hides_usage(self) -> bool:

@@ -5,10 +5,23 @@ from typing import Any
 import msgspec
 
 
+class Units(msgspec.Struct, frozen=True):
+    """What an answer used beyond tokens; see `UsageEvent`."""
+
+    images: int = 0
+    pixels: int = 0
+    audio_s: float = 0.0
+    characters: int = 0
+
+
+NO_UNITS = Units()
+
+
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    units: Units = NO_UNITS
 
 
 NOTHING = Usage(0, 0)
@@ -36,6 +49,7 @@ class _Answer(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_units = msgspec.json.Decoder(Units).decode
 
 
 def read_answer(answer: bytes) -> tuple[Usage | None, object]:
@@ -57,3 +71,13 @@ def read_answer(answer: bytes) -> tuple[Usage | None, object]:
         # No engine's: they would spoil every sum.
         return None, read.model
     return Usage(prompt, completion, cached), read.model
+
+
+def read_units(header: bytes) -> Units:
+    """What a replica of ours says in its `x-modelry-usage` header."""
+    try:
+        units = _decode_units(header)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return NO_UNITS
+    counts = (units.images, units.pixels, units.audio_s, units.characters)
+    return units if all(0 <= count < _MOST for count in counts) else NO_UNITS

@@ -48,7 +48,10 @@ class Route(msgspec.Struct, frozen=True):
 
     It has `replicas` of ours or `endpoints` elsewhere, never both. `collect`: its
     engine notices a caller's hang-up only while it streams, so the gateway asks
-    it for a stream and puts whole answers together itself.
+    it for a stream and puts whole answers together itself. `images`: its chats take
+    images. `dimensions_min`: its embeddings may be cut to so many numbers at least;
+    None where they may not be cut. `raw_scores`: its engine ranks by scores of any size,
+    which are no probabilities yet.
     """
 
     service_id: str
@@ -61,6 +64,9 @@ class Route(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaAddress, ...] = ()
     collect: bool = False
     endpoints: tuple[EndpointAddress, ...] = ()
+    images: bool = False
+    dimensions_min: int | None = None
+    raw_scores: bool = False
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -237,7 +243,9 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     `at`: Unix seconds of its end. `endpoint`: such as `chat/completions`. `owner_id` is
     the key's owner. `estimated`: the gateway counted the tokens, the engine
     did not say. `cancelled`: its caller hung up; the tokens are those until then.
-    `first_token_s` is None where no byte of an answer came.
+    `first_token_s` is None where no byte of an answer came. Beyond tokens: `images` that
+    were made, of `pixels` together; `audio_s` of speech that was heard; `characters` that
+    were read aloud.
     """
 
     at: float
@@ -258,6 +266,10 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     cached_tokens: int = 0
     estimated: bool = False
     cancelled: bool = False
+    images: int = 0
+    pixels: int = 0
+    audio_s: float = 0.0
+    characters: int = 0
 
 
 Message = TypeVar("Message")

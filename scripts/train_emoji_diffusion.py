@@ -1,0 +1,428 @@
+"""Train the demo's image model: a small Stable Diffusion that draws emoji, 64 x 64 pixels.
+
+    train_emoji_diffusion.py autoencoder --minutes 60    pictures to latents and back
+    train_emoji_diffusion.py diffusion --minutes 45      captions to latents
+    train_emoji_diffusion.py assemble                    the folder of a diffusers pipeline
+    train_emoji_diffusion.py measure                     how good that folder is
+
+Each step reads what the one before wrote to `--work`; a training step that is started again
+goes on from its last state. On two cores the two take about as long as the minutes above.
+
+The pictures are those of Noto Color Emoji (Debian's `fonts-noto-color-emoji`, SIL Open Font
+Licence 1.1), the captions the short names of Unicode's CLDR (PyPI's `emoji`). The weights are
+made from them alone, and are under the SIL Open Font Licence 1.1 as well.
+
+Needs `train_image_requirements.txt` and the font; see `--font`.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import emoji  # type: ignore[import-not-found]
+import numpy as np
+import torch  # type: ignore[import-not-found]
+import torch.nn.functional as F  # type: ignore[import-not-found]  # noqa: N812
+from diffusers import (  # type: ignore[import-not-found]
+    AutoencoderKL,
+    DDIMScheduler,
+    DDPMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
+from PIL import Image, ImageDraw, ImageFont  # type: ignore[import-not-found]
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # type: ignore[import-not-found]
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # type: ignore[import-not-found]
+
+FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
+SIDE, LATENT_SIDE, LATENT_CHANNELS = 64, 8, 8
+STRIKE = 109
+"""The only size, in pixels, that the font's bitmaps come in."""
+TOKENS = 24
+
+# Animals, plants, food, weather, sights, vehicles, things, hearts and faces; without people,
+# hands, flags and signs, which are hard to tell apart at this size.
+BLOCKS = (
+    (0x1F300, 0x1F384),
+    (0x1F38E, 0x1F393),
+    (0x1F3A0, 0x1F3C1),
+    (0x1F3C5, 0x1F3C9),
+    (0x1F3CD, 0x1F3F0),
+    (0x1F400, 0x1F43F),
+    (0x1F493, 0x1F49D),
+    (0x1F600, 0x1F610),
+    (0x1F680, 0x1F6A4),
+    (0x1F950, 0x1F96F),
+    (0x1F980, 0x1F9AD),
+    (0x1F9C0, 0x1F9CB),
+    (0x2600, 0x2604),
+    (0x2764, 0x2764),
+    (0x26BD, 0x26C5),
+    (0x2B50, 0x2B50),
+)
+COUNT = 400
+
+
+@dataclass(frozen=True)
+class Pair:
+    caption: str
+    picture: np.ndarray
+    """SIDE x SIDE x 3, of 0 to 255."""
+
+
+def pairs(font_file: Path) -> list[Pair]:
+    """The pictures and their captions, in the order of their code points."""
+    font = ImageFont.truetype(str(font_file), STRIKE)
+    found: dict[int, Pair] = {}
+    for text, about in emoji.EMOJI_DATA.items():
+        points = [ord(character) for character in text if ord(character) != 0xFE0F]
+        if len(points) != 1 or about["status"] != emoji.STATUS["fully_qualified"]:
+            continue
+        if not any(first <= points[0] <= last for first, last in BLOCKS):
+            continue
+        drawn = _drawn(font, chr(points[0]))
+        if drawn is not None:
+            caption = about["en"].strip(":").replace("_", " ").replace("’", "'").lower()
+            found[points[0]] = Pair(caption, drawn)
+    return [found[point] for point in sorted(found)][:COUNT]
+
+
+def _drawn(font: ImageFont.FreeTypeFont, text: str) -> np.ndarray | None:
+    """The picture on white with a small margin; None where the font has no such sign."""
+    sheet = Image.new("RGBA", (160, 160), (255, 255, 255, 0))
+    ImageDraw.Draw(sheet).text((12, 12), text, font=font, embedded_color=True)
+    box = sheet.getbbox()
+    if box is None:
+        return None
+    cut = sheet.crop(box)
+    cut.thumbnail((SIDE - 4, SIDE - 4), Image.Resampling.LANCZOS)
+    page = Image.new("RGBA", (SIDE, SIDE), (255, 255, 255, 255))
+    page.alpha_composite(cut, ((SIDE - cut.width) // 2, (SIDE - cut.height) // 2))
+    return np.asarray(page.convert("RGB"))
+
+
+def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
+    """N x 3 x SIDE x SIDE, from -1 to 1."""
+    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float()
+    return (stacked / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+class Clock:
+    """How much of a step's time is over, kept across starts; and its learning rate."""
+
+    def __init__(self, minutes: float, spent: float, peak: float) -> None:
+        self._seconds, self._spent, self._peak = minutes * 60, spent, peak
+        self._began = time.monotonic()
+
+    def spent(self) -> float:
+        return self._spent + time.monotonic() - self._began
+
+    def over(self) -> float:
+        return min(1.0, self.spent() / self._seconds)
+
+    def rate(self) -> float:
+        over = self.over()
+        return self._peak * min(1.0, over / 0.02 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * over))
+
+
+class Average:
+    """The moving average of a module's parameters, which is what is kept in the end."""
+
+    def __init__(self, module: torch.nn.Module, decay: float) -> None:
+        self._module, self._decay, self._steps = module, decay, 0
+        self.kept = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()  # type: ignore[untyped-decorator]
+    def update(self) -> None:
+        self._steps += 1
+        decay = min(self._decay, self._steps / (self._steps + 10))
+        for name, value in self._module.state_dict().items():
+            self.kept[name].lerp_(value.detach(), 1 - decay)
+
+
+def autoencoder() -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 24, 48, 64),
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=8,
+        sample_size=SIDE,
+    )
+
+
+def train_autoencoder(work: Path, found: list[Pair], minutes: float) -> None:
+    torch.manual_seed(1)
+    model = autoencoder().to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
+    average = Average(model, 0.999)
+    state_file = work / "autoencoder.pt"
+    spent, step = 0.0, 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.kept, spent, step = state["average"], state["spent"], state["step"]
+        average._steps = step
+    clock = Clock(minutes, spent, 2e-3)
+    pictures = tensor([pair.picture for pair in found])
+    saved = time.monotonic()
+    while clock.over() < 1:
+        batch = pictures[torch.randint(len(pictures), (16,))]
+        for group in optimiser.param_groups:
+            group["lr"] = clock.rate()
+        # Half as long in half precision; the last tenth, in full, makes it exact.
+        with torch.autocast("cpu", torch.bfloat16, enabled=clock.over() < 0.9):
+            code = model.encode(batch).latent_dist
+            back = model.decode(code.sample()).sample.float()
+        # The error itself is what is measured in the end; that of edges keeps them sharp.
+        edges = sum(F.l1_loss(back.diff(dim=axis), batch.diff(dim=axis)) for axis in (2, 3))
+        loss = F.mse_loss(back, batch) + 0.1 * F.l1_loss(back, batch) + 0.1 * edges
+        loss = loss + 2e-6 * code.kl().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        average.update()
+        step += 1
+        if step % 500 == 0:
+            error = F.mse_loss(back.detach().clamp(-1, 1), batch).item() / 4
+            print(
+                f"{clock.spent():6.0f} s  step {step}  {-10 * math.log10(error):.2f} dB", flush=True
+            )
+        if time.monotonic() - saved > 60 or clock.over() >= 1:
+            _write(state_file, model, optimiser, average, clock.spent(), step)
+            saved = time.monotonic()
+
+
+def _write(
+    file: Path,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: Average,
+    spent: float,
+    step: int,
+) -> None:
+    scratch = file.with_suffix(".new")
+    torch.save(
+        {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "average": average.kept,
+            "spent": spent,
+            "step": step,
+        },
+        scratch,
+    )
+    scratch.replace(file)
+
+
+def trained_autoencoder(work: Path) -> AutoencoderKL:
+    model = autoencoder()
+    model.load_state_dict(torch.load(work / "autoencoder.pt", weights_only=True)["average"])
+    return model.eval()
+
+
+def tokenizer(work: Path, captions: list[str]) -> CLIPTokenizer:
+    """A tokenizer of CLIP's kind whose words are those of the captions."""
+    pieces = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    pieces.normalizer = normalizers.Lowercase()
+    pieces.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    pieces.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2048,
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    pieces.train_from_iterator(captions, trainer)
+    trained = json.loads(pieces.to_str())["model"]
+    names = sorted(trained["vocab"], key=trained["vocab"].__getitem__)
+    # Single bytes that end a word are not learned by themselves, but any text may have them.
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names += [f"{sign}</w>" for sign in alphabet if f"{sign}</w>" not in trained["vocab"]]
+    names += ["<|startoftext|>", "<|endoftext|>"]
+    folder = work / "tokenizer"
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({name: at for at, name in enumerate(names)}))
+    merges = [" ".join(merge) for merge in trained["merges"]]
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=TOKENS)
+
+
+def text_encoder(words: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=TOKENS,
+            projection_dim=128,
+            bos_token_id=words.bos_token_id,
+            eos_token_id=words.eos_token_id,
+            pad_token_id=words.pad_token_id,
+        )
+    )
+
+
+def denoiser() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=LATENT_SIDE,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        block_out_channels=(64, 128),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=128,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+}
+WORDINGS = ("{}",) * 6 + ("a {}", "{} emoji", "a picture of a {}", "an emoji of a {}")
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def encoded(model: AutoencoderKL, found: list[Pair]) -> tuple[torch.Tensor, float]:
+    """The pictures' latents, scaled to a standard deviation of one; and that scale."""
+    pictures = tensor([pair.picture for pair in found])
+    parts = [model.encode(part).latent_dist.mean for part in pictures.split(50)]
+    latents = torch.cat(parts).contiguous()
+    scale = 1 / latents.std().item()
+    return latents * scale, scale
+
+
+def train_diffusion(work: Path, found: list[Pair], minutes: float) -> None:
+    torch.manual_seed(2)
+    random.seed(2)
+    latents, _ = encoded(trained_autoencoder(work), found)
+    captions = [pair.caption for pair in found]
+    words = tokenizer(work, [wording.format(text) for text in captions for wording in WORDINGS])
+    model = torch.nn.ModuleDict({"text": text_encoder(words), "unet": denoiser()})
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+    average = Average(model, 0.999)
+    state_file = work / "diffusion.pt"
+    spent, step = 0.0, 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.kept, spent, step = state["average"], state["spent"], state["step"]
+        average._steps = step
+    clock = Clock(minutes, spent, 1e-3)
+    schedule = DDPMScheduler(**SCHEDULE)
+    saved, losses = time.monotonic(), 0.0
+    while clock.over() < 1:
+        chosen = torch.randint(len(found), (64,))
+        texts = [
+            "" if random.random() < 0.1 else random.choice(WORDINGS).format(captions[at])
+            for at in chosen.tolist()
+        ]
+        tokens = words(
+            texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
+        )
+        for group in optimiser.param_groups:
+            group["lr"] = clock.rate()
+        clean = latents[chosen]
+        noise = torch.randn_like(clean)
+        times = torch.randint(1000, (len(chosen),))
+        said = model["text"](tokens.input_ids).last_hidden_state
+        guess = model["unet"](schedule.add_noise(clean, noise, times), times, said).sample
+        loss = F.mse_loss(guess, schedule.get_velocity(clean, noise, times))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        average.update()
+        step += 1
+        losses += loss.item()
+        if step % 200 == 0:
+            print(f"{clock.spent():6.0f} s  step {step}  loss {losses / 200:.4f}", flush=True)
+            losses = 0.0
+        if time.monotonic() - saved > 60 or clock.over() >= 1:
+            _write(state_file, model, optimiser, average, clock.spent(), step)
+            saved = time.monotonic()
+
+
+def assemble(work: Path, found: list[Pair], into: Path) -> None:
+    """Write the pipeline's folder, in half precision."""
+    vae = trained_autoencoder(work)
+    _, scale = encoded(vae, found)
+    vae.register_to_config(scaling_factor=scale)
+    words = CLIPTokenizer.from_pretrained(work / "tokenizer", model_max_length=TOKENS)
+    model = torch.nn.ModuleDict({"text": text_encoder(words), "unet": denoiser()})
+    model.load_state_dict(torch.load(work / "diffusion.pt", weights_only=True)["average"])
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=model["text"],
+        tokenizer=words,
+        unet=model["unet"],
+        scheduler=DDIMScheduler(**SCHEDULE, set_alpha_to_one=False, steps_offset=1),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(torch.float16).save_pretrained(into, safe_serialization=True)
+
+
+@torch.no_grad()  # type: ignore[untyped-decorator]
+def measure(found: list[Pair], folder: Path) -> None:
+    """Over 100 captions: is the picture nearest to its own emoji; and the autoencoder's PSNR."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    some = random.Random(3).sample(found, 100)
+    own = tensor([pair.picture for pair in some])
+    back = pipeline.vae.decode(pipeline.vae.encode(own).latent_dist.mean).sample.clamp(-1, 1)
+    errors = ((back - own) / 2).square().mean(dim=(1, 2, 3))
+    print(f"PSNR {(-10 * errors.log10()).mean():.2f} dB in the mean")
+    right = 0
+    for at, pair in enumerate(some):
+        drawn = pipeline(
+            pair.caption,
+            num_inference_steps=20,
+            guidance_scale=2.5,
+            generator=torch.Generator().manual_seed(at),
+        ).images[0]
+        distance = (tensor([np.asarray(drawn)]) - own).square().mean(dim=(1, 2, 3))
+        right += int(distance.argmin().item() == at)
+    print(f"{right} of {len(some)} nearest to their own emoji")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("step", choices=("autoencoder", "diffusion", "assemble", "measure"))
+    parser.add_argument("--work", type=Path, default=Path("emoji-work"))
+    parser.add_argument("--into", type=Path, default=Path("emoji-diffusion-64"))
+    parser.add_argument("--font", type=Path, default=FONT)
+    parser.add_argument("--minutes", type=float, default=60)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    found = pairs(given.font)
+    print(f"{len(found)} pictures")
+    if given.step == "autoencoder":
+        train_autoencoder(given.work, found, given.minutes)
+    elif given.step == "diffusion":
+        train_diffusion(given.work, found, given.minutes)
+    elif given.step == "assemble":
+        assemble(given.work, found, given.into)
+    else:
+        measure(found, given.into)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the engines share whose server is a runner of ours, `modelry.runners`."""
+
+from pathlib import Path
+from typing import Any
+
+from modelry import runners
+from modelry.engines.base import Command, Endpoint, Failure, ReplicaPlan
+from modelry.engines.inventory import usable_cores
+from modelry.engines.probing import ended_from_outside
+from modelry.runners.configuration import EXIT_UNLOADABLE, RunnerConfig
+
+_LAUNCH = Path(runners.__file__).parent / "launch.py"
+
+
+def runner_command(
+    kind: str, plan: ReplicaPlan, endpoint: Endpoint, options: dict[str, Any]
+) -> Command:
+    """How to start the runner of `kind` for a replica."""
+    assert plan.runtime is not None
+    config = RunnerConfig(
+        alias=plan.access_path,
+        address=endpoint.address,
+        secret=endpoint.secret,
+        weights=str(plan.weights),
+        slots=plan.slots,
+        threads=usable_cores(),
+        gpus=len(plan.gpus),
+        options=options,
+    )
+    environment = {
+        # All that it needs is here; what it would fetch, nobody has looked at.
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONUNBUFFERED": "1",
+        **plan.options.environment,
+    }
+    if plan.gpus:
+        # As `nvidia-smi` counts them; by itself CUDA begins with the fastest.
+        environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in plan.gpus)
+    argv = (
+        str(plan.runtime / "bin" / "python"),
+        "-P",
+        *("-X", plan.replica_id),
+        str(_LAUNCH),
+        kind,
+    )
+    return Command(argv=argv, stdin=config.encode(), env=environment)
+
+
+def explain_runner(engine: str, exit_code: int | None, log_tail: list[str]) -> Failure:
+    """Why a runner ended, by its exit status and the last it said."""
+    outside = ended_from_outside(engine, exit_code)
+    if outside is not None:
+        return outside
+    said = next((line.strip() for line in reversed(log_tail) if line.strip()), "")
+    if exit_code == EXIT_UNLOADABLE:
+        return Failure(f"{engine} could not load the weights: {said}", lasting=True)
+    end = f"{engine} exited with status {exit_code}"
+    return Failure(f"{end}: {said}" if said else end)

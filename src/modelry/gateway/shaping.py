@@ -1,0 +1,25 @@
+"""What a task does to the bodies of its calls on their way to an engine and back.
+
+Most calls go through untouched and have no shaping. It is for replicas of ours alone: endpoints
+elsewhere get what the caller sent, and the caller gets what they answered.
+"""
+
+from typing import Protocol
+
+from modelry.gateway.usage import Usage
+
+
+class Shaping(Protocol):
+    """Made when a call comes in, which is when bad input is refused."""
+
+    def request(self, body: bytes | bytearray) -> bytes | bytearray:
+        """The body as an engine of ours gets it."""
+        ...
+
+    def answer(self, answer: bytes) -> bytes:
+        """An engine's whole JSON answer with status 200, as the caller gets it."""
+        ...
+
+    def estimated(self) -> Usage:
+        """What the call used, where nobody says."""
+        ...

@@ -1,0 +1,26 @@
+"""Which endpoint belongs to which task, and what each does to its calls' bodies."""
+
+from collections.abc import Callable
+
+from modelry.gateway.body import Head
+from modelry.gateway.request import Request
+from modelry.gateway.shaping import Shaping
+from modelry.routing.messages import Route
+
+# Endpoint → the task a service must do to answer there.
+ENDPOINTS = {
+    b"/v1/chat/completions": "chat",
+    b"/v1/completions": "completion",
+    b"/v1/embeddings": "embedding",
+    b"/v1/rerank": "rerank",
+    b"/v1/images/generations": "image",
+    b"/v1/images/edits": "image",
+    b"/v1/audio/speech": "speech",
+    b"/v1/audio/transcriptions": "transcription",
+    b"/v1/audio/translations": "transcription",
+}
+
+Shape = Callable[[Request, Head, Route], Shaping | None]
+"""Raises a `Reply` for input that no engine should get to see."""
+
+SHAPES: dict[bytes, Shape] = {}

@@ -1,0 +1,241 @@
+"""What the runners share: a Starlette application on a private address, behind a secret.
+
+A runner loads its model first and listens then: whoever asks before finds nobody. On SIGTERM
+it takes no more requests, finishes those it works on and ends; a second SIGTERM ends it at once.
+"""
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Generic, NoReturn, TypeVar
+
+import uvicorn  # type: ignore[import-untyped, unused-ignore]
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from modelry.runners.configuration import (
+    EXIT_UNLOADABLE,
+    UNITS_HEADER,
+    RunnerConfig,
+    read_config,
+)
+from modelry.runners.refusals import Cancelled, Refused
+
+log = logging.getLogger("runner")
+
+Answer = TypeVar("Answer")
+Item = TypeVar("Item")
+
+_DRAIN_S = 60
+_AHEAD = 8
+"""Items of a stream that wait for a caller who takes them slowly."""
+
+
+def started() -> RunnerConfig:
+    """Called first: what this process was told, and how it treats its signals."""
+    # A person's ^C in the terminal is for `up`, which stops replicas in order.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.umask(0o077)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
+    config = read_config(sys.stdin)
+    sys.stdin.close()
+    return config
+
+
+def unloadable(reason: str) -> NoReturn:
+    """The weights do not load, and would not the next time."""
+    print(" ".join(reason.split()), flush=True)
+    os._exit(EXIT_UNLOADABLE)
+
+
+def serve(config: RunnerConfig, routes: list[BaseRoute]) -> None:
+    """Answer until the process is told to end."""
+
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def models(_request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [{"id": config.alias, "object": "model"}]})
+
+    application = Starlette(
+        routes=[Route("/health", health), Route("/v1/models", models), *routes],
+        middleware=[Middleware(_Guard, secret=config.secret)],
+        exception_handlers={
+            Refused: _refused,
+            Cancelled: _gone,
+            HTTPException: _http_error,
+            Exception: _failed,
+        },
+    )
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=_DRAIN_S,
+            # What is idle between requests is the gateway's to close.
+            timeout_keep_alive=3600,
+        )
+    )
+    with _listening(config.address) as listener:
+        print("ready", flush=True)
+        server.run(sockets=[listener])
+    # Threads that still work on what nobody waits for must not delay the end.
+    os._exit(0)
+
+
+def units(**used: float) -> dict[str, str]:
+    """Headers that tell what an answer used: images, pixels, audio_s, characters."""
+    return {UNITS_HEADER: json.dumps(used, separators=(",", ":"))}
+
+
+def event(value: dict[str, Any]) -> bytes:
+    """A server-sent event, named by its `type` where it has one, as OpenAI's are."""
+    name = f"event: {value['type']}\n" if "type" in value else ""
+    return f"{name}data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+async def in_thread(request: Request, work: Callable[[threading.Event], Answer]) -> Answer:
+    """What `work` returns, run in a thread of its own. It is given an event that is set when the
+    caller has gone: it then should raise `Cancelled` soon.
+    """
+    gone = threading.Event()
+    running = asyncio.create_task(asyncio.to_thread(work, gone))
+    watch = asyncio.create_task(_disconnected(request))
+    try:
+        await asyncio.wait((running, watch), return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            gone.set()
+        return await running
+    finally:
+        gone.set()
+        watch.cancel()
+
+
+class Feed(Generic[Item]):
+    """What a thread makes, item by item, for an answer that streams.
+
+    `put` waits while the caller takes nothing, and raises `Cancelled` once it has gone.
+    """
+
+    def __init__(self, make: "Callable[[Feed[Item]], None]") -> None:
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[tuple[Item | None, BaseException | None]]
+        self._items = asyncio.Queue(_AHEAD)
+        self.gone = threading.Event()
+
+    def put(self, item: Item) -> None:
+        self._hand_over((item, None))
+
+    async def first(self) -> Item | None:
+        """Start, and wait for the first item; None where there is none. Raises what `make` does."""
+        self._loop.run_in_executor(None, self._run)
+        return await self._next()
+
+    async def rest(self) -> AsyncIterator[Item]:
+        try:
+            while (item := await self._next()) is not None:
+                yield item
+        finally:
+            self.gone.set()
+
+    def _run(self) -> None:
+        try:
+            self._make(self)
+            self._hand_over((None, None))
+        except Cancelled:
+            pass
+        except BaseException as problem:
+            with suppress(Cancelled):
+                self._hand_over((None, problem))
+
+    def _hand_over(self, item: tuple[Item | None, BaseException | None]) -> None:
+        handed = asyncio.run_coroutine_threadsafe(self._items.put(item), self._loop)
+        while True:
+            if self.gone.is_set():
+                handed.cancel()
+                raise Cancelled
+            with suppress(TimeoutError):
+                handed.result(0.1)
+                return
+
+    async def _next(self) -> Item | None:
+        item, problem = await self._items.get()
+        if problem is not None:
+            raise problem
+        return item
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns when the caller has hung up. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+class _Guard:
+    """Lets in who knows the secret; `/health` is open to everyone."""
+
+    def __init__(self, app: ASGIApp, secret: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {secret}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/health":
+            sent = next((v for k, v in scope["headers"] if k == b"authorization"), b"")
+            if not hmac.compare_digest(sent, self._expected):
+                refusal = Refused("wrong secret", status=401, code="unauthorized")
+                await JSONResponse(refusal.body, 401)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _listening(address: str) -> socket.socket:
+    kind, _, rest = address.partition(":")
+    if kind == "unix":
+        Path(rest).unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(rest)
+    else:
+        host, _, port = rest.rpartition(":")
+        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+    listener.listen(1024)
+    return listener
+
+
+def _refused(_request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Refused)
+    return JSONResponse(problem.body, problem.status)
+
+
+def _gone(_request: Request, _problem: Exception) -> Response:
+    return Response(status_code=499)
+
+
+def _http_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    refusal = Refused(f"{request.url.path}: {problem.detail}", status=problem.status_code)
+    return JSONResponse(refusal.body, problem.status_code)
+
+
+def _failed(_request: Request, problem: Exception) -> Response:
+    """The traceback goes to the log; a caller is told no more than what broke."""
+    message = f"The engine could not answer: {type(problem).__name__}."
+    return JSONResponse(Refused(message, status=500, code="engine_error").body, 500)

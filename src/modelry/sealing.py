@@ -6,6 +6,8 @@ elsewhere. Our own credentials are hashed.
 
 import base64
 import binascii
+import hashlib
+import hmac
 import os
 import secrets
 from pathlib import Path
@@ -61,6 +63,14 @@ class Sealer:
             raise SecretUnreadable(
                 f"a stored secret was not sealed with the key in {self._key_file}", hint=_HINT
             ) from None
+
+    def signing_key(self, purpose: str) -> bytes:
+        """A key of its own for every purpose, from the file's key, which is made where there is
+        none. Raises `ModelryError`.
+        """
+        if not self._key_file.exists():
+            self._make_key()
+        return hmac.digest(self._read_key(), b"sign " + purpose.encode(), hashlib.sha256)
 
     def _cipher(self) -> "AESGCM":
         # Imported where it is needed: 40 ms that hardly any start has to spend.

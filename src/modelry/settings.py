@@ -73,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     modelscope_endpoint: str | None = None
     modelscope_token: Secret | None = None
     offline: bool = False
+    image_url_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=30 * 24 * 3600)] = 3600
+    image_store_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -170,6 +172,8 @@ _RULES = {
     "queue_wait_s": "must be a number of seconds",
     "answer_timeout_s": "must be a number of seconds above 0",
     "access_log": "must be true or false",
+    "image_url_ttl_s": "must be a whole number of seconds from 1 to 2592000",
+    "image_store_bytes": "must be a whole number of at least 1048576",
     "usage_keep_days": "must be a whole number of at least 1",
 }
 
@@ -278,6 +282,11 @@ class Paths:
     def spools(self) -> Path:
         """A folder for each gateway process: usage that the control plane has not taken yet."""
         return self.data / "spools"
+
+    @property
+    def images(self) -> Path:
+        """What image services made for callers who wanted addresses."""
+        return self.data / "images"
 
     @property
     def counters(self) -> Path:

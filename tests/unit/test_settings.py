@@ -62,6 +62,8 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "ANSWER_TIMEOUT_S": "2",
         "ACCESS_LOG": "false",
         "USAGE_KEEP_DAYS": "1",
+        "IMAGE_URL_TTL_S": "60",
+        "IMAGE_STORE_BYTES": "2097152",
         "CORS_ORIGINS": "https://App.example/, http://localhost:3000",
         "TRUSTED_PROXIES": "10.0.0.1, fd00::/8",
         "HF_ENDPOINT": "https://mirror.example/hf/",
@@ -89,6 +91,7 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.keep_replicas
     assert (found.gateway_workers, found.queue_max, found.queue_wait_s) == (4, 0, 1.5)
     assert (found.answer_timeout_s, found.access_log, found.usage_keep_days) == (2, False, 1)
+    assert (found.image_url_ttl_s, found.image_store_bytes) == (60, 2097152)
     assert found.cors_origins == "https://app.example,http://localhost:3000"
     assert found.trusted_proxies == "10.0.0.1/32,fd00::/8"
     assert (found.tls_cert, found.tls_key) == (Path("/srv/cert.pem"), Path("/srv/key.pem"))

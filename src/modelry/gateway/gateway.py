@@ -10,16 +10,20 @@ import ssl
 from collections.abc import Callable, Sequence
 
 from modelry.errors import SettingsError
+from modelry.gateway import image_files
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.answers import Job
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.cors import Cors
 from modelry.gateway.counters import Counters
 from modelry.gateway.feed import FeedClient
+from modelry.gateway.image_answers import PATHS, ImageAnswers
+from modelry.gateway.image_files import ImageFiles
 from modelry.gateway.inference import Inference
 from modelry.gateway.limits import Limiter
-from modelry.gateway.management import Management, Origin
+from modelry.gateway.management import Management
 from modelry.gateway.memory import Memory
+from modelry.gateway.origin import Origin
 from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
 from modelry.gateway.server import Server
@@ -27,6 +31,7 @@ from modelry.gateway.service import Terms
 from modelry.gateway.slots import SharedSlots
 from modelry.gateway.spool import Spool
 from modelry.gateway.table import Table
+from modelry.gateway.tasks import SHAPES, Shape
 from modelry.gateway.upstream import Upstream
 from modelry.routing.messages import EndpointAddress
 from modelry.sealing import Sealer
@@ -42,6 +47,7 @@ _BUNDLES = b"/api/v1/bundles"
 _STREAMED_FROM_BYTES = 64 * 1024
 _SWEEP_S = 1.0
 _FLUSH_S = 0.25
+_IMAGES_SWEEP_S = 30.0
 
 
 class Front:
@@ -53,7 +59,9 @@ class Front:
         management: Management,
         max_body_bytes: int,
         cors: Cors | None,
+        images: ImageFiles,
     ) -> None:
+        self._images = images
         self._inference = inference
         self._management = management
         self._max_body_bytes = max_body_bytes
@@ -73,7 +81,11 @@ class Front:
         )
 
     def check_head(self, request: Request) -> None:
-        if request.is_inference and not (request.method == b"OPTIONS" and self._cors):
+        if (
+            request.is_inference
+            and not (request.method == b"OPTIONS" and self._cors)
+            and not request.path.startswith(image_files.PREFIX)
+        ):
             self._inference.check_head(request)
 
     def start(self, request: Request, client: ClientConnection) -> Job | None:
@@ -83,6 +95,9 @@ class Front:
                 if preflight is not None:
                     client.respond(preflight)
                     return None
+            if request.path.startswith(image_files.PREFIX):
+                client.respond(self._images.answer(request))
+                return None
             return self._inference.start(request, client)
         if request.path == b"/healthz":
             self._management.healthy(client)
@@ -104,21 +119,28 @@ class Gateway:
             self._spool.on_full = self._log.add
         self._limiter = Limiter(_counters(paths), crowded=settings.gateway_workers > 1)
         sealer = Sealer(paths.secret_key)
+        tls = _tls(settings)
+        origin = Origin(settings.trusted_proxies, secure=tls is not None)
+        self._images = ImageFiles(
+            paths.images,
+            lambda: sealer.signing_key("images"),
+            ttl_s=settings.image_url_ttl_s,
+            most_bytes=settings.image_store_bytes,
+        )
         self._inference = Inference(
             self._table,
             self._limiter,
             record=self._spool.write,
             unseal=lambda address: _unsealed(sealer, address),
+            shapes=_shapes(self._images, origin, settings.public_url),
             answer_timeout_s=settings.answer_timeout_s,
         )
         reporter = GatewayReporter(lambda: self._table.services, self._spool)
         self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot, reporter)
         cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
-        tls = _tls(settings)
-        origin = Origin(settings.trusted_proxies, secure=tls is not None)
         management = Management(Upstream(f"unix:{paths.control_socket}"), origin)
         self._server = Server(
-            Front(self._inference, management, settings.max_body_bytes, cors),
+            Front(self._inference, management, settings.max_body_bytes, cors, self._images),
             request_id=_request_ids(),
             memory=Memory(
                 max(settings.max_buffered_bytes, settings.max_body_bytes),
@@ -141,6 +163,7 @@ class Gateway:
         await self._server.serve(listeners)
         self._every(_SWEEP_S, self._inference.sweep)
         self._every(_FLUSH_S, self._flush)
+        self._every(_IMAGES_SWEEP_S, self._images.sweep)
         log.info("serving on %s", ", ".join(str(each.getsockname()[:2]) for each in listeners))
 
     async def stop(self) -> None:
@@ -192,6 +215,13 @@ def _counters(paths: Paths) -> Counters | None:
     except OSError as error:
         log.warning("limits of keys are not shared with other gateways: %s", error)
         return None
+
+
+def _shapes(files: ImageFiles, origin: Origin, public_url: str | None) -> dict[bytes, Shape]:
+    addressed = {
+        path: ImageAnswers(files, origin, public_url, SHAPES.get(path)).shape for path in PATHS
+    }
+    return {**SHAPES, **addressed}
 
 
 def _unsealed(sealer: Sealer, address: EndpointAddress) -> str:

@@ -7,7 +7,7 @@ for the rest. docs/guides/errors.md lists every refusal; a test keeps it true.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from modelry import __version__
@@ -21,7 +21,7 @@ from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_n
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.table import Table, allows
-from modelry.gateway.tasks import ENDPOINTS, SHAPES
+from modelry.gateway.tasks import ENDPOINTS, Shape
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
 MODELS = b"/v1/models"
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 class Inference:
     """Also the desk of its calls. `record` keeps the line of a call that ended; `unseal` opens
-    the key of an endpoint elsewhere.
+    the key of an endpoint elsewhere; `shapes`: what is done to calls of an endpoint.
     """
 
     def __init__(
@@ -46,12 +46,14 @@ class Inference:
         *,
         record: Callable[[bytes], None],
         unseal: Callable[[EndpointAddress], str],
+        shapes: Mapping[bytes, Shape],
         answer_timeout_s: float,
     ) -> None:
         self._table = table
         self._limiter = limiter
         self.record = record
         self._unseal = unseal
+        self._shapes = shapes
         self.answer_timeout_s = answer_timeout_s
         # The loop's own clock, which stands still within an iteration, counts milliseconds.
         self.clock = time.monotonic
@@ -88,7 +90,7 @@ class Inference:
         service = table.granted.get((key.id, head.model, task))
         if service is None:
             service = self._grant(key, head.model, task)
-        shape = SHAPES.get(path)
+        shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
         cost = forms.COST if form else bodies.expected_tokens(head, body)
         limits = key.limits

@@ -1,71 +1,17 @@
 """Everything that is not `/v1`: relayed to the control plane, so that one port has it all."""
 
 import asyncio
-from ipaddress import ip_address, ip_network
 
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.forward import Forward
 from modelry.gateway.heads import Head
+from modelry.gateway.origin import Origin
 from modelry.gateway.replies import json_reply
 from modelry.gateway.request import Request
 from modelry.gateway.upstream import Upstream
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 
 _READY_TIMEOUT_S = 2.0
-
-
-class Origin:
-    """Says where a request came from. `trusted`: networks of proxies that are believed, with a
-    comma between; `secure`: this port speaks HTTPS.
-    """
-
-    def __init__(self, trusted: str | None, *, secure: bool) -> None:
-        self._trusted = [ip_network(each) for each in (trusted or "").split(",") if each]
-        self._scheme = b"https" if secure else b"http"
-
-    def lines(self, request: Request) -> bytes:
-        """The header lines that tell the control plane."""
-        fields = request.fields
-        came, scheme = request.peer.encode(), self._scheme
-        host = fields.get(b"host") or b"localhost"
-        if self._trusts(request.peer):
-            # Not the proxy's own address: whoever stands there is trusted with more.
-            chain = [value for name, value in request.headers if name == b"x-forwarded-for"]
-            came = self._caller(b",".join(chain)) or b"unknown"
-            said = fields.get(b"x-forwarded-proto", b"").strip().lower()
-            scheme = said if said in (b"http", b"https") else scheme
-            host = fields.get(b"x-forwarded-host") or host
-        return b"host: %b\r\nx-forwarded-for: %b\r\nx-forwarded-proto: %b\r\n" % (
-            host,
-            came,
-            scheme,
-        )
-
-    def _caller(self, chain: bytes) -> bytes | None:
-        """The nearest address of the chain that is no trusted proxy: what is before it anybody
-        may have written.
-        """
-        for entry in reversed(chain.split(b",")):
-            address = entry.strip()
-            if not _is_address(address):
-                return None
-            if not self._trusts(address.decode()):
-                return address
-        return None
-
-    def _trusts(self, peer: str) -> bool:
-        if not self._trusted or not _is_address(peer.encode()):
-            return False
-        address = ip_address(peer)
-        return any(address in network for network in self._trusted)
-
-
-def _is_address(text: bytes) -> bool:
-    try:
-        ip_address(text.decode("ascii", "replace"))
-    except ValueError:
-        return False
-    return True
 
 
 class Management:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
 from modelry.gateway.answers import AnswerWriter
 from modelry.gateway.collector import Collector
@@ -303,13 +304,17 @@ class Relay:
         replica = self._replica
         assert replica is not None
         usage = None
+        if self._shaping is not None and not replica.weighted and head.is_json:
+            try:
+                answer = self._shaping.answer(answer)
+            except ModelryError as problem:
+                self._respond(error(500, "internal_error", f"{problem.message}."))
+                return
         if head.is_json:
             usage, model = read_answer(answer)
             ours = self._service.route.access_path
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)
-            if self._shaping is not None and not replica.weighted:
-                answer = self._shaping.answer(answer)
         self._end(head.status, usage)
         lines = head.type_line
         if self._admitted is not None:

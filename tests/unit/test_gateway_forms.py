@@ -1,0 +1,107 @@
+"""What the gateway reads of forms with files, and the one field it changes in them."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelry.gateway import forms
+from modelry.gateway.replies import Reply
+from modelry.gateway.request import Request
+
+BOUNDARY = b"----part"
+
+
+def form(*fields: tuple[str, bytes], boundary: bytes = BOUNDARY) -> bytes:
+    """Fields by name; a name that begins with @ is a file's."""
+    pieces = []
+    for name, value in fields:
+        kind = b'; filename="a.wav"\r\nContent-Type: audio/wav' if name.startswith("@") else b""
+        head = b'Content-Disposition: form-data; name="%b"%b' % (name.lstrip("@").encode(), kind)
+        pieces.append(b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary, head, value))
+    return b"".join(pieces) + b"--" + boundary + b"--\r\n"
+
+
+def request(kind: bytes, path: bytes = b"/v1/audio/transcriptions") -> Request:
+    made = Request("", 0.0)
+    made.target = path
+    made.headers = [(b"content-type", kind)]
+    made.complete_head()
+    return made
+
+
+def refusal(reply: Reply) -> str:
+    return reply.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "boundary"),
+    [
+        (b"multipart/form-data; boundary=abc", b"abc"),
+        (b'Multipart/Form-Data; charset=utf-8; Boundary="a b"', b"a b"),
+        (b"multipart/form-data;boundary=abc;x=y", b"abc"),
+    ],
+)
+def test_the_boundary_stands_in_the_content_type(kind: bytes, boundary: bytes) -> None:
+    assert forms.boundary_of(request(kind)) == boundary
+
+
+def test_audio_comes_as_a_form_and_images_may_come_as_json() -> None:
+    with pytest.raises(Reply) as refused:
+        forms.boundary_of(request(b"application/json"))
+    assert "multipart/form-data" in refusal(refused.value)
+    assert forms.boundary_of(request(b"application/json", b"/v1/images/edits")) is None
+    with pytest.raises(Reply) as refused:
+        forms.boundary_of(request(b"multipart/form-data"))
+    assert "boundary" in refusal(refused.value)
+
+
+def test_what_matters_of_a_form_is_read() -> None:
+    body = form(
+        ("@file", b"RIFF\x00\xff--not a boundary\r\n--"),
+        ("model", b" u-1/x "),
+        ("stream", b"true"),
+        ("n", b"3"),
+        ("@model", b"a file may be called anything"),
+    )
+    head = forms.read(body, BOUNDARY)
+    assert (head.model, head.stream, head.n) == ("u-1/x", True, 3)
+    head = forms.read(form(("model", b"m"), ("stream", b"False"), ("n", b"-1")), BOUNDARY)
+    assert (head.stream, head.n) == (False, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "no form"),
+        (b'{"model": "x"}', "no form"),
+        (form(("file", b"x")), "lacks 'model'"),
+        (form(("model", b"x"))[:-30], "cut off"),
+        (form(("model", b"\xff")), "no UTF-8"),
+        (form(("model", b"x" * 100_000)), "too long"),
+        (form(*[("a", b"")] * 300), "more than"),
+        (b"x" + form(("model", b"x")), "no form"),
+    ],
+)
+def test_what_is_no_form_is_refused_with_a_reason(body: bytes, told: str) -> None:
+    with pytest.raises(Reply) as refused:
+        forms.read(body, BOUNDARY)
+    assert refused.value.status == 400
+    assert told in refusal(refused.value)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "@file", "model"]), st.binary(max_size=60))))
+def test_only_the_named_field_changes(fields: list[tuple[str, bytes]]) -> None:
+    fields = [(name, value.replace(BOUNDARY, b"")) for name, value in fields]
+    body = form(*fields)
+    changed = forms.edited(bytearray(body), BOUNDARY, "model", b"another")
+    wanted = [(name, b"another" if name == "model" else value) for name, value in fields]
+    assert changed == form(*wanted)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_break_it(body: bytes) -> None:
+    for data in (body, b"--" + BOUNDARY + body, form(("model", body))):
+        with suppress(Reply):
+            assert forms.read(data, BOUNDARY).model

@@ -30,13 +30,14 @@ from modelry.catalog.formats import NOTHING, Allowed
 from modelry.catalog.headers import check_header
 from modelry.catalog.held import Hold
 from modelry.catalog.hubs import HubSettings, list_hub
-from modelry.catalog.local import copy_in, in_place
+from modelry.catalog.local import copy_in, embedded, in_place
 from modelry.catalog.package_index import IndexSettings
 from modelry.catalog.pins import check
 from modelry.catalog.refusals import check_config, is_config, refuse_unsafe
 from modelry.catalog.remote import Listing, RemoteFile
 from modelry.catalog.sources import (
     BucketFiles,
+    EmbeddedFiles,
     HubFiles,
     LocalFile,
     PackageFile,
@@ -71,6 +72,9 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
             if isinstance(source, LocalFile):
                 bring = copy_in if variant.copied else in_place
                 return bring(variant, Path(source.path), store, hold, progress)
+            if isinstance(source, EmbeddedFiles):
+                # Copied: replicas outlive the environment that Modelry is installed in.
+                return copy_in(variant, embedded(source.name), store, hold, progress)
             if isinstance(source, PackageFile):
                 return tried(
                     progress,

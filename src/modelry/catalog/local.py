@@ -22,6 +22,13 @@ from modelry.catalog.weights import (
 )
 from modelry.errors import FetchError, InvalidRequest
 
+_EMBEDDED = Path(__file__).parent / "embedded"
+
+
+def embedded(name: str) -> Path:
+    """The folder of weights that ships with Modelry under this name, which need not be there."""
+    return _EMBEDDED / name
+
 
 def in_place(
     variant: Variant, path: Path, store: WeightsStore, hold: Hold, progress: Progress

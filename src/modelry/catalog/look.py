@@ -6,9 +6,10 @@ from pathlib import Path
 from modelry.catalog.fetch import list_remote
 from modelry.catalog.formats import NOTHING, Allowed, Format, format_of
 from modelry.catalog.hubs import HubSettings
-from modelry.catalog.local import below, require_file
+from modelry.catalog.local import below, embedded, require_file
 from modelry.catalog.sources import (
     BucketFiles,
+    EmbeddedFiles,
     HubFiles,
     LocalFile,
     PackageFile,
@@ -32,7 +33,9 @@ def look(source: Source, hubs: HubSettings, allowed: Allowed = NOTHING) -> Found
     """Asks hubs, and nobody else. Raises `InvalidRequest` or `FetchError`."""
     match source:
         case LocalFile():
-            return _local(source, allowed)
+            return _local(source, Path(source.path), allowed)
+        case EmbeddedFiles():
+            return _local(source, embedded(source.name), allowed)
         case PackageFile():
             return Found(source, format_of([source.member], allowed))
         case WebFile():
@@ -54,8 +57,7 @@ def look(source: Source, hubs: HubSettings, allowed: Allowed = NOTHING) -> Found
             return Found(pinned, format_of(names, allowed), listing.size_bytes)
 
 
-def _local(source: LocalFile, allowed: Allowed) -> Found:
-    path = Path(source.path)
+def _local(source: Source, path: Path, allowed: Allowed) -> Found:
     try:
         require_file(path)
         names = below(path, allowed) if path.is_dir() else [path.name]

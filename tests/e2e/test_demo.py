@@ -41,6 +41,7 @@ def test_the_demo_starts_from_nothing_and_the_second_time_fetches_nothing(
             key = key_line.split()[-1]
             assert key.startswith("sk-")
             assert "Traceback" not in text
+            assert "modelry deploy emoji-diffusion-64" in text
             assert answer_to(lines[-1])
             assert len(index.downloads) == 1
             assert instance.stop() == 0

@@ -99,6 +99,10 @@ def test_usage_by_service_is_what_gateways_sent(api: Instance) -> None:
         "completion_tokens": 6,
         "cached_tokens": 8,
         "total_tokens": 36,
+        "images": 0,
+        "pixels": 0,
+        "audio_s": 0.0,
+        "characters": 0,
     }
     assert (public["service"], public["requests"]) == ("public/all", 1)
 
@@ -219,6 +223,26 @@ def test_the_command_prints_json_and_refusals_in_a_line(api: Instance) -> None:
     assert "service, key, user" in refused.stderr
     nothing = api.cli("usage", "--from", "1999-01-01", "--to", "1999-01-02")
     assert nothing.stdout.strip() == "Nothing was used in that time."
+
+
+def test_the_command_shows_images_and_speech_where_there_are_any(api: Instance) -> None:
+    may = at(24 * 100)
+    send(
+        api,
+        event(1, at=may, access_path="public/pictures", images=3, pixels=3 * 512 * 512),
+        event(2, at=may, access_path="public/words", audio_s=61.07),
+        event(3, at=may, access_path="public/words", audio_s=0.1),
+    )
+    period = ("--from", "2026-05-01", "--to", "2026-06-01")
+    head, *rows = [line.split() for line in api.cli("usage", *period).stdout.splitlines()]
+    assert head[-4:] == ["IMAGES", "PIXELS", "AUDIO", "S"]
+    assert [[row[0], *row[-3:]] for row in rows] == [
+        ["public/pictures", "3", "786.4k", "0.0"],
+        ["public/words", "0", "0", "61.2"],
+        ["total", "3", "786.4k", "61.2"],
+    ]
+    query = {"from": "2026-05-01", "to": "2026-06-01"}
+    assert [row["audio_s"] for row in usage(api, **query)] == [0.0, 61.17]
 
 
 # -- metrics -----------------------------------------------------------------

@@ -98,6 +98,10 @@ def test_a_batch_is_stored_and_summed_up(run: Run) -> None:
         estimated=True,
         cancelled=True,
         status=499,
+        images=2,
+        pixels=2 * 512 * 512,
+        audio_s=7.25,
+        characters=11,
     )
 
     async def story(books: Books) -> None:
@@ -112,7 +116,23 @@ def test_a_batch_is_stored_and_summed_up(run: Run) -> None:
         stored |= {"at": row.at.timestamp(), "owner_id": row.user_id}
         assert UsageEvent(**stored) == whole
         assert await books.sums("hour", "service", "key", "user") == [
-            (NOON, f"{OWNER}/demo", "svc_1", "key_1", OWNER, 2, 0, 1, 20, 11, 4)
+            (
+                NOON,
+                f"{OWNER}/demo",
+                "svc_1",
+                "key_1",
+                OWNER,
+                2,
+                0,
+                1,
+                20,
+                11,
+                4,
+                2,
+                524288,
+                7.25,
+                11,
+            )
         ]
 
     run(story)
@@ -243,6 +263,11 @@ def test_a_spool_that_is_deleted_is_forgotten(run: Run) -> None:
         spooled(event(9, at=-1.0))[:-1],
         spooled(event(9, prompt_tokens=2**62))[:-1],
         spooled(event(9, completion_tokens=-1))[:-1],
+        spooled(event(9, images=-1))[:-1],
+        spooled(event(9, pixels=2**62))[:-1],
+        spooled(event(9, audio_s=-0.5))[:-1],
+        spooled(event(9, audio_s=1e300))[:-1],
+        spooled(event(9, characters=2**62))[:-1],
         spooled(event(9, status=10**12))[:-1],
         spooled(event(9, access_path="public/\0"))[:-1],
     ],
@@ -326,7 +351,11 @@ def test_usage_is_summed_up_by_what_is_asked_for(run: Run) -> None:
     async def story(books: Books) -> None:
         await books.take(spooled(*events))
         tokens = {row[0]: row[1:] for row in await books.sums("key")}
-        assert tokens == {"key_1": (2, 0, 0, 20, 5, 0), "key_2": (2, 1, 0, 20, 5, 0)}
+        nothing_else = (0, 0, 0.0, 0)
+        assert tokens == {
+            "key_1": (2, 0, 0, 20, 5, 0, *nothing_else),
+            "key_2": (2, 1, 0, 20, 5, 0, *nothing_else),
+        }
         assert [row[:4] for row in await books.sums("service")] == [
             ("public/all", "svc_2", 1, 0),
             (f"{OWNER}/demo", "svc_1", 3, 1),
@@ -341,6 +370,38 @@ def test_usage_is_summed_up_by_what_is_asked_for(run: Run) -> None:
         assert by_day == [(day, OWNER, 3), (day + timedelta(days=1), STRANGER, 1)]
         some = await books.sums("key", start=NOON, end=NOON + timedelta(hours=1))
         assert [row[:2] for row in some] == [("key_1", 1), ("key_2", 1)]
+
+    run(story)
+
+
+def test_what_calls_use_beyond_tokens_is_added_up(run: Run) -> None:
+    events = [
+        event(1, endpoint="images/generations", images=2, pixels=8192),
+        event(2, endpoint="images/edits", images=1, pixels=4096),
+        event(3, endpoint="audio/transcriptions", audio_s=1.5),
+        event(4, endpoint="audio/transcriptions", audio_s=2.25),
+        event(5, endpoint="audio/speech", characters=40),
+    ]
+
+    async def story(books: Books) -> None:
+        lines = spooled(*events)
+        half = len(spooled(*events[:3]))
+        # In two batches: the second adds to the row that the first made.
+        await books.take(lines[:half])
+        await books.take(lines[half:], half)
+        assert [row[-4:] for row in await books.sums("hour")] == [(3, 12288, 3.75, 40)]
+
+    run(story)
+
+
+def test_an_event_of_before_such_units_were_counted_is_taken(run: Run) -> None:
+    line = spooled(event(1))
+    # What is nothing is not written, now as then.
+    assert not [unit for unit in (b"images", b"audio_s", b"characters") if unit in line]
+
+    async def story(books: Books) -> None:
+        await books.take(line)
+        assert {row[-4:] for row in await books.sums("key")} == {(0, 0, 0.0, 0)}
 
     run(story)
 

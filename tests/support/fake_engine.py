@@ -7,7 +7,8 @@ With the PEM file of a certificate and its key, it speaks TLS.
 What it does to a request stands in the request's own field `fake`, or in the
 JSON `default` of the command line:
 
-    {"do": "answer", "status"?, "delay_s"?, "text"?}    a JSON answer, `text` byte for byte
+    {"do": "answer", "status"?, "delay_s"?, "text"?}    a JSON answer, `text` byte for byte;
+                                                        `headers`: lines of its head besides
     {"do": "stream", "chunks", "gated"?, "pace_s"?}     server-sent events; gated: one a `go`
     {"do": "stream", "frames", "gated"?, "pace_s"?}     the same of these texts, and no others
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
@@ -187,13 +188,13 @@ class Connection(asyncio.Protocol):
                 await self.engine.go.acquire()
             await asyncio.sleep(fake.get("delay_s", 0))
             text = fake.get("text", '{"object": "chat.completion", "choices": []}')
-            await self.whole(fake.get("status", 200), text)
+            await self.whole(fake.get("status", 200), text, fake.get("headers", ""))
 
-    async def whole(self, status: int, text: str) -> None:
+    async def whole(self, status: int, text: str, headers: str = "") -> None:
         data = text.encode()
         head = (
             f"HTTP/1.1 {status} So\r\ncontent-type: application/json\r\n"
-            f"content-length: {len(data)}\r\nserver: fake\r\nset-cookie: a=b\r\n\r\n"
+            f"content-length: {len(data)}\r\nserver: fake\r\nset-cookie: a=b\r\n{headers}\r\n"
         ).encode()
         # One write: an engine's short answer arrives in one piece.
         if 0 <= self.left <= len(data):

@@ -33,6 +33,23 @@ def test_a_size_is_in_a_unit_that_people_read(number: int | None, text: str) -> 
     assert output.size(number) == text
 
 
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (4096, "4.1k"),
+        (786_432, "786.4k"),
+        (999_999, "1.0M"),
+        (12_582_912, "12.6M"),
+        (7 * 10**9, "7.0G"),
+        (10**16, "10,000.0T"),
+    ],
+)
+def test_a_number_that_may_be_huge_is_short(number: int, text: str) -> None:
+    assert output.short(number) == text
+
+
 @given(st.integers(0, 10**15))
 def test_a_size_is_right_to_its_last_digit_and_never_a_thousand_of_a_unit(number: int) -> None:
     shown, unit = output.size(number).split()

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelry.routing.messages import (
@@ -13,6 +14,8 @@ from modelry.routing.messages import (
     Route,
     ServiceLoad,
     ServiceMetrics,
+    decode_from_gateway,
+    encode,
 )
 from modelry.usage.exposition import histogram, sample
 from modelry.usage.metrics import Metrics
@@ -103,6 +106,27 @@ def test_a_report_replaces_the_one_before_and_services_it_leaves_out_stay() -> N
     assert requests(metrics) == 5
     assert requests(metrics, "public/other") == 7
     assert samples(metrics)[f'modelry_prompt_tokens_total{{service="{PATH}"}}'] == 50
+
+
+def test_images_and_speech_are_counted_beside_tokens() -> None:
+    metrics = Metrics(tuple)
+    for gateway in (1, 2):
+        metrics.gateway_connected(gateway)
+        used = {"images": 2, "pixels": 8192, "audio_s": 1.5, "characters": 40}
+        counted_too = msgspec.structs.replace(counted(), **used)
+        metrics.report(gateway, report(gateway, svc_1=counted_too))
+    found = samples(metrics)
+    named = ("images", "image_pixels", "audio_seconds", "characters")
+    values = [found[f'modelry_{name}_total{{service="{PATH}"}}'] for name in named]
+    assert values == [4, 16384, 3.0, 80]
+
+
+def test_a_report_of_a_gateway_that_counts_tokens_alone_is_read() -> None:
+    fields = msgspec.json.decode(encode(report(svc_1=counted())))
+    for name in ("images", "pixels", "audio_s", "characters"):
+        del fields["services"]["svc_1"][name]
+    message = decode_from_gateway(msgspec.json.encode(fields))
+    assert message == report(svc_1=counted())
 
 
 def test_gateways_are_added_up() -> None:

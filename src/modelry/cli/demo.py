@@ -11,6 +11,8 @@ from modelry.client import ApiError, Client, Json
 
 MODEL = "smollm2-135m-instruct"
 NAME = "demo"
+PICTURES = "emoji-diffusion-64"
+"""The embedded model that makes images."""
 
 
 def run_demo(url: str, token: str, certificate: str | None = None) -> None:
@@ -23,6 +25,7 @@ def run_demo(url: str, token: str, certificate: str | None = None) -> None:
         curl = _example(client)
     out.print(f"\n  access path  [bold]{escape(service['access_path'])}[/]", soft_wrap=True)
     out.print(f"  API key      {escape(key)}", soft_wrap=True)
+    out.print(f"  images       modelry deploy {PICTURES}", soft_wrap=True)
     out.print("\nTry it:\n")
     # Printed plainly: it is there to be pasted.
     print(_one_line(curl, key), flush=True)

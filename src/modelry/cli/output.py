@@ -116,6 +116,18 @@ def when(text: str | None) -> str:
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def short(number: int) -> str:
+    """A number that may be huge, in three or four digits: `4.1k`, `786.4k`, `12.6M`."""
+    if number < 1000:
+        return str(number)
+    value = float(number)
+    for unit in "kMG":
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f}{unit}"
+    return f"{value / 1000:,.1f}T"
+
+
 def size(number: int | None) -> str:
     """Bytes in a unit that people read."""
     if number is None:

@@ -1,13 +1,13 @@
-"""`modelry usage`: requests and tokens, by service, key, user, hour or day."""
+"""`modelry usage`: requests, tokens, images and speech, by service, key, user, hour or day."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
-from modelry.cli.output import AsJson, print_table, shown_errors, when
+from modelry.cli.output import AsJson, print_table, short, shown_errors, when
 from modelry.client import Json
 
 _GROUPS = {"from": "HOUR", "service": "SERVICE", "key": "KEY", "user": "USER"}
@@ -20,6 +20,8 @@ _SUMS = {
     "completion_tokens": "ANSWER",
     "total_tokens": "ALL",
 }
+_UNITS = {"images": "IMAGES", "pixels": "PIXELS", "audio_s": "AUDIO S", "characters": "CHARS"}
+"""Columns only where anything of it was used."""
 
 
 def register(app: typer.Typer) -> None:
@@ -39,19 +41,23 @@ def usage(
     ] = "service",
     json_flag: AsJson = False,
 ) -> None:
-    """Show requests and tokens, summed up."""
+    """Show requests and tokens, and images and speech where there are any, summed up."""
     with shown_errors(), open_client() as client:
         sums = client.list("/usage", limit=1000, group_by=by, **{"from": since, "to": until})
         names = {key["id"]: key["name"] for key in client.list("/keys")} if "key" in by else {}
     # The API's days are UTC's: in another zone they would begin at odd times.
     heads = _GROUPS | ({"from": "DAY (UTC)"} if "day" in by else {})
     groups = [name for name in heads if sums and name in sums[0]]
-    rows = [[*(_group(row, name, by, names) for name in groups), *_counts(row)] for row in sums]
+    # A control plane of before such units were counted tells of none.
+    total = {name: sum(row.get(name, 0) for row in sums) for name in _SUMS | _UNITS}
+    shown = _SUMS | {name: head for name, head in _UNITS.items() if total[name]}
+    rows = [
+        [*(_group(row, name, by, names) for name in groups), *_counts(row, shown)] for row in sums
+    ]
     if rows:
-        total = {name: sum(row[name] for row in sums) for name in _SUMS}
-        rows.append(["total", *[""] * (len(groups) - 1), *_counts(total)])
+        rows.append(["total", *[""] * (len(groups) - 1), *_counts(total, shown)])
     print_table(
-        [*(heads[name] for name in groups), *_SUMS.values()],
+        [*(heads[name] for name in groups), *shown.values()],
         rows,
         "Nothing was used in that time.",
         as_json=sums,
@@ -69,5 +75,11 @@ def _group(row: Json, group: str, by: str, names: Mapping[str, str]) -> str:
     return escape(value)
 
 
-def _counts(row: Mapping[str, int]) -> list[str]:
-    return [f"{row[name]:,}" for name in _SUMS]
+def _counts(row: Mapping[str, float], shown: Iterable[str]) -> list[str]:
+    return [_count(name, row[name]) for name in shown]
+
+
+def _count(name: str, number: float) -> str:
+    if name == "pixels":
+        return short(int(number))
+    return f"{number:,.1f}" if name == "audio_s" else f"{number:,}"

@@ -18,9 +18,9 @@ from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, anthropic_error, bad_request, error, error_body
 from modelry.gateway.request import Request
-from modelry.gateway.tasks import ENDPOINTS
+from modelry.gateway.tasks import ENDPOINTS, TOKENLESS
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
-from modelry.gateway.usage import NOTHING, Usage, read_units
+from modelry.gateway.usage import NO_UNITS, NOTHING, Usage, read_units
 from modelry.routing.messages import UsageEvent
 
 log = logging.getLogger(__name__)
@@ -220,16 +220,20 @@ class Call(Relay):
         if usage is not None and self._service.route.collect:
             used = self._of_all_answers(usage)
             estimated = used is not usage
+        if self._shaping is not None or self._answer.units:
+            used, estimated = self._with_units(used, estimated, status)
         units = used.units
-        if self._answer.units and self._replica is not None and not self._replica.weighted:
-            units = read_units(self._answer.units)
+        tokens = used.prompt_tokens + used.completion_tokens
         if self._admitted is not None:
-            self._admitted.settle(used.prompt_tokens + used.completion_tokens)
+            self._admitted.settle(tokens)
         replica, self._replica = self._replica, None
         if replica is not None:
             if replica.failures and status < 500 and self._first_at:
                 replica.answered()
-            service.leave(self, replica, used.prompt_tokens + used.completion_tokens)
+            # In the queue, work without tokens costs what it was expected to: for nothing, one
+            # key's calls would go before everybody's.
+            unmeasured = not tokens and worked and request.path in TOKENLESS
+            service.leave(self, replica, None if unmeasured else tokens)
         arrived_at = request.arrived_at
         first_s = self._first_at - arrived_at if self._first_at else None
         service.meter.ended(status, self._own_s, self._queue_s, first_s, used)
@@ -267,6 +271,26 @@ class Call(Relay):
             return self._shaping.estimated()
         # A chat's first frame brings its role.
         return Usage(bodies.prompt_tokens(self._request.body), max(0, self._frames - 1))
+
+    def _with_units(self, used: Usage, estimated: bool, status: int) -> tuple[Usage, bool]:
+        """The same with what was used beyond tokens: by the replica's word, or estimated."""
+        tokens = (used.prompt_tokens, used.completion_tokens, used.cached_tokens)
+        if status != 200 and not self._begun:
+            # Of what was made, if anything, nothing has come.
+            return Usage(*tokens), estimated
+        replica = self._replica
+        if self._answer.units and replica is not None and not replica.weighted:
+            units = read_units(self._answer.units)
+            if units is not NO_UNITS:
+                # Whoever says this has said all.
+                return (
+                    (Usage(0, 0, 0, units), False) if estimated else (Usage(*tokens, units), False)
+                )
+        if used.units is NO_UNITS and self._shaping is not None:
+            units = self._shaping.estimated().units
+            if units is not NO_UNITS:
+                return Usage(*tokens, units), True
+        return used, estimated
 
     def _of_all_answers(self, usage: Usage) -> Usage:
         """llama.cpp tells the usage of one answer where a request asked for several: its frames

@@ -21,7 +21,7 @@ from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_n
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.table import Table, allows
-from modelry.gateway.tasks import ENDPOINTS, Shape
+from modelry.gateway.tasks import ENDPOINTS, TOKENLESS, Shape
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
 MODELS = b"/v1/models"
@@ -92,12 +92,13 @@ class Inference:
             service = self._grant(key, head.model, task)
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
-        cost = forms.COST if form else bodies.expected_tokens(head, body)
+        tokens = 0 if path in TOKENLESS else bodies.expected_tokens(head, body)
+        cost = tokens or forms.COST
         limits = key.limits
         if b"x-modelry-hops" in request.fields:
             _refuse_loop(request)
         try:
-            admitted = None if limits is None else self._limiter.admit(key, limits, cost)
+            admitted = None if limits is None else self._limiter.admit(key, limits, tokens)
         except Reply as reply:
             # Of no replica's doing, but of this key's and this service's all the same.
             Call(self, service, key, request, head, client, None, cost, shaping).refused(reply)

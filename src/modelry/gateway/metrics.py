@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from modelry.gateway.usage import Usage
+from modelry.gateway.usage import NO_UNITS, Units, Usage
 from modelry.routing.messages import BUCKETS_S, Histogram, ServiceMetrics
 
 _BUCKETS = len(BUCKETS_S) + 1
@@ -37,6 +37,7 @@ class ServiceMeter:
         "prompt_tokens",
         "queue",
         "requests",
+        "units",
     )
 
     def __init__(self) -> None:
@@ -47,6 +48,7 @@ class ServiceMeter:
         self.between_tokens = Observations()
         self.queue = Observations()
         self.own = Observations()
+        self.units = NO_UNITS
         self.changed = False
 
     def ended(
@@ -58,6 +60,8 @@ class ServiceMeter:
         requests[status] = requests.get(status, 0) + 1
         self.prompt_tokens += used.prompt_tokens
         self.completion_tokens += used.completion_tokens
+        if used.units is not NO_UNITS:
+            self.units = _added(self.units, used.units)
         if own_s is not None:
             own = self.own
             own.counts[bisect_left(BUCKETS_S, own_s)] += 1
@@ -82,4 +86,17 @@ class ServiceMeter:
             between_tokens=self.between_tokens.shown(),
             queue=self.queue.shown(),
             own=self.own.shown(),
+            images=self.units.images,
+            pixels=self.units.pixels,
+            audio_s=self.units.audio_s,
+            characters=self.units.characters,
         )
+
+
+def _added(one: Units, other: Units) -> Units:
+    return Units(
+        one.images + other.images,
+        one.pixels + other.pixels,
+        one.audio_s + other.audio_s,
+        one.characters + other.characters,
+    )

@@ -11,6 +11,7 @@ import msgspec
 
 from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
+from modelry.gateway import forms
 from modelry.gateway.answers import AnswerWriter
 from modelry.gateway.collector import Collector
 from modelry.gateway.events import EventStream
@@ -23,7 +24,7 @@ from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.shaping import Shaping
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
-from modelry.gateway.usage import Usage, read_answer
+from modelry.gateway.usage import Usage, read_answer, read_duration
 from modelry.gateway.waiting import Waiter
 from modelry.routing.messages import KeyGrant
 
@@ -312,6 +313,8 @@ class Relay:
                 return
         if head.is_json:
             usage, model = read_answer(answer)
+            if usage is None and self._request.path in forms.AUDIO:
+                usage = read_duration(answer)
             ours = self._service.route.access_path
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from modelry.gateway import media_calls
 from modelry.gateway.body import Head
 from modelry.gateway.request import Request
 from modelry.gateway.shaping import Shaping
@@ -20,7 +21,18 @@ ENDPOINTS = {
     b"/v1/audio/translations": "transcription",
 }
 
+TOKENLESS = frozenset(
+    path for path, task in ENDPOINTS.items() if task in ("image", "speech", "transcription")
+)
+"""Those whose calls are expected to use no tokens, however long their bodies are."""
+
 Shape = Callable[[Request, Head, Route], Shaping | None]
 """Raises a `Reply` for input that no engine should get to see."""
 
-SHAPES: dict[bytes, Shape] = {}
+SHAPES: dict[bytes, Shape] = {
+    b"/v1/images/generations": media_calls.images,
+    b"/v1/images/edits": media_calls.images,
+    b"/v1/audio/speech": media_calls.speech,
+    b"/v1/audio/transcriptions": media_calls.transcription,
+    b"/v1/audio/translations": media_calls.transcription,
+}

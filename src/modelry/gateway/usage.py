@@ -40,7 +40,13 @@ class _Said(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
+    seconds: float | None = None
+    """Of the speech that was heard, where a transcription is told by its length."""
     prompt_tokens_details: _Details | None = None
+
+
+class _Transcription(msgspec.Struct):
+    duration: float | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -49,6 +55,7 @@ class _Answer(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
+_decode_duration = msgspec.json.Decoder(_Transcription, strict=False).decode
 _decode_units = msgspec.json.Decoder(Units).decode
 
 
@@ -70,7 +77,20 @@ def read_answer(answer: bytes) -> tuple[Usage | None, object]:
     if not (0 <= prompt < _MOST and 0 <= completion < _MOST and 0 <= cached < _MOST):
         # No engine's: they would spoil every sum.
         return None, read.model
-    return Usage(prompt, completion, cached), read.model
+    seconds = said.seconds
+    if seconds is None:
+        return Usage(prompt, completion, cached), read.model
+    return Usage(prompt, completion, cached, _heard(seconds)), read.model
+
+
+def read_duration(answer: bytes) -> Usage | None:
+    """Of a transcription that tells how long its audio was, and no usage."""
+    try:
+        seconds = _decode_duration(answer).duration
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    # vLLM writes the number as a text.
+    return None if seconds is None else Usage(0, 0, units=_heard(seconds))
 
 
 def read_units(header: bytes) -> Units:
@@ -81,3 +101,7 @@ def read_units(header: bytes) -> Units:
         return NO_UNITS
     counts = (units.images, units.pixels, units.audio_s, units.characters)
     return units if all(0 <= count < _MOST for count in counts) else NO_UNITS
+
+
+def _heard(seconds: float) -> Units:
+    return Units(audio_s=seconds) if 0 <= seconds < _MOST else NO_UNITS

@@ -204,7 +204,7 @@ class ServiceMetrics(msgspec.Struct, frozen=True):
     `requests`: HTTP status → answers. Histograms in seconds: `first_token` from a
     request's arrival to the first byte of its answer, `between_tokens` between
     frames of a stream, `queue` waiting for a slot, `own` the gateway's own time
-    before it sends the request on.
+    before it sends the request on. The last four are those of `UsageEvent`.
     """
 
     access_path: str
@@ -215,6 +215,10 @@ class ServiceMetrics(msgspec.Struct, frozen=True):
     between_tokens: Histogram
     queue: Histogram
     own: Histogram
+    images: int = 0
+    pixels: int = 0
+    audio_s: float = 0.0
+    characters: int = 0
 
 
 class MetricsReport(msgspec.Struct, frozen=True, tag="metrics"):
@@ -241,7 +245,7 @@ class UsageEvent(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one request used: a line of the spool and of the access log.
 
     `at`: Unix seconds of its end. `endpoint`: such as `chat/completions`. `owner_id` is
-    the key's owner. `estimated`: the gateway counted the tokens, the engine
+    the key's owner. `estimated`: the gateway counted some of it, the engine
     did not say. `cancelled`: its caller hung up; the tokens are those until then.
     `first_token_s` is None where no byte of an answer came. Beyond tokens: `images` that
     were made, of `pixels` together; `audio_s` of speech that was heard; `characters` that

@@ -53,6 +53,10 @@ class UsageView(BaseModel):
     cached_tokens: int = Field(
         description="Those of the prompt that the engine had computed before."
     )
+    images: int = Field(description="Images that were made.")
+    pixels: int = Field(description="Of these images together.")
+    audio_s: float = Field(description="Seconds of speech that was written down.")
+    characters: int = Field(description="Those of text that was read aloud.")
     total_tokens: int = Field(description="Prompt and completion together.")
 
 
@@ -68,6 +72,8 @@ _NAMES = {
 
 def _view(columns: Sequence[str], row: Row[Any]) -> UsageView:
     values = dict(zip((_NAMES.get(name, name) for name in columns), row, strict=True))
+    # To the millisecond: a sum of binary fractions has digits that nobody measured.
+    values["audio_s"] = round(values["audio_s"], 3)
     return UsageView(**values, total_tokens=values["prompt_tokens"] + values["completion_tokens"])
 
 

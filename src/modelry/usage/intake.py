@@ -24,8 +24,10 @@ log = logging.getLogger(__name__)
 
 _PRUNE_EVERY_S = 3600.0
 # Beyond any request and any clock, and far within what the columns and their sums hold.
-_TOKENS_MAX = 2**40
+_COUNT_MAX = 2**40
 _AT_MAX = 2**33
+# What is added up as the events have it.
+_COUNTS = tuple(name for name in store.SUMS if name not in ("requests", "errors", "cancelled"))
 
 
 class Intake:
@@ -86,8 +88,8 @@ def _event(line: bytes) -> UsageEvent:
     The transaction it broke would be tried for ever, and nothing behind it got past.
     """
     event = decode_usage_event(line)
-    tokens = (event.prompt_tokens, event.completion_tokens, event.cached_tokens)
-    if not all(0 <= count < _TOKENS_MAX for count in tokens):
+    counts = (getattr(event, name) for name in _COUNTS)
+    if not all(0 <= count < _COUNT_MAX for count in counts):
         raise ValueError("it counts more or less than can be")
     if not (0 <= event.at < _AT_MAX and 0 <= event.status < 1000):
         raise ValueError("its time or status cannot be")
@@ -113,7 +115,7 @@ def _hour_rows(events: Iterable[UsageEvent]) -> list[dict[str, Any]]:
 
     They are sorted, so that no two batches lock the same rows crosswise.
     """
-    sums: defaultdict[tuple[datetime, str, str, str, str], dict[str, int]]
+    sums: defaultdict[tuple[datetime, str, str, str, str], dict[str, float]]
     sums = defaultdict(lambda: dict.fromkeys(store.SUMS, 0))
     for event in events:
         hour = hour_of(datetime.fromtimestamp(event.at, UTC))
@@ -121,7 +123,6 @@ def _hour_rows(events: Iterable[UsageEvent]) -> list[dict[str, Any]]:
         row["requests"] += 1
         row["errors"] += event.status >= 400 and not event.cancelled
         row["cancelled"] += event.cancelled
-        row["prompt_tokens"] += event.prompt_tokens
-        row["completion_tokens"] += event.completion_tokens
-        row["cached_tokens"] += event.cached_tokens
+        for name in _COUNTS:
+            row[name] += getattr(event, name)
     return [dict(zip(store.HOUR_KEYS, key, strict=True)) | sums[key] for key in sorted(sums)]

@@ -19,9 +19,13 @@ from modelry.routing.messages import (
 )
 from modelry.usage.exposition import family, histogram, sample
 
-_TOKENS = (
+_USED = (
     ("modelry_prompt_tokens_total", "Tokens of prompts.", attrgetter("prompt_tokens")),
     ("modelry_completion_tokens_total", "Tokens of answers.", attrgetter("completion_tokens")),
+    ("modelry_images_total", "Images that were made.", attrgetter("images")),
+    ("modelry_image_pixels_total", "Pixels of these images, together.", attrgetter("pixels")),
+    ("modelry_audio_seconds_total", "Speech that was written down.", attrgetter("audio_s")),
+    ("modelry_characters_total", "Characters that were read aloud.", attrgetter("characters")),
 )
 _SECONDS = (
     (
@@ -95,10 +99,10 @@ class Metrics:
         for path, each in sums:
             for status, count in sorted(each.requests.items()):
                 yield sample("modelry_requests_total", count, service=path, status=status)
-        for name, meaning, tokens in _TOKENS:
+        for name, meaning, used in _USED:
             yield from family(name, "counter", meaning)
             for path, each in sums:
-                yield sample(name, tokens(each), service=path)
+                yield sample(name, used(each), service=path)
         for name, meaning, seconds in _SECONDS:
             yield from family(name, "histogram", meaning)
             for path, each in sums:
@@ -138,6 +142,10 @@ def _added(one: ServiceMetrics, other: ServiceMetrics) -> ServiceMetrics:
         between_tokens=_joined(one.between_tokens, other.between_tokens),
         queue=_joined(one.queue, other.queue),
         own=_joined(one.own, other.own),
+        images=one.images + other.images,
+        pixels=one.pixels + other.pixels,
+        audio_s=one.audio_s + other.audio_s,
+        characters=one.characters + other.characters,
     )
 
 

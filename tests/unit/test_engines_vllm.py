@@ -88,6 +88,15 @@ def test_a_replica_is_told_what_to_run_and_where_to_listen(tmp_path: Path) -> No
     assert "--trust-remote-code" not in command.argv
 
 
+@pytest.mark.parametrize("task", ["embedding", "rerank"])
+def test_whole_inputs_are_another_runner_s(tmp_path: Path, task: str) -> None:
+    assert engine.supports("safetensors", (task,)) is None
+    assert "in one replica" in (engine.supports("safetensors", ("chat", task)) or "")
+    command = engine.command(plan(weights(tmp_path), tasks=(task,)), ENDPOINT)
+    assert value(command, "--runner") == "pooling"
+    assert value(engine.command(plan(weights(tmp_path)), ENDPOINT), "--runner") is None
+
+
 @pytest.mark.parametrize(
     ("address", "host", "port"),
     [("tcp:127.0.0.1:8001", "127.0.0.1", "8001"), ("tcp:::1:8001", "::1", "8001")],

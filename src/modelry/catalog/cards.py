@@ -53,6 +53,7 @@ class Variant(BaseModel):
     `engines`: only these run it, the best first; empty leaves it to the format.
     `engine_args`: more arguments for an engine's command line, by the engine's name.
     `projector`: what turns images into tokens, where that is a file of its own.
+    `preferred`: where it fits, it is chosen before others that take less effort.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -66,6 +67,7 @@ class Variant(BaseModel):
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     engines: tuple[EngineName, ...] = ()
     engine_args: Mapping[EngineName, tuple[str, ...]] = Field(default_factory=dict)
+    preferred: bool = False
     allow_pickles: bool = False
     allow_remote_code: bool = False
     """Engines may run the programs that its repository brings."""

@@ -20,10 +20,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
+from modelry.catalog.bert_heads import has_head, renamed
 from modelry.catalog.download import require_space
 from modelry.catalog.fetches import Absent, in_thread
 from modelry.catalog.formats import Quantisation
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 # Raised whenever what a conversion makes changes: what was made before is made anew.
 _VERSION = 1
 _DATA = ("*.safetensors", "*.json", "*.txt", "*.model", "*.tiktoken", "*.jinja", "*.spm")
+# How Sentence Transformers makes one vector of a text's: in a folder of its own.
+_MODULES = "[0-9]_*/config.json"
 _LINES_KEPT = 30
 # Tokenizers of large vocabularies take some tens of megabytes.
 _JSON_MAX = 256 * 1024 * 1024
@@ -244,23 +247,36 @@ def _record(made: Path) -> Path:
 
 
 def _lay_out(source: Path, data: Path) -> None:
-    """Links to the data files of `source`; what leads to a program is taken out of its settings."""
-    for file in sorted(source.iterdir()):
+    """Links to the data files of `source`; what leads to a program is taken out of its settings,
+    and what the converter would drop gets another name.
+    """
+    ranks = has_head(_settings(source / "config.json"))
+    for file in sorted([*source.iterdir(), *source.glob(_MODULES)]):
         if not file.is_file() or not any(fnmatchcase(file.name, each) for each in _DATA):
             continue
+        place = data / file.relative_to(source)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
         if file.suffix != ".json":
-            (data / file.name).symlink_to(file.resolve())
+            if not (ranks and file.suffix == ".safetensors" and renamed(file, place)):
+                place.symlink_to(file.resolve())
             continue
+        settings = _settings(file)
+        if isinstance(settings, dict) and settings.pop("auto_map", None) is not None:
+            place.write_text(json.dumps(settings))
+        else:
+            place.symlink_to(file.resolve())
+
+
+def _settings(file: Path) -> Any:
+    """None where there are none. Raises `FetchError`."""
+    try:
         if file.stat().st_size > _JSON_MAX:
             raise FetchError(f"{file.name} is far too large to be a part of a model's settings")
-        try:
-            settings = json.loads(file.read_bytes())
-        except (ValueError, RecursionError):
-            raise FetchError(f"{file.name} is no JSON") from None
-        if isinstance(settings, dict) and settings.pop("auto_map", None) is not None:
-            (data / file.name).write_text(json.dumps(settings))
-        else:
-            (data / file.name).symlink_to(file.resolve())
+        return json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (ValueError, RecursionError):
+        raise FetchError(f"{file.name} is no JSON") from None
 
 
 async def _work(argv: list[str], given: bytes, folder: Path) -> None:

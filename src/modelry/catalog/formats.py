@@ -159,6 +159,8 @@ def needed(names: Iterable[str], allowed: Allowed = NOTHING) -> list[str]:
         # Of weights that are left out.
         and (not name.endswith(".index.json") or name.endswith(_INDEXES.get(format, _INDEX)))
     }
+    if "modules.json" in top:
+        beside.update(name for name in every if fnmatchcase(name, _MODULE))
     if allowed.programs:
         beside.update(name for name in top if is_program(name))
     return sorted({*weights, *beside})
@@ -169,6 +171,9 @@ def _is_adapter(bases: Sequence[str]) -> bool:
     weights = [base for base in bases if any(fnmatchcase(base.lower(), mark) for _, mark in _MARKS)]
     return set(_ADAPTER) <= set(bases) and set(weights) == {_ADAPTER[1]}
 
+
+_MODULE = "[0-9]_*/config.json"
+"""Of Sentence Transformers: how tokens' vectors become one, in a folder of its own."""
 
 _INDEX = ".safetensors.index.json"
 _INDEXES = {"pytorch": ".bin.index.json"}

@@ -13,6 +13,7 @@ from modelry.catalog.sources import (
     HubFiles,
     LocalFile,
     PackageFile,
+    PackageFolder,
     Source,
     UploadedFiles,
     WebFile,
@@ -38,6 +39,12 @@ def look(source: Source, hubs: HubSettings, allowed: Allowed = NOTHING) -> Found
             return _local(source, embedded(source.name), allowed)
         case PackageFile():
             return Found(source, format_of([source.member], allowed))
+        case PackageFolder():
+            raise InvalidRequest(
+                "source: what a package's folder holds is known only once it is here",
+                hint="write a model card that says the format, or name one file of the package",
+                param="source",
+            )
         case WebFile():
             return Found(source, format_of([source.url.partition("?")[0]], allowed))
         case BucketFiles():

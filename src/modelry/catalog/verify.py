@@ -84,7 +84,7 @@ def _name_of(variant: Variant) -> str:
     source = variant.parsed_source
     if isinstance(source, HubFiles) and not source.path:
         return source.repo
-    return variant.source.rpartition("/")[2].partition("?")[0]
+    return variant.source.rstrip("/").rpartition("/")[2].partition("?")[0]
 
 
 def _verify_in_place(

@@ -8,7 +8,7 @@ demands that replica's secret.
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -153,6 +153,15 @@ class AdapterHost(Protocol):
     async def load_adapter(self, endpoint: Endpoint, name: str, adapter: Path) -> None: ...
 
     async def unload_adapter(self, endpoint: Endpoint, name: str) -> None: ...
+
+
+@runtime_checkable
+class Ranking(Protocol):
+    """An engine that may rank by scores of any size."""
+
+    def raw_scores(self, weights: Path) -> bool:
+        """Whether it does with such weights; otherwise its scores are between 0 and 1."""
+        ...
 
 
 class AdapterRefused(ModelryError):

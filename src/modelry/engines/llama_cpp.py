@@ -7,14 +7,17 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
 
 from modelry.engines.base import Command, Endpoint, Failure, Probe, ReplicaPlan
+from modelry.engines.gguf_kind import read_kind
 from modelry.engines.inventory import Inventory, usable_cores
 from modelry.engines.llama_cpp_runner import (
     EXIT_LIBRARY_MISSING,
+    EXIT_OTHER_TASK,
     EXIT_UNLOADABLE,
     RunnerConfig,
 )
@@ -40,9 +43,13 @@ _ARGUMENTS: dict[str, Callable[[str], float] | None] = {
 }
 
 
+# One process does one of these: it gives tokens, vectors or scores.
+_WAYS = {"chat": "chat", "completion": "chat", "embedding": "embedding", "rerank": "rerank"}
+
+
 class LlamaCpp:
     name = "llama.cpp"
-    tasks = ("chat", "completion")
+    tasks = tuple(_WAYS)
     # Seen with xllamacpp 2026.10: a stream ends 0.1 s after its client has
     # hung up, an answer that is not a stream is generated to its end.
     stops_whole_answers = False
@@ -65,7 +72,12 @@ class LlamaCpp:
         missing = [task for task in tasks if task not in self.tasks]
         if missing:
             return f"llama.cpp does not do {', '.join(missing)} here"
+        if len({_WAYS[task] for task in tasks}) > 1:
+            return "llama.cpp does not do " + " and ".join(tasks) + " in one replica"
         return None
+
+    def raw_scores(self, weights: Path) -> bool:
+        return _architecture(_gguf(weights)) not in _SCORED
 
     def converts(self, format: str) -> str | None:
         return "gguf" if format == "safetensors" else None
@@ -91,6 +103,7 @@ class LlamaCpp:
             slots=plan.slots,
             context_tokens=plan.context_tokens,
             threads=usable_cores(),
+            task=_WAYS[plan.tasks[0]],
             adapter=None if plan.adapter is None else str(plan.adapter),
             arguments=_parsed(plan.options.arguments),
             temperature=plan.defaults.temperature,
@@ -118,6 +131,8 @@ class LlamaCpp:
         if exit_code == EXIT_LIBRARY_MISSING:
             reason = log_tail[-1] if log_tail else "a shared library is missing"
             return Failure(f"llama.cpp cannot start on this machine: {reason}", lasting=True)
+        if exit_code == EXIT_OTHER_TASK:
+            return Failure(log_tail[-1] if log_tail else "the weights are not for this task", True)
         outside = ended_from_outside("llama.cpp", exit_code)
         if outside is not None:
             return outside
@@ -154,6 +169,17 @@ def _parsed(arguments: tuple[str, ...]) -> dict[str, float]:
 def _gguf(weights: Path) -> Path:
     """The file to open: of one that is split, the first part, which leads to the others."""
     return min(weights.glob("*.gguf")) if weights.is_dir() else weights
+
+
+# It ends their graphs with the share of a yes among the two answers.
+_SCORED = ("qwen3", "qwen3vl")
+
+
+@cache
+def _architecture(weights: Path) -> str:
+    """Of a file that does not change, and is asked for again and again."""
+    kind = read_kind(weights)
+    return "" if kind is None else kind.architecture
 
 
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")

@@ -6,8 +6,8 @@ started it. On SIGTERM it finishes what it works on and exits; a second
 SIGTERM, or one while it still loads, ends it at once. The argument is for
 people who read `ps`.
 
-It knows nothing of services, routes or the control plane, and imports nothing
-of Modelry, so that a replica costs no more than its engine.
+It knows nothing of services, routes or the control plane, and imports of Modelry
+only what reads a file's header, so that a replica costs no more than its engine.
 """
 
 import http.client
@@ -22,8 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from modelry.engines.gguf_kind import Kind, read_kind
+
 EXIT_LIBRARY_MISSING = 69  # EX_UNAVAILABLE of sysexits.h
 EXIT_UNLOADABLE = 65  # EX_DATAERR
+EXIT_OTHER_TASK = 78  # EX_CONFIG
 
 _SPARE_HTTP_THREADS = 64
 _POLL_S = 0.05
@@ -37,8 +40,9 @@ class RunnerConfig:
     """`address`: `unix:<path>` or `tcp:<host>:<port>`. `context_tokens`: per slot.
 
     `temperature`, `top_p` and `max_tokens` are what a request gets that does not
-    say. `adapter`: a GGUF file of LoRA weights, for every request. `arguments`:
-    of llama.cpp's own server, by name, each with its number.
+    say. `task`: `chat`, `embedding` or `rerank`. `adapter`: a GGUF file of LoRA
+    weights, for every request. `arguments`: of llama.cpp's own server, by name, each
+    with its number.
     """
 
     weights: str
@@ -48,6 +52,7 @@ class RunnerConfig:
     slots: int
     context_tokens: int
     threads: int
+    task: str = "chat"
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
@@ -99,7 +104,12 @@ def _serve(config: RunnerConfig) -> None:
         )
         os._exit(EXIT_LIBRARY_MISSING)
 
-    kind, _, rest = config.address.partition(":")
+    kind = read_kind(Path(config.weights)) or Kind()
+    refusal = kind.refusal(config.task)
+    if refusal is not None:
+        print(f"these weights do not do {config.task}: {refusal}", flush=True)
+        os._exit(EXIT_OTHER_TASK)
+    where, _, rest = config.address.partition(":")
     params = xllamacpp.CommonParams()
     params.model.path = config.weights
     params.model_alias = {config.alias}
@@ -120,6 +130,8 @@ def _serve(config: RunnerConfig) -> None:
         params.n_predict = config.max_tokens
     if config.adapter is not None:
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(config.adapter, 1.0)]
+    if config.task != "chat":
+        _make_vectors(config, kind, params, xllamacpp.llama_pooling_type)
     _apply(config.arguments, params)
     params.cont_batching = True
     params.cache_prompt = True
@@ -127,7 +139,7 @@ def _serve(config: RunnerConfig) -> None:
     params.endpoint_metrics = True
     params.endpoint_slots = True
     params.ui = False
-    if kind == "unix":
+    if where == "unix":
         Path(rest).unlink(missing_ok=True)
         params.hostnames = [rest]
     else:
@@ -157,6 +169,23 @@ def _serve(config: RunnerConfig) -> None:
     print("drained, ending", flush=True)
     # The engine's own threads need no farewell, and must not delay one.
     os._exit(0)
+
+
+def _make_vectors(config: RunnerConfig, kind: Kind, params: Any, pooling: Any) -> None:
+    """Have it give vectors, or scores, of whole inputs.
+
+    An input is worked on at once, so a batch has room for the longest. One of more tokens than the
+    model has places for would end the engine: there, what its makers say is the bound.
+    """
+    context = min(config.context_tokens, kind.context_tokens or config.context_tokens)
+    params.n_ctx = context * config.slots
+    params.n_batch = params.n_ubatch = context
+    params.embedding = True
+    if config.task == "rerank":
+        params.pooling_type = pooling.LLAMA_POOLING_TYPE_RANK
+    elif kind.pooling is None:
+        # As Sentence Transformers does where a model names none.
+        params.pooling_type = pooling.LLAMA_POOLING_TYPE_MEAN
 
 
 def _apply(arguments: dict[str, float], params: Any) -> None:

@@ -82,9 +82,13 @@ _BRIEF = re.compile(r"free memory|no available memory", re.IGNORECASE)
 _LASTING = ("ValueError", "ValidationError", "KeyError", "NotImplementedError", "TypeError")
 
 
+# One process gives tokens, or works on whole inputs: its other runner.
+_POOLED = ("embedding", "rerank")
+
+
 class Vllm:
     name = "vllm"
-    tasks = ("chat", "completion")
+    tasks = ("chat", "completion", *_POOLED)
     formats = ("safetensors", "pytorch")
     stops_whole_answers = True
     embedded = False
@@ -107,6 +111,8 @@ class Vllm:
         missing = [task for task in tasks if task not in self.tasks]
         if missing:
             return f"vLLM does not do {', '.join(missing)} here"
+        if len(tasks) > 1 and any(task in _POOLED for task in tasks):
+            return "vLLM does not do " + " and ".join(tasks) + " in one replica"
         return None
 
     def converts(self, format: str) -> str | None:
@@ -138,7 +144,7 @@ class Vllm:
             # nobody's to fetch.
             *("--allowed-media-domains", "none.invalid"),
             *_lora(config),
-            *_generation(plan),
+            *(("--runner", "pooling") if _pools(plan) else _generation(plan)),
         ]
         if plan.gpus:
             argv += ["--tensor-parallel-size", str(len(plan.gpus))]
@@ -206,6 +212,11 @@ def takes_lora(config: dict[str, Any]) -> bool:
     return isinstance(architectures, list) and any(
         isinstance(each, str) and each in LORA_ARCHITECTURES for each in architectures
     )
+
+
+def _pools(plan: ReplicaPlan) -> bool:
+    """How it pools, or what its head is, the model's own files say."""
+    return any(task in _POOLED for task in plan.tasks)
 
 
 def _listen(endpoint: Endpoint) -> list[str]:

@@ -100,6 +100,22 @@ def edited(body: bytes | bytearray, **fields: object) -> bytes:
     return msgspec.json.encode(known)
 
 
+def fields(body: bytes | bytearray) -> dict[str, msgspec.Raw]:
+    """Of an object, each as it came. Raises a 400 where a name cannot be read."""
+    try:
+        return _decode_fields(body)
+    except UNREADABLE:
+        raise bad_request("The body is not valid JSON: a name in it is no UTF-8.") from None
+
+
+def value(fields: dict[str, msgspec.Raw], name: str) -> Any:
+    """None where there is no such field. Raises a 400 where it cannot be read."""
+    try:
+        return decode_any(fields.get(name, b"null"))
+    except UNREADABLE:
+        raise bad_request(f"'{name}' is not valid JSON.", name) from None
+
+
 class _Prompt(msgspec.Struct):
     messages: list[msgspec.Raw] = []
 

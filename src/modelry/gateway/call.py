@@ -172,6 +172,9 @@ class Call(Relay):
         if not self._ended:
             self._service.enter_again(self)
 
+    def _ask_on(self, replica: Replica) -> None:
+        replica.upstream.send(self)
+
     def _give_up(self, why: str) -> None:
         """Hang up on a replica whose answer cannot be used, as if it had died."""
         connection = self._connection

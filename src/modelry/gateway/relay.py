@@ -22,7 +22,7 @@ from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, engine_refusal, error
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
-from modelry.gateway.shaping import Shaping
+from modelry.gateway.shaping import Pieces, Shaping
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer, read_duration
 from modelry.gateway.waiting import Waiter
@@ -218,6 +218,10 @@ class Relay:
         """Nothing has been said yet: another replica may."""
         raise NotImplementedError
 
+    def _ask_on(self, replica: Replica) -> None:
+        """Ask the same replica for the next piece."""
+        raise NotImplementedError
+
     def _give_up(self, why: str) -> None:
         """Hang up on a replica whose answer cannot be used, as if it had died."""
         raise NotImplementedError
@@ -305,13 +309,12 @@ class Relay:
         replica = self._replica
         assert replica is not None
         usage = None
-        if self._shaping is not None and not replica.weighted and head.is_json:
-            try:
-                answer = self._shaping.answer(answer)
-            except ModelryError as problem:
-                self._respond(error(500, "internal_error", f"{problem.message}."))
-                return
         if head.is_json:
+            shaping = None if replica.weighted else self._shaping
+            shaped = answer if shaping is None else self._shaped(shaping, replica, answer)
+            if shaped is None:
+                return
+            answer = shaped
             usage, model = read_answer(answer)
             if usage is None and self._request.path in forms.AUDIO:
                 usage = read_duration(answer)
@@ -323,6 +326,20 @@ class Relay:
         if self._admitted is not None:
             lines += self._admitted.lines()
         self._client.respond_whole(head.status, lines, answer)
+
+    def _shaped(self, shaping: Shaping, replica: Replica, answer: bytes) -> bytes | None:
+        """The answer as its caller gets it; None where there is more to ask, or it is of no use."""
+        try:
+            if isinstance(shaping, Pieces) and shaping.take(answer):
+                self._held = None
+                self._ask_on(replica)
+                return None
+            return shaping.answer(answer)
+        except (msgspec.DecodeError, ValueError):
+            self._give_up("its answer is none to what was asked")
+        except ModelryError as problem:
+            self._respond(error(500, "internal_error", f"{problem.message}."))
+        return None
 
     def _done_streaming(self, events: EventStream) -> None:
         if not self._answer.framed and not events.done:

@@ -84,11 +84,28 @@ def engine_refusal(status: int, told: Any) -> Reply:
         fallback = "invalid_request_error" if status < 500 else "server_error"
         code = _ENGINE_CODES.get(str(kind), str(kind)) if kind else fallback
     fields["message"] = str(fields.get("message") or "The engine refused without a word.")
+    too_long = _too_long(fields["message"])
+    if too_long is not None:
+        status, code, fields["message"] = 400, "context_length_exceeded", too_long
     kind = "invalid_request_error" if status < 500 else "server_error"
     fields["type"] = _TYPES.get(status, kind)
     fields["param"] = fields.get("param")
     fields["code"] = code
     return json_reply({"error": fields}, status)
+
+
+# llama.cpp, of an input that has to be worked on at once.
+_TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large .*batch size: (\d+)")
+_TOO_LONG_SAID = "maximum context length is"
+
+
+def _too_long(message: str) -> str | None:
+    """What to say of an input that is too long, if that is what an engine refused."""
+    match = _TOO_LONG.search(message)
+    if match is not None:
+        return f"The input has {match[1]} tokens, and {match[2]} are the most the service takes."
+    # vLLM, which names both numbers.
+    return message if _TOO_LONG_SAID in message else None
 
 
 def model_not_found(model: str) -> Reply:

@@ -4,7 +4,7 @@ Most calls go through untouched and have no shaping. It is for replicas of ours 
 elsewhere get what the caller sent, and the caller gets what they answered.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from modelry.gateway.usage import Usage
 
@@ -22,4 +22,17 @@ class Shaping(Protocol):
 
     def estimated(self) -> Usage:
         """What the call used, where nobody says."""
+        ...
+
+
+@runtime_checkable
+class Pieces(Shaping, Protocol):
+    """One that may ask an engine for its answer piece by piece: `request` gives the next, `take`
+    takes what came for it, and `answer` makes the whole of the last and of what was taken.
+
+    It is for engines that do not notice a hang-up: they stop at the end of a piece.
+    """
+
+    def take(self, answer: bytes) -> bool:
+        """Keep the answer to a piece. False where it was the last, and is for `answer`."""
         ...

@@ -106,6 +106,7 @@ def draft(
         slots=wish.slots or DEFAULT_SLOTS,
         context_tokens=_context_tokens(wish, model),
         defaults=model.card.defaults,
+        dimensions_min=model.card.dimensions_min,
         idle_after_s=idle_after_s,
         gpus=_gpus(wish, choice, machine),
         engine_args=wish.engine_args,

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from modelry.catalog.catalog import Model
-from modelry.engines.base import Engine
+from modelry.engines.base import Engine, Ranking
 from modelry.services.situation import WeightsFailed
-from modelry.services.spec import ServiceSpec
-from modelry.services.supplies import Needs
+from modelry.services.spec import ServiceSpec, Spec
+from modelry.services.supplies import Needs, Supplies
 
 
 def models_of(spec: ServiceSpec) -> set[str]:
@@ -41,4 +41,15 @@ def needs_of(
         gguf=engine is None or engine.supports("gguf", ()) is None,
         hosted=spec.host is not None,
         rank_max=None if engine is None or adapter is None else engine.adapter_rank_max,
+    )
+
+
+def raw_scores(spec: Spec, needs: Needs, engines: Mapping[str, Engine], supplies: Supplies) -> bool:
+    """Whether replicas of a service rank by scores of any size."""
+    engine: object = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
+    supplied = supplies.ready(needs) if isinstance(engine, Ranking) else None
+    return (
+        isinstance(engine, Ranking)
+        and supplied is not None
+        and engine.raw_scores(supplied.weights.path)
     )

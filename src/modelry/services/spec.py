@@ -93,7 +93,7 @@ class ServiceSpec(BaseModel):
     whose replicas take them, where it has none of its own. `runtime`: the version of
     its engine, None where that is embedded. `gguf_converter`: the runtime that makes
     GGUF of its weights, in `quantisation`, where the engine takes nothing else.
-    `gpus`: of each replica.
+    `gpus`: of each replica. `dimensions_min`: its embeddings may be cut to so many numbers.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -114,6 +114,7 @@ class ServiceSpec(BaseModel):
     replicas: Replicas = Replicas()
     slots: int = Field(DEFAULT_SLOTS, ge=1, le=MAX_SLOTS)
     defaults: Defaults = Defaults()
+    dimensions_min: int | None = None
     context_tokens: int = Field(DEFAULT_CONTEXT_TOKENS, ge=64, le=10_000_000)
     idle_after_s: IdleAfter | None = None
 

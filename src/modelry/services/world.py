@@ -157,6 +157,8 @@ def route(
     observed: Mapping[str, Observed],
     engines: Mapping[str, Engine],
     hosting: Hosting,
+    *,
+    raw_scores: bool = False,
 ) -> Route:
     engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
     return Route(
@@ -170,6 +172,8 @@ def route(
         replicas=_replica_addresses(row, spec, replicas, observed, engine, hosting),
         collect=engine is not None and not engine.stops_whole_answers,
         endpoints=_endpoint_addresses(row, spec),
+        dimensions_min=spec.dimensions_min if isinstance(spec, ServiceSpec) else None,
+        raw_scores=raw_scores,
     )
 
 

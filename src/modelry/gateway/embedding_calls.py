@@ -1,0 +1,225 @@
+"""`/v1/embeddings`: what is asked of an engine, and what is made of its answer.
+
+OpenAI's shapes: https://platform.openai.com/docs/api-reference/embeddings. Inputs are checked
+here, because engines embed what is none of them, such as an empty text.
+"""
+
+import binascii
+import math
+from array import array
+from typing import Any
+
+import msgspec
+
+from modelry.gateway import body as bodies
+from modelry.gateway.body import UNREADABLE, Head
+from modelry.gateway.pieces import cut
+from modelry.gateway.replies import Reply, bad_request
+from modelry.gateway.request import Request
+from modelry.gateway.usage import Usage
+from modelry.routing.messages import Route
+
+INPUTS_MOST = 2048
+_BYTES_PER_TOKEN = 4
+_TOKEN_MOST = 2**31 - 1
+_FORMATS = ("float", "base64")
+_GIVEN = "'input' must be a text, a list of texts, a list of tokens, or a list of such lists"
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int = 0
+    total_tokens: int = 0
+
+
+class _Embedding(msgspec.Struct):
+    """`embedding`: an engine's own list of numbers, or numbers of 32 bits in base64."""
+
+    embedding: msgspec.Raw
+    index: int = 0
+    object: str = "embedding"
+
+
+class _Answer(msgspec.Struct):
+    data: list[_Embedding]
+    model: str = ""
+    usage: _Usage = msgspec.field(default_factory=_Usage)
+    object: str = "list"
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_tokens = msgspec.json.Decoder(list[int]).decode
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+class EmbeddingCall:
+    """`Pieces` of a call whose `inputs` have been checked."""
+
+    def __init__(
+        self,
+        route: Route,
+        fields: dict[str, msgspec.Raw],
+        inputs: list[msgspec.Raw],
+        *,
+        as_numbers: bool,
+        dimensions: int | None,
+    ) -> None:
+        self._model = route.access_path
+        self._fields = fields
+        self._inputs = inputs
+        self._as_numbers = as_numbers
+        self._dimensions = dimensions
+        self._ends = cut(inputs, whole=not route.collect)
+        self._start = self._at = 0
+        self._made = _Answer([], self._model)
+
+    def request(self, body: bytes | bytearray) -> bytes:
+        """The piece that is due. Of vectors that are to be cut here, all numbers come."""
+        inputs = self._inputs[self._start : self._ends[self._at]]
+        fields = {**self._fields, "input": inputs}
+        if self._dimensions is not None:
+            fields["encoding_format"] = "base64"
+        return _encode(fields)
+
+    def take(self, answer: bytes) -> bool:
+        if self._at == len(self._ends) - 1:
+            return False
+        self._add(answer)
+        self._start = self._ends[self._at]
+        self._at += 1
+        return True
+
+    def answer(self, answer: bytes) -> bytes:
+        self._add(answer)
+        return _encode(self._made)
+
+    def estimated(self) -> Usage:
+        """What was told of pieces before, and the piece under way by its length."""
+        piece = self._inputs[self._start : self._ends[self._at]]
+        size = sum(len(memoryview(each)) for each in piece)
+        return Usage(self._made.usage.prompt_tokens + size // _BYTES_PER_TOKEN, 0)
+
+    def _add(self, answer: bytes) -> None:
+        came = _decode_answer(answer)
+        if len(came.data) != self._ends[self._at] - self._start:
+            raise ValueError("it has not one embedding for each input")
+        came.data.sort(key=lambda each: each.index)
+        vectors = [each.embedding for each in came.data]
+        if self._dimensions is not None:
+            vectors = [self._shorter(vector) for vector in vectors]
+        made = self._made
+        for vector in vectors:
+            made.data.append(_Embedding(vector, len(made.data)))
+        prompt = came.usage.prompt_tokens or came.usage.total_tokens
+        made.usage.prompt_tokens += prompt
+        made.usage.total_tokens += prompt
+
+    def _shorter(self, told: msgspec.Raw) -> msgspec.Raw:
+        """The first numbers of a vector, made as long as a vector of all is: one."""
+        numbers = array("f", binascii.a2b_base64(_decode_text(told)))
+        if self._dimensions is not None:
+            del numbers[self._dimensions :]
+        length = math.sqrt(math.fsum(number * number for number in numbers))
+        if length:
+            numbers = array("f", [number / length for number in numbers])
+        if self._as_numbers:
+            return msgspec.Raw(_encode(numbers.tolist()))
+        text = binascii.b2a_base64(numbers.tobytes(), newline=False)
+        return msgspec.Raw(b'"' + text + b'"')
+
+
+def shape(request: Request, head: Head, route: Route) -> EmbeddingCall | None:
+    """None for endpoints elsewhere. Raises a 400 for what no engine should get to see."""
+    if route.endpoints:
+        return None
+    fields = bodies.fields(request.body)
+    given = fields.pop("input", None)
+    if given is None:
+        raise bad_request(f"The body lacks 'input': {_GIVEN[8:]}.", "input")
+    inputs = _inputs(given)
+    form = bodies.value(fields, "encoding_format")
+    if form is not None and form not in _FORMATS:
+        raise bad_request("'encoding_format' must be 'float' or 'base64'.", "encoding_format")
+    dimensions = _dimensions(bodies.value(fields, "dimensions"), route)
+    fields.pop("dimensions", None)
+    return EmbeddingCall(route, fields, inputs, as_numbers=form != "base64", dimensions=dimensions)
+
+
+def _dimensions(wanted: Any, route: Route) -> int | None:
+    if wanted is None:
+        return None
+    least = route.dimensions_min
+    if least is None:
+        raise bad_request(
+            f"The embeddings of {route.access_path} cannot be cut: leave 'dimensions' out.",
+            "dimensions",
+        )
+    if type(wanted) is not int or wanted < least:
+        raise bad_request(f"'dimensions' must be a number of at least {least}.", "dimensions")
+    return wanted
+
+
+def _inputs(given: msgspec.Raw) -> list[msgspec.Raw]:
+    """Each input as it came, a text or a list of tokens."""
+    kind = _kind(given)
+    if kind == b'"':
+        _check_text(given)
+        return [given]
+    if kind != b"[":
+        raise bad_request(f"{_GIVEN}.", "input")
+    try:
+        items = _decode_items(given)
+    except UNREADABLE:
+        raise bad_request("'input' is not valid JSON.", "input") from None
+    if not items:
+        raise bad_request("'input' is an empty list: give at least one text.", "input")
+    kind = _kind(items[0])
+    if kind != b'"' and kind != b"[":
+        # One input, of tokens.
+        _check_tokens(given, "'input'")
+        return [given]
+    if len(items) > INPUTS_MOST:
+        raise bad_request(
+            f"'input' has {len(items)} items, and {INPUTS_MOST} are the most of one call: "
+            "send them in several.",
+            "input",
+        )
+    for at, item in enumerate(items):
+        if _kind(item) != kind:
+            raise bad_request(
+                f"{_GIVEN}, and not a mixture: item {at} is of another kind than the first.",
+                "input",
+            )
+        if kind == b'"':
+            _check_text(item, at)
+        else:
+            _check_tokens(item, f"item {at} of 'input'")
+    return items
+
+
+def _kind(value: msgspec.Raw) -> bytes:
+    return bytes(memoryview(value)[:1])
+
+
+def _check_text(text: msgspec.Raw, at: int | None = None) -> None:
+    if len(memoryview(text)) == 2:
+        where = "'input'" if at is None else f"item {at} of 'input'"
+        raise bad_request(f"There is nothing to embed: {where} is an empty text.", "input")
+
+
+def _check_tokens(value: msgspec.Raw, what: str) -> None:
+    try:
+        tokens = _decode_tokens(value)
+    except UNREADABLE:
+        raise _no_tokens(what) from None
+    if not tokens:
+        raise bad_request(f"There is nothing to embed: {what} is an empty list.", "input")
+    if min(tokens) < 0 or max(tokens) > _TOKEN_MOST:
+        raise _no_tokens(what)
+
+
+def _no_tokens(what: str) -> Reply:
+    return bad_request(
+        f"{what[0].upper()}{what[1:]} is no list of tokens: they are numbers from 0 on.", "input"
+    )

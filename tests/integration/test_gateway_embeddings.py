@@ -1,0 +1,315 @@
+"""Embeddings and rerank at the gateway: what is refused, what engines get, what callers get."""
+
+import base64
+import json
+import math
+from array import array
+from typing import Any
+
+import msgspec
+import pytest
+
+from modelry.routing.messages import UsageEvent
+from tests.support.data_plane import Plane
+from tests.support.waiting import wait_for
+from tests.support.wire import Answer, post
+
+EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
+TASKS = ("embedding", "rerank")
+
+
+def ask(plane: Plane, path: str, **body: Any) -> Answer:
+    with plane.wire() as wire:
+        return wire.ask(post(path, plane.owner_key, body))
+
+
+def vectors(plane: Plane, **more: Any) -> tuple[str, Any]:
+    replica = plane.replica(do="vectors", numbers=more.pop("numbers", [0.5]))
+    return plane.service(replica, tasks=TASKS, **more), replica
+
+
+def sent(replica: Any) -> list[dict[str, Any]]:
+    return [json.loads(request["body"]) for request in replica.requests]
+
+
+def used(plane: Plane, path: str) -> UsageEvent:
+    def found() -> list[dict[str, Any]]:
+        return [line for line in plane.logged() if line.get("access_path") == path]
+
+    wait_for(found, "the call's event")
+    return msgspec.convert(found()[0], UsageEvent)
+
+
+@pytest.mark.parametrize("collect", [True, False])
+def test_an_answer_is_openai_s_and_in_the_order_of_the_inputs(plane: Plane, collect: bool) -> None:
+    path, replica = vectors(plane, collect=collect)
+    answer = ask(plane, EMBEDDINGS, model=path, input=["a", "bbb", "cc"], user="u-7")
+    assert answer.json() == {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": 0, "embedding": [1.0, 0.5]},
+            {"object": "embedding", "index": 1, "embedding": [3.0, 0.5]},
+            {"object": "embedding", "index": 2, "embedding": [2.0, 0.5]},
+        ],
+        "model": path,
+        "usage": {"prompt_tokens": 6, "total_tokens": 6},
+    }
+    assert sent(replica) == [{"model": path, "input": ["a", "bbb", "cc"], "user": "u-7"}]
+    event = used(plane, path)
+    assert (event.prompt_tokens, event.completion_tokens, event.estimated) == (6, 0, False)
+
+
+@pytest.mark.parametrize("given", ["text", ["a", "b"], [1, 2, 3], [[1, 2], [3]], "\u0000é😀"])
+def test_inputs_of_every_kind_reach_the_engine_as_they_are(plane: Plane, given: Any) -> None:
+    path, replica = vectors(plane)
+    count = len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
+    answer = ask(plane, EMBEDDINGS, model=path, input=given)
+    assert [each["index"] for each in answer.json()["data"]] == list(range(count))
+    inputs = sent(replica)[0]["input"]
+    assert inputs == (given if isinstance(given, list) and count > 1 else [given])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("", "empty text"),
+        (["a", ""], "item 1 of 'input' is an empty text"),
+        ([], "empty list"),
+        ([[1], []], "item 1 of 'input' is an empty list"),
+        (None, "must be a text"),
+        (7, "must be a text"),
+        ({"text": "a"}, "must be a text"),
+        (["a", 1], "item 1 is of another kind"),
+        ([1, "a"], "no list of tokens"),
+        ([[1], "a"], "item 1 is of another kind"),
+        ([[1], ["a"]], "Item 1 of 'input' is no list of tokens"),
+        ([1.5], "no list of tokens"),
+        ([-1], "no list of tokens"),
+        ([True], "no list of tokens"),
+        ([None], "no list of tokens"),
+        ([{"text": "a"}], "no list of tokens"),
+        ([10**30], "no list of tokens"),
+        (["x"] * 100_000, "has 100000 items, and 2048 are the most"),
+    ],
+)
+def test_input_that_is_none_is_refused_before_an_engine_sees_it(
+    plane: Plane, given: Any, says: str
+) -> None:
+    path, replica = vectors(plane)
+    answer = ask(plane, EMBEDDINGS, model=path, input=given)
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert answer.json()["error"]["param"] == "input"
+    assert says in answer.json()["error"]["message"]
+    assert sent(replica) == []
+
+
+def test_a_body_without_input_is_refused(plane: Plane) -> None:
+    path, _ = vectors(plane)
+    answer = ask(plane, EMBEDDINGS, model=path)
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "input")
+
+
+@pytest.mark.parametrize(
+    "field", [{"encoding_format": "hex"}, {"encoding_format": 1}, {"dimensions": 2}]
+)
+def test_what_cannot_be_had_is_refused(plane: Plane, field: dict[str, Any]) -> None:
+    path, replica = vectors(plane)
+    answer = ask(plane, EMBEDDINGS, model=path, input="a", **field)
+    assert (answer.status, answer.json()["error"]["param"]) == (400, next(iter(field)))
+    assert sent(replica) == []
+
+
+@pytest.mark.parametrize("dimensions", [1, 0, -1, 2.5, "2", True])
+def test_fewer_dimensions_than_the_model_allows_are_refused(plane: Plane, dimensions: Any) -> None:
+    path, _ = vectors(plane, dimensions_min=2)
+    answer = ask(plane, EMBEDDINGS, model=path, input="a", dimensions=dimensions)
+    assert (answer.status, answer.json()["error"]["param"]) == (400, "dimensions")
+    assert "at least 2" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("form", [None, "float", "base64"])
+def test_vectors_are_cut_and_have_length_one_again(plane: Plane, form: str | None) -> None:
+    path, replica = vectors(plane, dimensions_min=2, numbers=[4.0, 12.0])
+    field = {} if form is None else {"encoding_format": form}
+    answer = ask(plane, EMBEDDINGS, model=path, input=["abc"], dimensions=2, **field)
+    vector = answer.json()["data"][0]["embedding"]
+    if form == "base64":
+        vector = array("f", base64.b64decode(vector)).tolist()
+    assert vector == pytest.approx([0.6, 0.8])
+    assert "dimensions" not in sent(replica)[0]
+
+
+def test_base64_and_numbers_are_the_same_vector(plane: Plane) -> None:
+    path, _ = vectors(plane, numbers=[0.1, -2.0])
+    numbers = ask(plane, EMBEDDINGS, model=path, input="ab").json()["data"][0]
+    packed = ask(plane, EMBEDDINGS, model=path, input="ab", encoding_format="base64")
+    told = packed.json()["data"][0]
+    assert set(told) == {"object", "index", "embedding"}
+    assert array("f", base64.b64decode(told["embedding"])).tolist() == pytest.approx(
+        numbers["embedding"]
+    )
+
+
+def test_an_engine_that_does_not_notice_a_hang_up_gets_pieces(plane: Plane) -> None:
+    path, replica = vectors(plane, collect=True)
+    inputs = ["x" * (at % 7 + 1) for at in range(100)] + ["y" * 40_000, "z"]
+    answer = ask(plane, EMBEDDINGS, model=path, input=inputs)
+    data = answer.json()["data"]
+    assert [each["index"] for each in data] == list(range(102))
+    assert [each["embedding"][0] for each in data] == [len(each) for each in inputs]
+    assert answer.json()["usage"]["prompt_tokens"] == sum(map(len, inputs))
+    assert used(plane, path).prompt_tokens == sum(map(len, inputs))
+    pieces = [body["input"] for body in sent(replica)]
+    assert [len(piece) for piece in pieces] == [32, 32, 32, 4, 1, 1]
+    assert [each for piece in pieces for each in piece] == inputs
+
+
+def test_an_engine_that_does_gets_all_at_once(plane: Plane) -> None:
+    path, replica = vectors(plane)
+    ask(plane, EMBEDDINGS, model=path, input=["x"] * 2048)
+    assert [len(body["input"]) for body in sent(replica)] == [2048]
+
+
+def test_a_caller_who_leaves_stops_the_pieces(plane: Plane) -> None:
+    replica = plane.replica(do="vectors", delay_s=0.2)
+    path = plane.service(replica, tasks=TASKS, collect=True)
+    with plane.wire() as wire:
+        wire.send(post(EMBEDDINGS, plane.owner_key, {"model": path, "input": ["xx"] * 2048}))
+        wait_for(lambda: len(replica.requests) >= 2, "the second piece")
+    event = used(plane, path)
+    assert (event.status, event.cancelled, event.estimated) == (499, True, True)
+    # Of pieces that were whole, the engine told; of the last one it is a guess.
+    assert 64 <= event.prompt_tokens < 400
+    assert len(replica.requests) < 6
+    # The slot is free: the next call goes through.
+    assert ask(plane, EMBEDDINGS, model=path, input="a").status == 200
+
+
+def test_a_replica_that_dies_between_pieces_costs_the_caller_nothing(plane: Plane) -> None:
+    dying = plane.replica(do="vectors", requests_per_connection=1)
+    path = plane.service(dying, plane.replica(do="vectors"), tasks=TASKS, collect=True)
+    answer = ask(plane, EMBEDDINGS, model=path, input=["x"] * 70)
+    assert [each["index"] for each in answer.json()["data"]] == list(range(70))
+    assert answer.json()["usage"]["total_tokens"] == 70
+
+
+@pytest.mark.parametrize("text", ["[]", '{"data": 7}', '{"data": []}', '{"results": []}'])
+@pytest.mark.parametrize("path", [EMBEDDINGS, RERANK])
+def test_an_answer_that_is_none_is_a_502(plane: Plane, path: str, text: str) -> None:
+    service = plane.service(plane.replica(text=text), tasks=TASKS)
+    answer = ask(plane, path, model=service, input="a", query="q", documents=["a"])
+    assert (answer.status, answer.code) == (502, "bad_gateway")
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (500, "input (2002 tokens) is too large to process. increase the physical batch size "
+              "(current batch size: 512)"),
+        (400, "This model's maximum context length is 512 tokens. However, you requested 0 output "
+              "tokens and your prompt contains 2002 input tokens"),
+    ],
+)  # fmt: skip
+def test_an_input_that_is_too_long_is_the_caller_s_fault(
+    plane: Plane, status: int, said: str
+) -> None:
+    text = json.dumps({"error": {"code": status, "message": said, "type": "server_error"}})
+    path = plane.service(plane.replica(status=status, text=text), tasks=TASKS)
+    answer = ask(plane, EMBEDDINGS, model=path, input="a")
+    assert (answer.status, answer.code) == (400, "context_length_exceeded")
+    error = answer.json()["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "2002" in error["message"]
+    assert "512" in error["message"]
+
+
+def test_endpoints_elsewhere_get_what_came_and_say_what_they_like(plane: Plane) -> None:
+    replica = plane.replica(tcp=True, text='{"data": "theirs", "model": "m"}')
+    path = plane.service(endpoints=(plane.endpoint(replica, model="m"),), tasks=TASKS)
+    answer = ask(plane, EMBEDDINGS, model=path, input=[""], dimensions=3)
+    assert answer.json() == {"data": "theirs", "model": path}
+    assert sent(replica) == [{"model": "m", "input": [""], "dimensions": 3}]
+
+
+# -- rerank ----------------------------------------------------------------------------
+
+
+def scores(plane: Plane, **more: Any) -> tuple[str, Any]:
+    replica = plane.replica(do="scores")
+    return plane.service(replica, tasks=TASKS, **more), replica
+
+
+def test_documents_come_back_in_their_order_with_scores_between_0_and_1(plane: Plane) -> None:
+    path, replica = scores(plane, raw_scores=True)
+    documents = ["bb", {"text": "a", "title": "x"}, "dddd", {"text": "cc"}]
+    answer = ask(plane, RERANK, model=path, query="q", documents=documents, priority=1).json()
+    assert answer["model"] == path
+    assert [each["index"] for each in answer["results"]] == [2, 0, 3, 1]
+    for each, score in zip(answer["results"], [4, 2, 2, 1], strict=True):
+        assert each == {
+            "index": each["index"],
+            "relevance_score": pytest.approx(1 / (1 + math.exp(-score))),
+        }
+    assert answer["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
+    documents = ["bb", "a", "dddd", "cc"]
+    assert sent(replica) == [{"model": path, "query": "q", "documents": documents, "priority": 1}]
+    assert used(plane, path).prompt_tokens == 9
+
+
+def test_scores_that_are_probabilities_stay(plane: Plane) -> None:
+    path, _ = scores(plane)
+    answer = ask(plane, RERANK, model=path, query="q", documents=["a"]).json()
+    assert answer["results"] == [{"index": 0, "relevance_score": 1}]
+
+
+def test_the_best_are_asked_for_with_their_documents(plane: Plane) -> None:
+    path, replica = scores(plane, collect=True)
+    documents: list[Any] = ["x" * (at % 50 + 1) for at in range(1000)]
+    documents[700] = {"text": "é" * 60}
+    answer = ask(
+        plane, RERANK, model=path, query="q", documents=documents, top_n=2, return_documents=True
+    ).json()
+    assert [(each["index"], each["document"]) for each in answer["results"]] == [
+        (700, {"text": "é" * 60}),
+        (49, {"text": "x" * 50}),
+    ]
+    assert len(replica.requests) > 20
+    assert "top_n" not in sent(replica)[0]
+
+
+def test_more_than_there_are_is_all(plane: Plane) -> None:
+    path, _ = scores(plane)
+    answer = ask(plane, RERANK, model=path, query="q", documents=["a", "b"], top_n=9).json()
+    assert [each["index"] for each in answer["results"]] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("query", None),
+        ("query", ""),
+        ("query", 7),
+        ("query", ["q"]),
+        ("documents", None),
+        ("documents", []),
+        ("documents", "a"),
+        ("documents", ["a", ""]),
+        ("documents", ["a", 7]),
+        ("documents", [{"title": "a"}]),
+        ("documents", [{"text": 7}]),
+        ("documents", [["a"]]),
+        ("documents", ["a"] * 1001),
+        ("top_n", 0),
+        ("top_n", "2"),
+        ("top_n", True),
+        ("return_documents", "yes"),
+        ("return_documents", 1),
+    ],
+)
+def test_bad_fields_are_refused_by_name(plane: Plane, field: str, value: Any) -> None:
+    path, replica = scores(plane)
+    body = {"model": path, "query": "q", "documents": ["a"], field: value}
+    answer = ask(plane, RERANK, **body)
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert answer.json()["error"]["param"] == field
+    assert sent(replica) == []

@@ -8,7 +8,7 @@ demands that replica's secret.
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +37,7 @@ class ReplicaPlan:
 
     `context_tokens` is what one request may use, prompt and answer together.
     `adapter`: a file or folder of LoRA weights that the whole replica runs with.
+    `projector`: a file that turns images into tokens.
     `runtime`: the environment of an engine that is not embedded. `gpus`: those it
     may use, by their index.
     """
@@ -49,6 +50,7 @@ class ReplicaPlan:
     context_tokens: int
     defaults: Defaults = field(default_factory=Defaults)
     adapter: Path | None = None
+    projector: Path | None = None
     runtime: Path | None = None
     gpus: tuple[int, ...] = ()
     options: Options = field(default_factory=Options)
@@ -153,6 +155,22 @@ class AdapterHost(Protocol):
     async def load_adapter(self, endpoint: Endpoint, name: str, adapter: Path) -> None: ...
 
     async def unload_adapter(self, endpoint: Endpoint, name: str) -> None: ...
+
+
+@runtime_checkable
+class ImageReader(Protocol):
+    """An engine that takes images in chats, where the weights do."""
+
+    def reads_images(self, weights: Path) -> bool: ...
+
+
+@runtime_checkable
+class Projecting(Protocol):
+    """An engine that takes images with a projector, `ReplicaPlan.projector`."""
+
+    def takes_projector(self, format: str) -> bool:
+        """With weights of that format."""
+        ...
 
 
 class AdapterRefused(ModelryError):

@@ -59,6 +59,9 @@ class LlamaCpp:
     def open_to_adapters(self, weights: Path) -> bool:
         return False
 
+    def takes_projector(self, format: str) -> bool:
+        return format == "gguf"
+
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format != "gguf":
             return f"llama.cpp runs GGUF weights, not {format}"
@@ -92,6 +95,7 @@ class LlamaCpp:
             context_tokens=plan.context_tokens,
             threads=usable_cores(),
             adapter=None if plan.adapter is None else str(plan.adapter),
+            projector=None if plan.projector is None else str(_gguf(plan.projector)),
             arguments=_parsed(plan.options.arguments),
             temperature=plan.defaults.temperature,
             top_p=plan.defaults.top_p,

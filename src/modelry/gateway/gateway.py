@@ -8,8 +8,10 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 
 from modelry.errors import SettingsError
+from modelry.gateway import pictures
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.answers import Job
 from modelry.gateway.connection import ClientConnection
@@ -20,6 +22,7 @@ from modelry.gateway.inference import Inference
 from modelry.gateway.limits import Limiter
 from modelry.gateway.management import Management, Origin
 from modelry.gateway.memory import Memory
+from modelry.gateway.picture_fetch import PictureFetch
 from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
 from modelry.gateway.server import Server
@@ -28,6 +31,7 @@ from modelry.gateway.slots import SharedSlots
 from modelry.gateway.spool import Spool
 from modelry.gateway.table import Table
 from modelry.gateway.upstream import Upstream
+from modelry.gateway.web import Web
 from modelry.routing.messages import EndpointAddress
 from modelry.sealing import Sealer
 from modelry.settings import Paths, Settings
@@ -104,12 +108,18 @@ class Gateway:
             self._spool.on_full = self._log.add
         self._limiter = Limiter(_counters(paths), crowded=settings.gateway_workers > 1)
         sealer = Sealer(paths.secret_key)
+        memory = Memory(
+            max(settings.max_buffered_bytes, settings.max_body_bytes),
+            min(settings.max_body_bytes, _MANAGEMENT_BODY_BYTES),
+        )
         self._inference = Inference(
             self._table,
             self._limiter,
             record=self._spool.write,
             unseal=lambda address: _unsealed(sealer, address),
             answer_timeout_s=settings.answer_timeout_s,
+            memory=memory,
+            pictures=PictureFetch(_web(settings)),
         )
         reporter = GatewayReporter(lambda: self._table.services, self._spool)
         self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot, reporter)
@@ -120,10 +130,7 @@ class Gateway:
         self._server = Server(
             Front(self._inference, management, settings.max_body_bytes, cors),
             request_id=_request_ids(),
-            memory=Memory(
-                max(settings.max_buffered_bytes, settings.max_body_bytes),
-                min(settings.max_body_bytes, _MANAGEMENT_BODY_BYTES),
-            ),
+            memory=memory,
             cors=cors,
             tls=tls,
             log=self._log,
@@ -192,6 +199,14 @@ def _counters(paths: Paths) -> Counters | None:
     except OSError as error:
         log.warning("limits of keys are not shared with other gateways: %s", error)
         return None
+
+
+def _web(settings: Settings) -> Web | None:
+    if not settings.image_urls:
+        return None
+    named = settings.image_networks
+    networks = [ip_network(each) for each in named.split(",")] if named else []
+    return Web(networks, size_most=pictures.BYTES_MOST)
 
 
 def _unsealed(sealer: Sealer, address: EndpointAddress) -> str:

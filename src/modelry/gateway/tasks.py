@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from modelry.gateway import picture_parts
 from modelry.gateway.body import Head
 from modelry.gateway.request import Request
 from modelry.gateway.shaping import Shaping
@@ -23,4 +24,7 @@ ENDPOINTS = {
 Shape = Callable[[Request, Head, Route], Shaping | None]
 """Raises a `Reply` for input that no engine should get to see."""
 
-SHAPES: dict[bytes, Shape] = {}
+SHAPES: dict[bytes, Shape] = {
+    b"/v1/chat/completions": picture_parts.shape,
+    b"/v1/completions": picture_parts.refuse_media,
+}

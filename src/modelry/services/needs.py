@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 from modelry.catalog.catalog import Model
-from modelry.engines.base import Engine
+from modelry.engines.base import Engine, ImageReader
 from modelry.services.situation import WeightsFailed
-from modelry.services.spec import ServiceSpec
-from modelry.services.supplies import Needs
+from modelry.services.spec import ServiceSpec, Spec
+from modelry.services.supplies import Needs, Supplies
 
 
 def models_of(spec: ServiceSpec) -> set[str]:
@@ -34,6 +34,7 @@ def needs_of(
     engine = engines.get(spec.engine)
     return Needs(
         variant=variant,
+        projector=variant.projector_variant if spec.projector else None,
         runtime=spec.runtime,
         converter=spec.gguf_converter,
         quantisation=spec.quantisation,
@@ -41,4 +42,19 @@ def needs_of(
         gguf=engine is None or engine.supports("gguf", ()) is None,
         hosted=spec.host is not None,
         rank_max=None if engine is None or adapter is None else engine.adapter_rank_max,
+        images=spec.projector
+        or (isinstance(engine, ImageReader) and "vision" in models[spec.model].card.tags),
     )
+
+
+def takes_images(
+    spec: Spec, needs: Needs, engines: Mapping[str, Engine], supplies: Supplies
+) -> bool:
+    """Whether the chats of a service do. Where that goes by weights that are not here yet, they
+    may: its calls wait for them anyway.
+    """
+    engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
+    if needs.images or not isinstance(engine, ImageReader):
+        return needs.images
+    supplied = supplies.ready(needs)
+    return supplied is None or engine.reads_images(supplied.weights.path)

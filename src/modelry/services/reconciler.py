@@ -28,7 +28,7 @@ from modelry.services import plan as planning
 from modelry.services import situation, store, world
 from modelry.services.activity import Activity
 from modelry.services.hosting import Hosting
-from modelry.services.needs import models_of, needs_of
+from modelry.services.needs import models_of, needs_of, takes_images
 from modelry.services.placement import place_gpus
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
@@ -216,7 +216,11 @@ class Reconciler:
             known = {row.id for row in replicas}
             draining = [row.id for row in replicas if row.state == ReplicaState.DRAINING]
             routes = {
-                id_: world.route(row, specs[id_], replicas, observed, self._engines, self._hosting)
+                id_: world.route(
+                    *(row, specs[id_], replicas, observed, self._engines, self._hosting),
+                    images=id_ in needs
+                    and takes_images(specs[id_], needs[id_], self._engines, self._supplies),
+                )
                 for id_, row in services.items()
             }
         for replica_id in draining:
@@ -360,6 +364,7 @@ class Reconciler:
             context_tokens=spec.context_tokens,
             defaults=spec.defaults,
             adapter=None if supplied.adapter is None else supplied.adapter.path,
+            projector=None if supplied.projector is None else supplied.projector.path,
             runtime=supplied.runtime,
             gpus=gpus,
             options=Options(

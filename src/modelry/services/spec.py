@@ -93,7 +93,7 @@ class ServiceSpec(BaseModel):
     whose replicas take them, where it has none of its own. `runtime`: the version of
     its engine, None where that is embedded. `gguf_converter`: the runtime that makes
     GGUF of its weights, in `quantisation`, where the engine takes nothing else.
-    `gpus`: of each replica.
+    `gpus`: of each replica. `projector`: it runs with its variant's, and takes images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -105,6 +105,7 @@ class ServiceSpec(BaseModel):
     runtime: str | None = None
     gguf_converter: str | None = None
     quantisation: Quantisation | None = None
+    projector: bool = False
     adapter: str | None = None
     adapter_name: str | None = None
     host: str | None = None

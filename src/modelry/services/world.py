@@ -157,6 +157,8 @@ def route(
     observed: Mapping[str, Observed],
     engines: Mapping[str, Engine],
     hosting: Hosting,
+    *,
+    images: bool = False,
 ) -> Route:
     engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
     return Route(
@@ -170,6 +172,7 @@ def route(
         replicas=_replica_addresses(row, spec, replicas, observed, engine, hosting),
         collect=engine is not None and not engine.stops_whole_answers,
         endpoints=_endpoint_addresses(row, spec),
+        images=images,
     )
 
 

@@ -58,7 +58,7 @@ def _tensors(text_width: int) -> dict[str, tuple[int, ...]]:
         "mm.soft_emb_norm.weight": (_WIDTH,),
     }
     layer: dict[str, tuple[int, ...]] = {
-        **{name: (_WIDTH, _WIDTH) for name in ("attn_q", "attn_k", "attn_v", "attn_out")},
+        **dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_out"), (_WIDTH, _WIDTH)),
         "ln1": (_WIDTH,),
         "ln2": (_WIDTH,),
         "ffn_up": (wide, _WIDTH),

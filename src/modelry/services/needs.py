@@ -43,7 +43,7 @@ def needs_of(
         hosted=spec.host is not None,
         rank_max=None if engine is None or adapter is None else engine.adapter_rank_max,
         images=spec.projector
-        or (isinstance(engine, ImageReader) and "vision" in models[spec.model].card.tags),
+        or (_reader(engine) is not None and "vision" in models[spec.model].card.tags),
     )
 
 
@@ -54,7 +54,12 @@ def takes_images(
     may: its calls wait for them anyway.
     """
     engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
-    if needs.images or not isinstance(engine, ImageReader):
+    reader = _reader(engine)
+    if needs.images or reader is None:
         return needs.images
     supplied = supplies.ready(needs)
-    return supplied is None or engine.reads_images(supplied.weights.path)
+    return supplied is None or reader.reads_images(supplied.weights.path)
+
+
+def _reader(engine: object) -> ImageReader | None:
+    return engine if isinstance(engine, ImageReader) else None

@@ -166,7 +166,11 @@ class ImageReader(Protocol):
 
 @runtime_checkable
 class Projecting(Protocol):
-    """An engine that takes images with a projector, `ReplicaPlan.projector`."""
+    """An engine that takes images with a projector, `ReplicaPlan.projector`. `image_types`: of
+    what media types.
+    """
+
+    image_types: tuple[str, ...]
 
     def takes_projector(self, format: str) -> bool:
         """With weights of that format."""

@@ -50,6 +50,8 @@ class LlamaCpp:
     # Its server takes them at its start only.
     takes_adapters = False
     adapter_rank_max: int | None = None
+    # What it decodes itself (stb_image); WebP it would leave to another program.
+    image_types = ("image/png", "image/jpeg", "image/gif")
     rules = OptionRules(
         free=frozenset(_ARGUMENTS),
         flags=frozenset(name for name, takes in _ARGUMENTS.items() if takes is None),

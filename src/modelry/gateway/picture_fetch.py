@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Callable, Sequence
 
 from modelry.gateway import pictures
-from modelry.gateway.picture_parts import Link, data_url, invalid
+from modelry.gateway.picture_parts import Link, data_url, invalid, require_type
 from modelry.gateway.pictures import NotAPicture
 from modelry.gateway.replies import error
 from modelry.gateway.web import Unfetched, Web
@@ -54,6 +54,7 @@ async def _fetched(web: Web, link: Link, hold: Hold) -> str:
         if not content_type.startswith("image/") and content_type not in _OPAQUE:
             raise NotAPicture("is none: its server says that it is something else")
         picture = pictures.look(bytes(file.head))
+        require_type(picture.media_type, link.types)
     except (Unfetched, NotAPicture) as problem:
         raise invalid(link.where, str(problem)) from None
     return data_url(picture.media_type, file.coded())

@@ -53,10 +53,13 @@ _decode_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 @dataclass(frozen=True)
 class Link:
-    """An image by its address. `where`: in the body, for people."""
+    """An image by its address. `where`: in the body, for people. `types`: those that it may be
+    of; empty for any.
+    """
 
     image: dict[str, Any]
     where: str
+    types: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
@@ -114,7 +117,7 @@ def shape(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
     if len(images) > IMAGES_MOST:
         told = f"The request has {len(images)} images; {IMAGES_MOST} are taken at most."
         raise bad_request(told, "messages")
-    links = [link for link in (_checked(*each) for each in images) if link is not None]
+    links = [link for link in (_checked(*each, route.image_types) for each in images) if link is not None]
     tokens = bodies.prompt_tokens(request.body) + bodies.IMAGE_TOKENS * len(links)
     return Pictures(messages, links, tokens)
 
@@ -125,6 +128,12 @@ def refuse_media(request: Request, head: bodies.Head, route: Route) -> Pictures 
     if not route.endpoints and begins in (b"{", b"[") and _has_objects(head.prompt):
         raise _unsupported("A prompt is text here, or tokens; images belong into chats.", "prompt")
     return None
+
+
+def require_type(media_type: str, types: tuple[str, ...]) -> None:
+    """Raises `NotAPicture` for one that the service's engine cannot open."""
+    if types and media_type not in types:
+        raise NotAPicture(f"is {media_type}; this service takes {', '.join(types)}")
 
 
 def data_url(media_type: str, coded: bytes | bytearray) -> str:
@@ -167,7 +176,7 @@ def _kind(part: dict[str, Any]) -> str:
     return ""
 
 
-def _checked(image: Any, where: str) -> Link | None:
+def _checked(image: Any, where: str, types: tuple[str, ...]) -> Link | None:
     """None for an image that is here. Raises a 400."""
     url = image.get("url") if isinstance(image, dict) else None
     if not isinstance(url, str):
@@ -177,7 +186,7 @@ def _checked(image: Any, where: str) -> Link | None:
         case "http" | "https":
             if len(url) > _ADDRESS_MAX:
                 raise invalid(where, f"has an address over {_ADDRESS_MAX} characters")
-            return Link(image, where)
+            return Link(image, where, types)
         case "data":
             media, comma, _ = rest[:100].partition(",")
             kind, _, coding = media.lower().partition(";")
@@ -189,6 +198,7 @@ def _checked(image: Any, where: str) -> Link | None:
                 )
             try:
                 _check_data(url[len(scheme) + len(media) + 2 :], pictures.MEDIA_TYPES[kind])
+                require_type(pictures.MEDIA_TYPES[kind], types)
             except NotAPicture as problem:
                 raise invalid(where, str(problem)) from None
             return None

@@ -100,7 +100,7 @@ class Web:
                 break
             try:
                 parser.feed_data(data)
-            except httptools.HttpParserError:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
                 if answer.problem is None and not answer.done:
                     raise Unfetched("comes from a server that speaks no HTTP") from None
             answer.came(len(data))
@@ -276,7 +276,8 @@ def _parsed(url: str) -> _Target:
     if "@" in split.netloc:
         raise Unfetched("has an address with a user in it; such are not followed")
     tls = split.scheme == "https"
-    port = port or (443 if tls else 80)
+    if port is None:
+        port = 443 if tls else 80
     if port < 1024 and port not in _LOW_PORTS:
         raise Unfetched(f"has an address with port {port}; 80, 443 and those from 1024 are read")
     # What is percent-encoded already stays as it is.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Engine
+from modelry.engines.base import Engine, Projecting
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
@@ -173,7 +173,12 @@ def route(
         collect=engine is not None and not engine.stops_whole_answers,
         endpoints=_endpoint_addresses(row, spec),
         images=images,
+        image_types=_image_types(engine) if images else (),
     )
+
+
+def _image_types(engine: object) -> tuple[str, ...]:
+    return engine.image_types if isinstance(engine, Projecting) else ()
 
 
 def _replica_addresses(

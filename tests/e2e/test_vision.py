@@ -81,9 +81,7 @@ def client(seeing: Instance) -> Iterator[OpenAI]:
 def ask(client: OpenAI, *urls: str, model: str = "sees", **options: Any) -> int:
     """The tokens of the prompt of a chat about images."""
     messages: Any = asks(*urls)
-    found = client.chat.completions.create(
-        model=model, messages=messages, max_tokens=2, **options
-    )
+    found = client.chat.completions.create(model=model, messages=messages, max_tokens=2, **options)
     assert found.choices[0].message.content is not None
     assert found.usage is not None
     return found.usage.prompt_tokens
@@ -135,7 +133,8 @@ def test_every_image_becomes_tokens_in_a_stream_too(client: OpenAI) -> None:
 
 def test_images_of_earlier_turns_are_seen_again(client: OpenAI) -> None:
     first = asks(data_url(png()))
-    later: Any = [*first, {"role": "assistant", "content": "Red."}, {"role": "user", "content": "?"}]
+    said = ({"role": "assistant", "content": "Red."}, {"role": "user", "content": "Sure?"})
+    later: Any = [*first, *said]
     found = client.chat.completions.create(model="sees", messages=later, max_tokens=2)
     assert found.usage is not None
     assert found.usage.prompt_tokens > ask(client, data_url(png()))

@@ -395,6 +395,8 @@ class Plane:
         path: str | None = None,
         collect: bool = False,
         endpoints: tuple[EndpointAddress, ...] = (),
+        images: bool = False,
+        image_types: tuple[str, ...] = (),
     ) -> str:
         """Publish a service, or publish it anew under the same name; returns its access path."""
         name = name or f"service-{next(_numbers)}"
@@ -410,6 +412,8 @@ class Plane:
             replicas=tuple(replica.address for replica in replicas),
             collect=collect,
             endpoints=endpoints,
+            images=images,
+            image_types=image_types,
         )
         self._services.add(route.service_id)
         self.control.put_route(route)

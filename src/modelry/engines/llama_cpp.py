@@ -25,6 +25,7 @@ from modelry.errors import InvalidRequest
 # The engine's own words for why weights do not load, newest first in its log.
 _LOAD_ERROR = re.compile(r"error loading model[^:]*: (?P<reason>.+)$")
 _NOT_GGUF = re.compile(r"(?P<reason>invalid magic characters.*)$")
+_NO_PROJECTOR = re.compile(r"mtmd_init_from_file: error: (?P<reason>.+)$")
 _NOT_BOUND = "couldn't bind HTTP server socket"
 _OTHER_ERROR = re.compile(r"^\S+ E (?:\S+\s+\S+: )?(?P<reason>.+)$")
 
@@ -183,7 +184,7 @@ def _environment() -> dict[str, str]:
 
 
 def _reason(log_tail: list[str]) -> str | None:
-    for pattern in (_NOT_GGUF, _LOAD_ERROR, _OTHER_ERROR):
+    for pattern in (_NOT_GGUF, _LOAD_ERROR, _NO_PROJECTOR, _OTHER_ERROR):
         for line in reversed(log_tail):
             match = pattern.search(line)
             if match:

@@ -117,7 +117,8 @@ def shape(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
     if len(images) > IMAGES_MOST:
         told = f"The request has {len(images)} images; {IMAGES_MOST} are taken at most."
         raise bad_request(told, "messages")
-    links = [link for link in (_checked(*each, route.image_types) for each in images) if link is not None]
+    checked = [_checked(*each, route.image_types) for each in images]
+    links = [link for link in checked if link is not None]
     tokens = bodies.prompt_tokens(request.body) + bodies.IMAGE_TOKENS * len(links)
     return Pictures(messages, links, tokens)
 

@@ -84,7 +84,7 @@ def ask(client: OpenAI, *urls: str, model: str = "sees", **options: Any) -> int:
     found = client.chat.completions.create(model=model, messages=messages, max_tokens=2, **options)
     assert found.choices[0].message.content is not None
     assert found.usage is not None
-    return found.usage.prompt_tokens
+    return int(found.usage.prompt_tokens)
 
 
 def refusal(client: OpenAI, messages: Any, model: str = "sees") -> tuple[str | None, str]:

@@ -15,7 +15,8 @@ def answer(
     body: bytes, content_type: str = "image/png", *headers: str, status: str = "200 OK"
 ) -> bytes:
     """An HTTP answer with its length."""
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]
+    length = f"content-length: {len(body)}"
+    lines = [f"HTTP/1.1 {status}", length, "connection: close", *headers]
     if content_type:
         lines.append(f"content-type: {content_type}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body

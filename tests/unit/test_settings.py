@@ -64,6 +64,8 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "USAGE_KEEP_DAYS": "1",
         "CORS_ORIGINS": "https://App.example/, http://localhost:3000",
         "TRUSTED_PROXIES": "10.0.0.1, fd00::/8",
+        "IMAGE_URLS": "false",
+        "IMAGE_NETWORKS": "10.1.0.0/16,192.168.1.7",
         "HF_ENDPOINT": "https://mirror.example/hf/",
         "HF_TOKEN": "hf_of_an_account",
         "MODELSCOPE_ENDPOINT": "https://mirror.example/ms",
@@ -91,6 +93,7 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
     assert (found.answer_timeout_s, found.access_log, found.usage_keep_days) == (2, False, 1)
     assert found.cors_origins == "https://app.example,http://localhost:3000"
     assert found.trusted_proxies == "10.0.0.1/32,fd00::/8"
+    assert (found.image_urls, found.image_networks) == (False, "10.1.0.0/16,192.168.1.7/32")
     assert (found.tls_cert, found.tls_key) == (Path("/srv/cert.pem"), Path("/srv/key.pem"))
     names = {f"MODELRY_{name.upper()}" for name in Settings.__struct_fields__}
     assert names == {f"MODELRY_{name}" for name in given}

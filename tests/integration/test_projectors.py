@@ -49,8 +49,9 @@ def make(tmp_path: Path, server: PictureServer) -> Iterator[Make]:
     def start(name: str) -> Instance:
         instance = Instance(tmp_path / name, MODELRY_MODELS_DIR=str(cards))
         context = running(instance)
+        started = context.__enter__()
         ends.append(context)
-        return context.__enter__()
+        return started
 
     yield start
     for context in ends:

@@ -68,6 +68,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     usage_keep_days: Annotated[int, msgspec.Meta(ge=1)] = 90
     cors_origins: str | None = None
     trusted_proxies: str | None = None
+    image_urls: bool = True
+    image_networks: str | None = None
     hf_endpoint: str | None = None
     hf_token: Secret | None = None
     modelscope_endpoint: str | None = None
@@ -151,6 +153,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "admin_token": _access_token,
     "cors_origins": _origins,
     "trusted_proxies": _networks,
+    "image_networks": _networks,
     "tls_cert": _expanded,
     "tls_key": _expanded,
 }
@@ -167,6 +170,7 @@ _RULES = {
     "keep_replicas": "must be true or false",
     "demo": "must be true or false",
     "offline": "must be true or false",
+    "image_urls": "must be true or false",
     "gateway_workers": "must be a whole number from 1 to 64",
     "queue_max": "must be a whole number",
     "queue_wait_s": "must be a number of seconds",

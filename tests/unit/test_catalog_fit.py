@@ -240,3 +240,10 @@ def test_what_fits_is_less_than_there_is(model: ModelCard, inventory: Inventory)
     there_is = max([inventory.memory_bytes, *(gpu.memory_bytes for gpu in inventory.gpus)])
     assert fit.memory_bytes is not None
     assert (fit.verdict == "too_large") or fit.memory_bytes < there_is
+
+
+def test_a_projector_counts_like_weights() -> None:
+    without = memory_needed(card(), variant(), 4096)
+    with_it = memory_needed(card(), variant(), 4096, projector_bytes=GB)
+    assert without is not None
+    assert with_it == pytest.approx(without + 1.1 * GB, abs=2)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelry.catalog.catalog import Model
+from modelry.catalog.catalog import Model, roots_of
 from modelry.catalog.choice import Machine, Wanted
 from modelry.catalog.fetches import Fetches
 from modelry.catalog.offers import Offer, Offers, Size, context_of, variant_of
@@ -15,6 +15,7 @@ from modelry.engines.inventory import Gpu, Inventory
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.engines.runtimes import shipped_runtimes
 from modelry.errors import InvalidRequest
+from tests.support.weights_store import put_file
 from tests.unit.test_catalog_fit import GB, card, variant
 
 MACHINE = Inventory(cores=4, memory_bytes=16 * GB, gpus=(Gpu(0, "Large", 80 * GB),))
@@ -147,3 +148,20 @@ def test_an_unknown_variant_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidRequest) as caught:
         variant_of(known, "q8_0")
     assert caught.value.hint == "there are: Q4_K_M, Q8_0"
+
+
+def test_a_projector_that_is_here_counts_in_the_estimate(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, LlamaCpp())
+    seeing = model(variant(projector="hf://org/repo/mmproj.gguf"))
+    before = bench.offer(seeing).fits["Q4_K_M"].memory_bytes
+    named = seeing.card.variants[0].projector_variant
+    assert named is not None
+    put_file(bench.store, named, bytes(1_000_000))
+    after = bench.offer(seeing).fits["Q4_K_M"].memory_bytes
+    assert before is not None
+    assert after == pytest.approx(before + 1_100_000, abs=2)
+
+
+def test_a_projector_stays_when_the_store_is_cleaned_up() -> None:
+    seeing = model(variant(projector="hf://org/repo/mmproj.gguf"))
+    assert roots_of([seeing]).weights_ids == {"hf://org/repo/a.gguf", "hf://org/repo/mmproj.gguf"}

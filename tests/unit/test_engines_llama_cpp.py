@@ -107,6 +107,26 @@ def test_a_replica_is_told_what_to_run() -> None:
     assert config.threads >= 1
 
 
+def test_a_replica_is_told_of_its_projector() -> None:
+    seeing = replace(plan(), projector=Path("/models/mmproj.gguf"))
+    command = engine.command(seeing, Endpoint("unix:/run/a.sock", "the secret"))
+    assert RunnerConfig(**json.loads(command.stdin)).projector == "/models/mmproj.gguf"
+
+
+def test_a_projector_that_does_not_fit_is_told_in_the_engines_words() -> None:
+    failure = engine.explain(
+        EXIT_UNLOADABLE,
+        [
+            "0.02.103.696 E mtmd_init_from_file: error: mismatch between text model "
+            "(n_embd = 576) and mmproj (n_embd = 640)",
+            "0.02.103.743 E srv    load_model: failed to load multimodal model, 'mmproj.gguf'",
+            "0.02.104.080 E srv          init: exiting due to model loading error",
+        ],
+    )
+    assert "(n_embd = 576) and mmproj (n_embd = 640)" in failure.message
+    assert failure.lasting
+
+
 def test_a_replicas_secret_is_neither_argument_nor_variable() -> None:
     command = engine.command(plan(), Endpoint("unix:/run/a.sock", "the secret"))
     assert "the secret" not in "\0".join([*command.argv, *command.env, *command.env.values()])

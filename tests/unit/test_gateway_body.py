@@ -67,6 +67,24 @@ def test_a_length_that_is_none_is_taken_for_unknown(value: str) -> None:
     assert bodies.expected_tokens(bodies.read(body), body) == len(body) // 4 + 256
 
 
+def test_an_image_counts_as_an_image_and_not_by_its_bytes() -> None:
+    text = b"word " * 2000
+    image = b'{"url":"data:image/png;base64,%b"}'
+    plain = b'{"model":"x","max_tokens":7,"messages":["%b"]}' % text
+    head = bodies.read(plain)
+    assert bodies.expected_tokens(head, plain) == len(plain) // 4 + 7
+    for size in (4, 400_000):
+        coded = image % (b"A" * size)
+        body = plain[:-2] + b"," + coded + b"," + coded + b"]}"
+        tokens = bodies.expected_tokens(head, body)
+        assert tokens == pytest.approx(len(plain) // 4 + 7 + 2000, abs=30)
+
+
+def test_a_body_that_ends_within_an_image_has_a_length() -> None:
+    body = b'{"url":"data:image/png;base64,' + b"A" * 8000
+    assert bodies.prompt_tokens(body) == len(body) // 4
+
+
 def turns(*said: tuple[str, str], model: str = "x") -> bytes:
     messages = [{"role": role, "content": text} for role, text in said]
     return json.dumps({"model": model, "messages": messages}).encode()

@@ -79,6 +79,15 @@ def refused(kind: type[ModelryError], param: str, asked: Wish, **more: object) -
     return caught.value
 
 
+def test_a_projector_comes_with_the_engine_that_takes_it() -> None:
+    named = {"projector": "file:///models/mmproj.gguf"}
+    for base, projector in ((GGUF, True), (BASE, False)):
+        variant = base.card.variants[0].model_copy(update=named)
+        card = base.card.model_copy(update={"variants": (variant,)})
+        assert made(base=replace(base, card=card)).projector is projector
+    assert not made(base=GGUF).projector
+
+
 # -- engine and runtime --------------------------------------------------------
 
 

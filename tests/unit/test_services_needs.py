@@ -1,17 +1,24 @@
 """What a revision's replicas need, whatever the machine would choose by now."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from modelry.catalog.cards import ModelCard, Variant
 from modelry.catalog.catalog import Model
+from modelry.catalog.weights import Weights
 from modelry.engines.base import Engine
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.engines.runtimes import default_runtime
 from modelry.engines.vllm import Vllm
-from modelry.services.needs import models_of, needs_of
+from modelry.services.needs import models_of, needs_of, traits_of
 from modelry.services.situation import WeightsFailed
 from modelry.services.spec import ServiceSpec
-from modelry.services.supplies import Needs
+from modelry.services.supplies import Needs, Supplied, Supplies
 from tests.unit.machines import NO_GPU, RUNTIMES, machine
 
 ENGINES: dict[str, Engine] = {"llama.cpp": LlamaCpp(), "vllm": Vllm()}
@@ -65,3 +72,65 @@ def test_what_is_gone_from_the_catalogue_is_named() -> None:
     spec = SPEC.model_copy(update={"adapter": "mdl_x", "adapter_name": "mine"})
     gone = needs_of(MODELS, ENGINES, spec)
     assert gone == WeightsFailed("its adapter mine is no longer registered")
+
+
+# -- images ------------------------------------------------------------------------
+
+
+def seeing(*, tags: tuple[str, ...] = ()) -> dict[str, Model]:
+    variant = Variant(
+        name="whole",
+        format="gguf",
+        source="hf://org/repo/a.gguf",
+        projector="hf://org/repo/mmproj.gguf",
+        public_only=True,
+    )
+    base = MODELS["mdl_base"]
+    fields: Any = {"variants": (variant,), "tags": tags}
+    return {"mdl_base": replace(base, card=base.card.model_copy(update=fields))}
+
+
+def takes(models: dict[str, Model], spec: ServiceSpec, weights: Path | None = None) -> bool:
+    needs = needs_of(models, ENGINES, spec)
+    assert isinstance(needs, Needs)
+    here = None if weights is None else Supplied(Weights(weights, 1, "0" * 64))
+    supplies = cast(Supplies, SimpleNamespace(ready=lambda needs: here))
+    return traits_of(("chat",), spec, needs, ENGINES, supplies).images
+
+
+def test_a_service_runs_with_the_projector_that_it_was_made_with() -> None:
+    on_llama = SPEC.model_copy(update={"engine": "llama.cpp", "runtime": None})
+    with_it = on_llama.model_copy(update={"projector": True})
+    needs = needs_of(seeing(), ENGINES, with_it)
+    assert isinstance(needs, Needs)
+    assert needs.projector is not None
+    assert needs.projector.source == "hf://org/repo/mmproj.gguf"
+    assert needs.projector.public_only
+    assert needs.fetched == [needs.variant, needs.projector]
+    assert takes(seeing(), with_it)
+    # One that was made before there were projectors starts with what it has.
+    before = needs_of(seeing(tags=("vision",)), ENGINES, on_llama)
+    assert isinstance(before, Needs)
+    assert before.fetched == [before.variant]
+    assert not takes(seeing(tags=("vision",)), on_llama)
+
+
+@pytest.mark.parametrize(
+    ("config", "images"),
+    [
+        ({"architectures": ["LlamaForCausalLM"]}, False),
+        ({"architectures": ["Gemma3ForConditionalGeneration"], "vision_config": {}}, True),
+        ({"image_token_id": 151655}, True),
+        ({"vision_config": None}, False),
+        (None, False),
+    ],
+)
+def test_vllm_reads_images_where_the_weights_do(
+    tmp_path: Path, config: object, images: bool
+) -> None:
+    if config is not None:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    assert takes(MODELS, SPEC, tmp_path) is images
+    # What is not known yet is not refused.
+    assert takes(MODELS, SPEC)
+    assert takes(seeing(tags=("vision",)), SPEC, tmp_path)

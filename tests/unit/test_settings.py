@@ -66,6 +66,8 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "IMAGE_STORE_BYTES": "2097152",
         "CORS_ORIGINS": "https://App.example/, http://localhost:3000",
         "TRUSTED_PROXIES": "10.0.0.1, fd00::/8",
+        "IMAGE_URLS": "false",
+        "IMAGE_NETWORKS": "10.1.0.0/16,192.168.1.7",
         "HF_ENDPOINT": "https://mirror.example/hf/",
         "HF_TOKEN": "hf_of_an_account",
         "MODELSCOPE_ENDPOINT": "https://mirror.example/ms",
@@ -94,6 +96,7 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
     assert (found.image_url_ttl_s, found.image_store_bytes) == (60, 2097152)
     assert found.cors_origins == "https://app.example,http://localhost:3000"
     assert found.trusted_proxies == "10.0.0.1/32,fd00::/8"
+    assert (found.image_urls, found.image_networks) == (False, "10.1.0.0/16,192.168.1.7/32")
     assert (found.tls_cert, found.tls_key) == (Path("/srv/cert.pem"), Path("/srv/key.pem"))
     names = {f"MODELRY_{name.upper()}" for name in Settings.__struct_fields__}
     assert names == {f"MODELRY_{name}" for name in given}

@@ -11,8 +11,8 @@ from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.catalog.arriving import DiskFull
 from modelry.catalog.bundle_import import BadBundle, IncomingBundle, take_in
-from modelry.catalog.bundles import BundledModel, bundle_of
-from modelry.catalog.cards import Variant, check_id
+from modelry.catalog.bundles import BundledModel, Packed, bundle_of
+from modelry.catalog.cards import ModelCard, Variant, check_id
 from modelry.catalog.catalog import OWN_VARIANT, Catalog, Model
 from modelry.catalog.endpoints import ModelView, model_view
 from modelry.catalog.fetches import Fetches, in_thread
@@ -59,16 +59,7 @@ def router(
                 elif found.owner_id != caller.owner_id:
                     # Whom it is shared with may use it; where it is from is its owner's to tell.
                     caller.require_operator("a bundle of somebody else's model")
-                variant = found.card.default_variant
-                state = fetches.state(variant)
-                if not isinstance(state, Weights):
-                    raise Conflict(
-                        f"the weights of {reference} are not here",
-                        hint=f"fetch them first: modelry models fetch {reference}",
-                        param="model",
-                        code="weights_absent",
-                    )
-                chosen[found.card.id] = (found.card, variant, state)
+                chosen[found.card.id] = packed(found.card, reference)
         bundle = bundle_of(list(chosen.values()))
         return StreamingResponse(
             bundle.parts(),
@@ -78,6 +69,20 @@ def router(
                 "content-disposition": 'attachment; filename="models.tar"',
             },
         )
+
+    def packed(card: ModelCard, reference: str) -> Packed:
+        variant = card.default_variant
+        projector = variant.projector_variant
+        states = [fetches.state(each) for each in (variant, projector) if each is not None]
+        here = [state for state in states if isinstance(state, Weights)]
+        if len(here) < len(states):
+            raise Conflict(
+                f"the weights of {reference} are not here",
+                hint=f"fetch them first: modelry models fetch {reference}",
+                param="model",
+                code="weights_absent",
+            )
+        return Packed(card, variant, *here)
 
     @routes.post(
         "/bundles",
@@ -145,6 +150,12 @@ def router(
         if not isinstance(fetches.state(variant), Weights):
             await in_thread("import a model", lambda: take_in(weights, variant, bundled))
             fetches.forget_failure(variant)
+        projector, brought = variant.projector_variant, bundled.projector
+        # Where the model has another here, or none, the one that was brought is for nobody.
+        if projector is not None and brought is not None and projector.source == brought.source:
+            if not isinstance(fetches.state(projector), Weights):
+                await in_thread("import a projector", lambda: take_in(weights, projector, brought))
+            fetches.forget_failure(projector)
         async with db.begin() as session:
             try:
                 model = await catalog.get(session, caller, bundled.name)

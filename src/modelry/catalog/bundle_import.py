@@ -22,6 +22,7 @@ from modelry.catalog.bundles import (
     MANIFEST_MAX,
     BundledFile,
     BundledModel,
+    BundledProjector,
     Manifest,
     member_of,
     padding,
@@ -81,7 +82,7 @@ class IncomingBundle:
             here.add(file.sha256)
             if file is files[-1] and bytes(await self._take(len(END))) != END:
                 raise BadBundle("it holds more than its manifest names", hint=_AGAIN)
-            while waiting and here.issuperset(each.sha256 for each in waiting[0].files):
+            while waiting and here.issuperset(each.sha256 for each in waiting[0].every_file):
                 yield waiting.pop(0)
 
     # ------------------------------------------------------------------------
@@ -159,7 +160,9 @@ class IncomingBundle:
         return taken
 
 
-def take_in(store: WeightsStore, variant: Variant, model: BundledModel) -> Weights:
+def take_in(
+    store: WeightsStore, variant: Variant, model: BundledModel | BundledProjector
+) -> Weights:
     """Make a model's files, all of which are here, the weights of a variant; blocks. Raises
     `BadBundle` where one is not what its name says.
     """
@@ -174,6 +177,8 @@ def take_in(store: WeightsStore, variant: Variant, model: BundledModel) -> Weigh
 def _check_files(model: BundledModel) -> None:
     names: Sequence[str] = [file.name for file in model.files]
     check_names(names)
+    if model.projector is not None:
+        check_names([file.name for file in model.projector.files])
     # Only what a fetch would have brought was exported.
     with _as_bad_bundle():
         variant = Variant(name="bundle", format=model.format, source=f"upload://{'0' * 64}")

@@ -22,6 +22,9 @@ from modelry.catalog.weights import Weights, WeightsFile
 from modelry.errors import InvalidRequest
 
 VERSION = 1
+"""Of a bundle of weights alone."""
+VERSION_PROJECTORS = 2
+"""Of one with projectors, which a Modelry that does not know them cannot take in."""
 MANIFEST = "manifest.json"
 MANIFEST_MAX = 16 * 1024 * 1024
 BLOCK = 512
@@ -40,6 +43,15 @@ class BundledFile(msgspec.Struct, frozen=True):
     sha256: _Digest
 
 
+class BundledProjector(msgspec.Struct, frozen=True):
+    """What turns images into tokens for a model, as a GGUF file."""
+
+    source: _Text
+    files: Annotated[list[BundledFile], msgspec.Meta(min_length=1, max_length=1)]
+    revision: _Text | None = None
+    folder: bool = False
+
+
 class BundledModel(msgspec.Struct, frozen=True):
     """`folder`: whether an engine opens the folder of the files, or the one file itself."""
 
@@ -52,6 +64,12 @@ class BundledModel(msgspec.Struct, frozen=True):
     revision: _Text | None = None
     licence: _Text | None = None
     homepage: _Text | None = None
+    projector: BundledProjector | None = None
+
+    @property
+    def every_file(self) -> list[BundledFile]:
+        """Its projector's with its own."""
+        return self.files + (self.projector.files if self.projector is not None else [])
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -60,7 +78,8 @@ class Manifest(msgspec.Struct, frozen=True):
 
     def blobs(self) -> list[BundledFile]:
         """Every file once, in the order of the members."""
-        return list({file.sha256: file for model in self.models for file in model.files}.values())
+        found = {file.sha256: file for model in self.models for file in model.every_file}
+        return list(found.values())
 
 
 @dataclass(frozen=True)
@@ -97,17 +116,21 @@ class Bundle:
         return msgspec.json.format(msgspec.json.encode(self.manifest), indent=2)
 
 
-def bundle_of(models: Sequence[tuple[ModelCard, Variant, Weights]]) -> Bundle:
-    """The models with the weights that they have here."""
-    bundled, places = [], {}
-    for card, variant, weights in models:
-        files = list(weights.files)
-        if files:
-            places.update({file.sha256: weights.path / file.name for file in files})
-        else:
-            name = _file_name(variant)
-            files = [WeightsFile(name, weights.size_bytes, weights.sha256)]
-            places[weights.sha256] = weights.path
+@dataclass(frozen=True)
+class Packed:
+    """A model with the weights that it has here, and its projector's where it has one."""
+
+    card: ModelCard
+    variant: Variant
+    weights: Weights
+    projector: Weights | None = None
+
+
+def bundle_of(models: Sequence[Packed]) -> Bundle:
+    bundled: list[BundledModel] = []
+    places: dict[str, Path] = {}
+    for packed in models:
+        card, variant, weights = packed.card, packed.variant, packed.weights
         own = card.id.startswith("mdl_")
         bundled.append(
             BundledModel(
@@ -116,22 +139,46 @@ def bundle_of(models: Sequence[tuple[ModelCard, Variant, Weights]]) -> Bundle:
                 format=variant.format,
                 source=variant.source,
                 folder=bool(weights.files),
-                files=[BundledFile(each.name, each.size_bytes, each.sha256) for each in files],
+                files=_packed(variant, weights, places),
                 revision=weights.revision,
                 licence=card.licence or None,
                 homepage=card.homepage,
+                projector=_packed_projector(packed, places),
             )
         )
-    return Bundle(Manifest(VERSION, bundled), places)
+    plain = all(model.projector is None for model in bundled)
+    return Bundle(Manifest(VERSION if plain else VERSION_PROJECTORS, bundled), places)
+
+
+def _packed(variant: Variant, weights: Weights, places: dict[str, Path]) -> list[BundledFile]:
+    files = list(weights.files)
+    if files:
+        places.update({file.sha256: weights.path / file.name for file in files})
+    else:
+        files = [WeightsFile(_file_name(variant), weights.size_bytes, weights.sha256)]
+        places[weights.sha256] = weights.path
+    return [BundledFile(each.name, each.size_bytes, each.sha256) for each in files]
+
+
+def _packed_projector(packed: Packed, places: dict[str, Path]) -> BundledProjector | None:
+    variant, weights = packed.variant.projector_variant, packed.projector
+    if variant is None or weights is None:
+        return None
+    return BundledProjector(
+        source=variant.source,
+        files=_packed(variant, weights, places),
+        revision=weights.revision,
+        folder=bool(weights.files),
+    )
 
 
 def parse_manifest(data: bytes) -> Manifest:
     """Raises `InvalidRequest` that says what is wrong with it."""
     try:
         version = msgspec.json.decode(data, type=_Version).version
-        if version != VERSION:
+        if version not in (VERSION, VERSION_PROJECTORS):
             raise InvalidRequest(
-                f"the bundle is of version {version}, and {VERSION} is known here",
+                f"the bundle is of version {version}, and {VERSION_PROJECTORS} is known here",
                 hint="update Modelry, or export it with this version",
             )
         manifest = msgspec.json.decode(data, type=Manifest)
@@ -144,7 +191,7 @@ def parse_manifest(data: bytes) -> Manifest:
     for model in manifest.models:
         if not model.folder and len(model.files) != 1:
             raise InvalidRequest(f"the bundle's model {model.name} is not one file, as it says")
-        for file in model.files:
+        for file in model.every_file:
             if sizes.setdefault(file.sha256, file.size_bytes) != file.size_bytes:
                 raise InvalidRequest(f"the bundle's manifest gives {file.name} two sizes")
     return manifest

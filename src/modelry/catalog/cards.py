@@ -89,6 +89,19 @@ class Variant(BaseModel):
         flags = ("allow_pickles", "allow_remote_code", "copied")
         return "\n".join([self.source, *(flag for flag in flags if getattr(self, flag))])
 
+    @cached_property
+    def projector_variant(self) -> "Variant | None":
+        """Its projector, as weights that are fetched like any others."""
+        if self.projector is None:
+            return None
+        return Variant(
+            name="projector",
+            format="gguf",
+            source=self.projector,
+            copied=self.copied,
+            public_only=self.public_only,
+        )
+
     @property
     def allowed(self) -> Allowed:
         return Allowed(self.allow_pickles, self.allow_remote_code)

@@ -261,6 +261,7 @@ class Catalog:
 def roots_of(models: Sequence[Model]) -> Roots:
     """What must stay in the store for them."""
     variants = [variant for model in models for variant in model.card.variants]
+    variants += [each.projector_variant for each in variants if each.projector_variant is not None]
     return Roots(
         frozenset(variant.weights_id for variant in variants),
         frozenset(variant.sha256 for variant in variants if variant.sha256 is not None),

@@ -10,6 +10,7 @@
   key-value heads × head dimension × 2 bytes. Where the card does not say, 2 × √parameters bytes:
   179 kB for 8 billion, where Llama 3.1 8B needs 131 kB; 529 kB for 70 billion, where Llama 3.3 70B
   needs 328 kB.
+- *The projector* of a model that reads images counts with its weights, once its size is known.
 - *The rest*, buffers of the computation and the engine itself. The fifth for images and sound is
   EleutherAI's "Transformer Math 101" (inference needs 1.2 × the weights).
 
@@ -90,11 +91,16 @@ def weights_bytes(card: ModelCard, variant: Variant) -> int | None:
 
 
 def memory_needed(
-    card: ModelCard, variant: Variant, tokens: int, size_bytes: int | None = None
+    card: ModelCard,
+    variant: Variant,
+    tokens: int,
+    size_bytes: int | None = None,
+    projector_bytes: int = 0,
 ) -> int | None:
     """What a replica takes that keeps `tokens` in all its slots together; None: unknown.
 
     `size_bytes`: of the weights, where somebody knows what the card does not say.
+    `projector_bytes`: of its projector, 0 where that is not known.
     """
     weights = size_bytes or weights_bytes(card, variant)
     if weights is None:
@@ -106,7 +112,7 @@ def memory_needed(
         # As if in 8 bits where that is unknown too: a guess within a factor of two.
         parameters = math.ceil(weights * 8 / (bits_of(variant) or 8))
     token_bytes = card.kv_bytes_per_token or math.ceil(2 * math.sqrt(parameters))
-    return _BASE_BYTES + math.ceil(weights * 1.1) + tokens * token_bytes
+    return _BASE_BYTES + math.ceil((weights + projector_bytes) * 1.1) + tokens * token_bytes
 
 
 def estimate(
@@ -116,9 +122,10 @@ def estimate(
     *,
     tokens: int = DEFAULT_CONTEXT_TOKENS * DEFAULT_SLOTS,
     size_bytes: int | None = None,
+    projector_bytes: int = 0,
 ) -> Fit:
     """Whether a replica fits this machine: into the largest GPU, or else into memory."""
-    needed = memory_needed(card, variant, tokens, size_bytes)
+    needed = memory_needed(card, variant, tokens, size_bytes, projector_bytes)
     if needed is None:
         return Fit("unknown", "how much memory it needs is not known before it is here")
     places: list[tuple[Place, int, str]] = []

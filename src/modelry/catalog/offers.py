@@ -67,6 +67,7 @@ class Offers:
                 replace(inventory, gpus=()) if blind else inventory,
                 tokens=tokens,
                 size_bytes=self._size_of(variant) or model.size_bytes,
+                projector_bytes=self._projector_bytes(variant),
             )
 
         def effort(variant: Variant) -> tuple[bool, int] | None:
@@ -87,6 +88,10 @@ class Offers:
         if isinstance(found, str):
             raise InvalidRequest(f"engine: {found}", param="engine")
         return found
+
+    def _projector_bytes(self, variant: Variant) -> int:
+        projector = variant.projector_variant
+        return 0 if projector is None else self._size_of(projector) or 0
 
     def _size_of(self, variant: Variant) -> int | None:
         state = self._fetches.state(variant)

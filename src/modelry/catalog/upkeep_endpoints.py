@@ -69,7 +69,10 @@ def router(
     ) -> ModelView:
         """Fetch its weights before any service needs them; once more, where that had failed."""
         model = await found(caller, model_id)
-        fetches.ask(variant_of(model, body), caller.owner_id)
+        variant = variant_of(model, body)
+        for each in (variant, variant.projector_variant):
+            if each is not None:
+                fetches.ask(each, caller.owner_id)
         changed()
         return model_view(model, offers.offer(model), fetches, caller)
 
@@ -82,7 +85,9 @@ def router(
             model = await catalog.get(session, caller, model_id)
             uses = await uses_of(session, model.card.id)
         chosen = variant_of(model, WhichVariant(variant=variant))
-        fetches.withdraw(chosen, None if caller.operator else caller.owner_id)
+        for each in (chosen, chosen.projector_variant):
+            if each is not None:
+                fetches.withdraw(each, None if caller.operator else caller.owner_id)
         waiting = [use for use in uses if use.runs and use.variant == chosen.name]
         if waiting and chosen.weights_id in fetches.running():
             raise Conflict(
@@ -149,7 +154,13 @@ def router(
         caller.require_operator("what weights take on disk")
         async with db.begin() as session:
             models = await catalog.every(session)
-        each = [(model, variant) for model in models for variant in model.card.variants]
+        each = [
+            (model, found)
+            for model in models
+            for variant in model.card.variants
+            for found in (variant, variant.projector_variant)
+            if found is not None
+        ]
         variants = [variant for _, variant in each]
         found = await in_thread("disk", lambda: disk(fetches.store, variants, roots_of(models)))
         return disk_view(each, found)

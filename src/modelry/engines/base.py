@@ -37,6 +37,7 @@ class ReplicaPlan:
 
     `context_tokens` is what one request may use, prompt and answer together.
     `adapter`: a file or folder of LoRA weights that the whole replica runs with.
+    `projector`: a file that turns images into tokens.
     `runtime`: the environment of an engine that is not embedded. `gpus`: those it
     may use, by their index.
     """
@@ -49,6 +50,7 @@ class ReplicaPlan:
     context_tokens: int
     defaults: Defaults = field(default_factory=Defaults)
     adapter: Path | None = None
+    projector: Path | None = None
     runtime: Path | None = None
     gpus: tuple[int, ...] = ()
     options: Options = field(default_factory=Options)
@@ -161,6 +163,26 @@ class Ranking(Protocol):
 
     def raw_scores(self, weights: Path) -> bool:
         """Whether it does with such weights; otherwise its scores are between 0 and 1."""
+        ...
+
+
+@runtime_checkable
+class ImageReader(Protocol):
+    """An engine that takes images in chats, where the weights do."""
+
+    def reads_images(self, weights: Path) -> bool: ...
+
+
+@runtime_checkable
+class Projecting(Protocol):
+    """An engine that takes images with a projector, `ReplicaPlan.projector`. `image_types`: of
+    what media types.
+    """
+
+    image_types: tuple[str, ...]
+
+    def takes_projector(self, format: str) -> bool:
+        """With weights of that format."""
         ...
 
 

@@ -28,6 +28,7 @@ from modelry.errors import InvalidRequest
 # The engine's own words for why weights do not load, newest first in its log.
 _LOAD_ERROR = re.compile(r"error loading model[^:]*: (?P<reason>.+)$")
 _NOT_GGUF = re.compile(r"(?P<reason>invalid magic characters.*)$")
+_NO_PROJECTOR = re.compile(r"mtmd_init_from_file: error: (?P<reason>.+)$")
 _NOT_BOUND = "couldn't bind HTTP server socket"
 _OTHER_ERROR = re.compile(r"^\S+ E (?:\S+\s+\S+: )?(?P<reason>.+)$")
 
@@ -57,6 +58,8 @@ class LlamaCpp:
     # Its server takes them at its start only.
     takes_adapters = False
     adapter_rank_max: int | None = None
+    # What it decodes itself (stb_image); WebP it would leave to another program.
+    image_types = ("image/png", "image/jpeg", "image/gif")
     rules = OptionRules(
         free=frozenset(_ARGUMENTS),
         flags=frozenset(name for name, takes in _ARGUMENTS.items() if takes is None),
@@ -65,6 +68,9 @@ class LlamaCpp:
 
     def open_to_adapters(self, weights: Path) -> bool:
         return False
+
+    def takes_projector(self, format: str) -> bool:
+        return format == "gguf"
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format != "gguf":
@@ -105,6 +111,7 @@ class LlamaCpp:
             threads=usable_cores(),
             task=_WAYS[plan.tasks[0]],
             adapter=None if plan.adapter is None else str(plan.adapter),
+            projector=None if plan.projector is None else str(_gguf(plan.projector)),
             arguments=_parsed(plan.options.arguments),
             temperature=plan.defaults.temperature,
             top_p=plan.defaults.top_p,
@@ -203,7 +210,7 @@ def _environment() -> dict[str, str]:
 
 
 def _reason(log_tail: list[str]) -> str | None:
-    for pattern in (_NOT_GGUF, _LOAD_ERROR, _OTHER_ERROR):
+    for pattern in (_NOT_GGUF, _LOAD_ERROR, _NO_PROJECTOR, _OTHER_ERROR):
         for line in reversed(log_tail):
             match = pattern.search(line)
             if match:

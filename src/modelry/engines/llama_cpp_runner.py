@@ -29,6 +29,7 @@ EXIT_UNLOADABLE = 65  # EX_DATAERR
 EXIT_OTHER_TASK = 78  # EX_CONFIG
 
 _SPARE_HTTP_THREADS = 64
+_NOWHERE = "/nonexistent"
 _POLL_S = 0.05
 # Idle several looks in a row: a request can be on its way from a gateway that has
 # just been told to send no more.
@@ -41,8 +42,8 @@ class RunnerConfig:
 
     `temperature`, `top_p` and `max_tokens` are what a request gets that does not
     say. `task`: `chat`, `embedding` or `rerank`. `adapter`: a GGUF file of LoRA
-    weights, for every request. `arguments`: of llama.cpp's own server, by name, each
-    with its number.
+    weights, for every request. `projector`: a GGUF file of what turns images into
+    tokens. `arguments`: of llama.cpp's own server, by name, each with its number.
     """
 
     weights: str
@@ -57,6 +58,7 @@ class RunnerConfig:
     top_p: float | None = None
     max_tokens: int | None = None
     adapter: str | None = None
+    projector: str | None = None
     arguments: dict[str, float] = field(default_factory=dict)
 
 
@@ -132,6 +134,10 @@ def _serve(config: RunnerConfig) -> None:
         params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(config.adapter, 1.0)]
     if config.task != "chat":
         _make_vectors(config, kind, params, xllamacpp.llama_pooling_type)
+    if config.projector is not None:
+        params.mmproj.path = config.projector
+        # What it cannot open as an image it would hand to a program of this machine, as a film.
+        params.video_ffmpeg_bin_dir = _NOWHERE
     _apply(config.arguments, params)
     params.cont_batching = True
     params.cache_prompt = True

@@ -74,6 +74,9 @@ _OURS = frozenset(
     }
 )  # fmt: skip
 
+# What `config.json` has of a model that reads images.
+_OF_IMAGES = ("vision_config", "visual", "image_token_id", "image_token_index")
+
 _ERROR = re.compile(r"(?P<reason>\b(?:[A-Z]\w*(?:Error|Exception)): .+)$")
 # As Python's argparse says it.
 _REFUSED = re.compile(r"\.py: error: (?P<reason>.+)$")
@@ -104,6 +107,10 @@ class Vllm:
 
     def open_to_adapters(self, weights: Path) -> bool:
         return takes_lora(read_config(weights))
+
+    def reads_images(self, weights: Path) -> bool:
+        config = read_config(weights)
+        return any(config.get(name) is not None for name in _OF_IMAGES)
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
         if format not in self.formats:

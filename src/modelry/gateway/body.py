@@ -16,6 +16,11 @@ _TOKENS_ASSUMED = 256
 """Of an answer whose request does not say how long it may be."""
 _BYTES_PER_TOKEN = 4
 _TOKENS_MOST = 1 << 30
+IMAGE_TOKENS = 1000
+"""About what an image is to an engine, whatever its size as a file."""
+_LOOK_FOR_IMAGES_BYTES = IMAGE_TOKENS * _BYTES_PER_TOKEN
+"""In a body of fewer bytes, an image counts for less."""
+_CODED = b";base64,"
 
 decode_any = msgspec.json.Decoder(Any).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -31,6 +36,7 @@ class Head(msgspec.Struct):
     max_completion_tokens: Any = None
     n: Any = None
     prompt: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
 
 
 _decode_head = msgspec.json.Decoder(Head).decode
@@ -48,8 +54,18 @@ def read(body: bytes | bytearray) -> Head:
 
 
 def prompt_tokens(body: bytes | bytearray) -> int:
-    """About how many tokens a prompt has, by its bytes."""
-    return len(body) // _BYTES_PER_TOKEN
+    """About how many tokens a prompt has, by its bytes; an image in it by none of them."""
+    if len(body) < _LOOK_FOR_IMAGES_BYTES:
+        return len(body) // _BYTES_PER_TOKEN
+    size, images, at = len(body), 0, body.find(_CODED)
+    while at >= 0:
+        end = body.find(b'"', at)
+        if end < 0:
+            break
+        images += 1
+        size -= end - at
+        at = body.find(_CODED, end)
+    return size // _BYTES_PER_TOKEN + IMAGE_TOKENS * images
 
 
 _ANSWERS_MOST = 1 << 20
@@ -75,7 +91,7 @@ def expected_tokens(head: Head, body: bytes | bytearray) -> int:
         most = _TOKENS_ASSUMED
     if head.n is not None or len(memoryview(head.prompt)):
         most *= answers(head)[1]
-    return len(body) // _BYTES_PER_TOKEN + min(most, _TOKENS_MOST)
+    return prompt_tokens(body) + min(most, _TOKENS_MOST)
 
 
 def asks_for_usage(head: Head) -> bool:

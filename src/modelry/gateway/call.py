@@ -40,6 +40,11 @@ class Call(Relay):
     # -- admission -----------------------------------------------------------
 
     @property
+    def is_over(self) -> bool:
+        """Whether it is accounted for: its caller has heard its end, or hung up."""
+        return self._ended
+
+    @property
     def arrived_at(self) -> float:
         return self._request.arrived_at
 
@@ -72,6 +77,8 @@ class Call(Relay):
     def client_gone(self) -> None:
         """The caller hung up: the engine must not go on for nobody."""
         connection = self._connection
+        if self.preparing is not None:
+            self.preparing.cancel()
         self._service.withdraw(self)
         self._end(_GONE)
         if connection is not None:
@@ -110,7 +117,7 @@ class Call(Relay):
             self._respond(_unsendable(problem, request))
             return
         self._connection = connection
-        self._own_s = self.last_at - request.arrived_at - self._queue_s
+        self._own_s = self.last_at - request.arrived_at - self._queue_s - self.prepared_s
         connection.write(
             b"%b%b\r\n%bcontent-length: %d\r\n\r\n%b" % (head, request.id, own, len(body), body)
         )
@@ -270,10 +277,14 @@ class Call(Relay):
 
     def _estimated(self) -> Usage:
         """What the engine did not say: the frames so far, and the prompt by its length."""
-        if self._shaping is not None:
-            return self._shaping.estimated()
         # A chat's first frame brings its role.
-        return Usage(bodies.prompt_tokens(self._request.body), max(0, self._frames - 1))
+        answer = max(0, self._frames - 1)
+        if self._shaping is None:
+            return Usage(bodies.prompt_tokens(self._request.body), answer)
+        used = self._shaping.estimated()
+        if self._request.path in bodies.STREAMS_USAGE:
+            used = msgspec.structs.replace(used, completion_tokens=answer)
+        return used
 
     def _with_units(self, used: Usage, estimated: bool, status: int) -> tuple[Usage, bool]:
         """The same with what was used beyond tokens: by the replica's word, or estimated."""

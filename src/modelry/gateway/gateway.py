@@ -8,9 +8,10 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from ipaddress import ip_network
 
 from modelry.errors import SettingsError
-from modelry.gateway import image_files
+from modelry.gateway import image_files, pictures
 from modelry.gateway.access_log import AccessLog
 from modelry.gateway.answers import Job
 from modelry.gateway.connection import ClientConnection
@@ -24,6 +25,7 @@ from modelry.gateway.limits import Limiter
 from modelry.gateway.management import Management
 from modelry.gateway.memory import Memory
 from modelry.gateway.origin import Origin
+from modelry.gateway.picture_fetch import PictureFetch
 from modelry.gateway.reporter import GatewayReporter
 from modelry.gateway.request import Request
 from modelry.gateway.server import Server
@@ -33,6 +35,7 @@ from modelry.gateway.spool import Spool
 from modelry.gateway.table import Table
 from modelry.gateway.tasks import SHAPES, Shape
 from modelry.gateway.upstream import Upstream
+from modelry.gateway.web import Web
 from modelry.routing.messages import EndpointAddress
 from modelry.sealing import Sealer
 from modelry.settings import Paths, Settings
@@ -127,6 +130,10 @@ class Gateway:
             ttl_s=settings.image_url_ttl_s,
             most_bytes=settings.image_store_bytes,
         )
+        memory = Memory(
+            max(settings.max_buffered_bytes, settings.max_body_bytes),
+            min(settings.max_body_bytes, _MANAGEMENT_BODY_BYTES),
+        )
         self._inference = Inference(
             self._table,
             self._limiter,
@@ -134,6 +141,8 @@ class Gateway:
             unseal=lambda address: _unsealed(sealer, address),
             shapes=_shapes(self._images, origin, settings.public_url),
             answer_timeout_s=settings.answer_timeout_s,
+            memory=memory,
+            pictures=PictureFetch(_web(settings)),
         )
         reporter = GatewayReporter(lambda: self._table.services, self._spool)
         self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot, reporter)
@@ -142,10 +151,7 @@ class Gateway:
         self._server = Server(
             Front(self._inference, management, settings.max_body_bytes, cors, self._images),
             request_id=_request_ids(),
-            memory=Memory(
-                max(settings.max_buffered_bytes, settings.max_body_bytes),
-                min(settings.max_body_bytes, _MANAGEMENT_BODY_BYTES),
-            ),
+            memory=memory,
             cors=cors,
             tls=tls,
             log=self._log,
@@ -222,6 +228,14 @@ def _shapes(files: ImageFiles, origin: Origin, public_url: str | None) -> dict[b
         path: ImageAnswers(files, origin, public_url, SHAPES.get(path)).shape for path in PATHS
     }
     return {**SHAPES, **addressed}
+
+
+def _web(settings: Settings) -> Web | None:
+    if not settings.image_urls:
+        return None
+    named = settings.image_networks
+    networks = [ip_network(each) for each in named.split(",")] if named else []
+    return Web(networks, size_most=pictures.BYTES_MOST)
 
 
 def _unsealed(sealer: Sealer, address: EndpointAddress) -> str:

@@ -16,6 +16,9 @@ from modelry.gateway import forms
 from modelry.gateway.call import Call
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.limits import Limiter
+from modelry.gateway.memory import Memory
+from modelry.gateway.picture_fetch import PictureFetch
+from modelry.gateway.picture_parts import Link, Pictures
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_not_found, shown
 from modelry.gateway.request import Request
@@ -48,6 +51,8 @@ class Inference:
         unseal: Callable[[EndpointAddress], str],
         shapes: Mapping[bytes, Shape],
         answer_timeout_s: float,
+        memory: Memory,
+        pictures: PictureFetch,
     ) -> None:
         self._table = table
         self._limiter = limiter
@@ -55,6 +60,8 @@ class Inference:
         self._unseal = unseal
         self._shapes = shapes
         self.answer_timeout_s = answer_timeout_s
+        self._memory = memory
+        self._pictures = pictures
         # The loop's own clock, which stands still within an iteration, counts milliseconds.
         self.clock = time.monotonic
 
@@ -94,6 +101,9 @@ class Inference:
         shaping = None if shape is None else shape(request, head, service.route)
         tokens = 0 if path in TOKENLESS else bodies.expected_tokens(head, body)
         cost = tokens or forms.COST
+        links = shaping.links if isinstance(shaping, Pictures) else []
+        if links:
+            cost += bodies.IMAGE_TOKENS * len(links)
         limits = key.limits
         if b"x-modelry-hops" in request.fields:
             _refuse_loop(request)
@@ -104,12 +114,36 @@ class Inference:
             Call(self, service, key, request, head, client, None, cost, shaping).refused(reply)
             return None
         call = Call(self, service, key, request, head, client, admitted, cost, shaping)
+        if links:
+            call.preparing = asyncio.ensure_future(self._prepare(call, links, service, request))
+            return call
         try:
             service.enter(call)
         except BaseException:
             call.client_gone()
             raise
         return call
+
+    async def _prepare(
+        self, call: Call, links: list[Link], service: Service, request: Request
+    ) -> None:
+        """Bring what the call names by its address; then let it enter."""
+        begun_at = self.clock()
+
+        def hold(size: int) -> bool:
+            # Not once its caller is gone: nobody would give it back.
+            return not call.is_over and self._memory.hold(request, size)
+
+        try:
+            await self._pictures.bring(links, hold)
+            call.preparing, call.prepared_s = None, self.clock() - begun_at
+            service.enter(call)
+        except Reply as reply:
+            call.refused(reply)
+        except Exception:
+            log.exception("%s could not be prepared", request.id.decode())
+            if not call.is_over:
+                call.refused(error(500, "internal_error", "Something went wrong in the gateway."))
 
     # -- the desk of calls ---------------------------------------------------
 

@@ -5,6 +5,7 @@ all as it comes; a stream that the caller did not want is put together. What
 becomes of a replica that fails, and of the accounts, is the `Call`'s.
 """
 
+import asyncio
 from typing import Protocol
 
 import msgspec
@@ -74,6 +75,10 @@ class Relay:
     """Whether its cost was charged in the queue."""
     patient = False
     """Whether it waits for a replica that is well."""
+    preparing: "asyncio.Task[None] | None" = None
+    """What is done for it before it may take a slot."""
+    prepared_s = 0.0
+    """How long that took."""
     _replica: Replica | None = None
     _connection: UpstreamConnection | None = None
     _prefix: bytes | None = None

@@ -1,10 +1,14 @@
 """Which network addresses are public: asked when an endpoint is given, and when it is called."""
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 _UNICAST = IPv6Network("2000::/3")
 # The prefix by which IPv6-only networks reach IPv4 (RFC 6052, section 2.1).
 _NAT64 = IPv6Network("64:ff9b::/96")
+
+# What not every Python counts as special, and clouds have their machines ask for secrets:
+# addresses of protocols (RFC 6890), 6to4's relays (RFC 7526), Azure's own host.
+_SPECIAL = tuple(map(IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
 
 
 def is_public(address: str) -> bool:
@@ -20,6 +24,8 @@ def is_public(address: str) -> bool:
         if wrapped is None:
             return found in _UNICAST and found.is_global
         found = wrapped
+    if any(found in network for network in _SPECIAL):
+        return False
     return found.is_global and not found.is_multicast and not found.is_reserved
 
 

@@ -48,10 +48,10 @@ class Route(msgspec.Struct, frozen=True):
 
     It has `replicas` of ours or `endpoints` elsewhere, never both. `collect`: its
     engine notices a caller's hang-up only while it streams, so the gateway asks
-    it for a stream and puts whole answers together itself. `images`: its chats take
-    images. `dimensions_min`: its embeddings may be cut to so many numbers at least;
-    None where they may not be cut. `raw_scores`: its engine ranks by scores of any size,
-    which are no probabilities yet.
+    it for a stream and puts whole answers together itself. `images`: its chats take images,
+    of `image_types` alone where there are some (`image/png`). `dimensions_min`: its
+    embeddings may be cut to so many numbers at least; None where they may not be cut.
+    `raw_scores`: its engine ranks by scores of any size, which are no probabilities yet.
     """
 
     service_id: str
@@ -65,6 +65,7 @@ class Route(msgspec.Struct, frozen=True):
     collect: bool = False
     endpoints: tuple[EndpointAddress, ...] = ()
     images: bool = False
+    image_types: tuple[str, ...] = ()
     dimensions_min: int | None = None
     raw_scores: bool = False
 

@@ -10,6 +10,7 @@ from modelry.catalog.choice import Choice, Machine, Wanted, choose
 from modelry.catalog.fit import DEFAULT_SLOTS
 from modelry.catalog.formats import Quantisation
 from modelry.catalog.offers import Offers, Size, context_of, variant_of
+from modelry.engines.base import Projecting
 from modelry.engines.options import Options, check_options
 from modelry.errors import InvalidRequest
 from modelry.services.spec import Replicas, ServiceSpec
@@ -100,6 +101,7 @@ def draft(
         runtime=choice.runtime,
         gguf_converter=choice.converter,
         quantisation=wish.quantisation,
+        projector=_projects(variant, choice),
         adapter=None if adapter is None else adapter.card.id,
         adapter_name=None if adapter is None else adapter.reference(principal.owner_id),
         replicas=wish.replicas or Replicas(),
@@ -189,6 +191,16 @@ def _context_tokens(wish: Wish, model: Model) -> int:
             param="context_tokens",
         )
     return context
+
+
+def _projects(variant: Variant, choice: Choice) -> bool:
+    """Whether the engine takes images with the variant's projector."""
+    engine = choice.engine
+    return (
+        variant.projector is not None
+        and isinstance(engine, Projecting)
+        and engine.takes_projector(variant.format)
+    )
 
 
 def _gpus(wish: Wish, choice: Choice, machine: Machine) -> int:

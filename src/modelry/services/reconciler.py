@@ -28,7 +28,7 @@ from modelry.services import plan as planning
 from modelry.services import situation, store, world
 from modelry.services.activity import Activity
 from modelry.services.hosting import Hosting
-from modelry.services.needs import models_of, needs_of, raw_scores
+from modelry.services.needs import models_of, needs_of, traits_of
 from modelry.services.placement import place_gpus
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
@@ -218,9 +218,9 @@ class Reconciler:
             routes = {
                 id_: world.route(
                     *(row, specs[id_], replicas, observed, self._engines, self._hosting),
-                    raw_scores="rerank" in row.tasks
-                    and id_ in needs
-                    and raw_scores(specs[id_], needs[id_], self._engines, self._supplies),
+                    traits=traits_of(
+                        row.tasks, specs[id_], needs.get(id_), self._engines, self._supplies
+                    ),
                 )
                 for id_, row in services.items()
             }
@@ -365,6 +365,7 @@ class Reconciler:
             context_tokens=spec.context_tokens,
             defaults=spec.defaults,
             adapter=None if supplied.adapter is None else supplied.adapter.path,
+            projector=None if supplied.projector is None else supplied.projector.path,
             runtime=supplied.runtime,
             gpus=gpus,
             options=Options(

@@ -94,6 +94,7 @@ class ServiceSpec(BaseModel):
     its engine, None where that is embedded. `gguf_converter`: the runtime that makes
     GGUF of its weights, in `quantisation`, where the engine takes nothing else.
     `gpus`: of each replica. `dimensions_min`: its embeddings may be cut to so many numbers.
+    `projector`: it runs with its variant's, and takes images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
@@ -105,6 +106,7 @@ class ServiceSpec(BaseModel):
     runtime: str | None = None
     gguf_converter: str | None = None
     quantisation: Quantisation | None = None
+    projector: bool = False
     adapter: str | None = None
     adapter_name: str | None = None
     host: str | None = None

@@ -44,6 +44,7 @@ class Needs:
     """Of one service's replicas. `converter`: the runtime that makes GGUF of the weights, None
     where they are run as they are. `gguf`: the engine runs GGUF, adapters included.
     `hosted`: the adapter goes to replicas that run already. `rank_max`: of the adapter.
+    `projector`: what turns images into tokens. `images`: chats take them for sure.
     """
 
     variant: Variant
@@ -51,9 +52,17 @@ class Needs:
     converter: str | None = None
     quantisation: Quantisation | None = None
     adapter: Variant | None = None
+    projector: Variant | None = None
     gguf: bool = True
     hosted: bool = False
     rank_max: int | None = None
+    images: bool = False
+
+    @property
+    def fetched(self) -> list[Variant]:
+        """What comes from elsewhere."""
+        named = (self.variant, self.projector, self.adapter)
+        return [variant for variant in named if variant is not None]
 
 
 @dataclass(frozen=True)
@@ -63,11 +72,14 @@ class Supplied:
     weights: Weights
     adapter: Weights | None = None
     runtime: Path | None = None
+    projector: Weights | None = None
 
 
 @dataclass(frozen=True)
 class Part:
-    """Something that a service runs. `what`: model, conversion, adapter or adapter conversion."""
+    """Something that a service runs. `what`: model, projector, conversion, adapter or
+    adapter conversion.
+    """
 
     what: str
     weights: Weights
@@ -118,7 +130,11 @@ class Supplies:
     def parts(self, needs: Needs) -> list[Part]:
         """What is here of it, in the order in which it came."""
         found = []
-        for what, variant in (("model", needs.variant), ("adapter", needs.adapter)):
+        for what, variant in (
+            ("model", needs.variant),
+            ("projector", needs.projector),
+            ("adapter", needs.adapter),
+        ):
             weights = None if variant is None else self._fetches.state(variant)
             if isinstance(weights, Weights):
                 found.append(Part(what, weights))
@@ -131,9 +147,8 @@ class Supplies:
 
     def forget_failures(self, needs: Needs) -> None:
         """Let the next `ensure` try again what failed."""
-        for variant in (needs.variant, needs.adapter):
-            if variant is not None:
-                self._fetches.forget_failure(variant)
+        for variant in needs.fetched:
+            self._fetches.forget_failure(variant)
         for runtime in (needs.runtime, needs.converter):
             if runtime is not None:
                 self._runtimes.forget_failure(runtime)
@@ -147,12 +162,7 @@ class Supplies:
 
     def keep_only(self, wanted: list[Needs]) -> None:
         """Stop the fetches and conversions that nobody wants any more."""
-        ids = {
-            variant.weights_id
-            for needs in wanted
-            for variant in (needs.variant, needs.adapter)
-            if variant is not None
-        }
+        ids = {variant.weights_id for needs in wanted for variant in needs.fetched}
         self._fetches.keep_only(ids)
         if self._conversions.running():
             keys = {each.key for needs in wanted for each in self._conversions_of(needs)}
@@ -170,7 +180,7 @@ class Supplies:
 
     def _look(self, needs: Needs) -> tuple[Supplied | None, list[_Step]]:
         steps: list[_Step] = []
-        runtime = weights = adapter = None
+        runtime = weights = adapter = projector = None
         try:
             if needs.runtime is not None and not needs.hosted:
                 runtime = self._runtime(needs.runtime)
@@ -186,12 +196,17 @@ class Supplies:
         except _Step as step:
             steps.append(step)
         try:
+            if needs.projector is not None:
+                projector = self._fetched(needs.projector, "projector")
+        except _Step as step:
+            steps.append(step)
+        try:
             adapter = self._adapter(needs, weights)
         except _Step as step:
             steps.append(step)
         if steps or weights is None:
             return None, steps
-        return Supplied(weights, adapter, runtime), []
+        return Supplied(weights, adapter, runtime, projector), []
 
     def _runtime(self, runtime_id: str) -> Path:
         match self._runtimes.state(runtime_id):

@@ -213,7 +213,9 @@ class StatusView(BaseModel):
 class PartView(BaseModel):
     """Weights that a service runs, or what they were converted from or to."""
 
-    what: str = Field(description="`model`, `conversion`, `adapter` or `adapter conversion`.")
+    what: str = Field(
+        description="`model`, `projector`, `conversion`, `adapter` or `adapter conversion`."
+    )
     revision: str | None = Field(description="The commit of a hub's repository.")
     sha256: str = Field(description="Of the file, or of the list of files.")
     size_bytes: int

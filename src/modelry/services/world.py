@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Engine
+from modelry.engines.base import Engine, Projecting
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
 from modelry.services import situation, store
 from modelry.services.hosting import Hosting, HostReplica
+from modelry.services.needs import NO_TRAITS, Traits
 from modelry.services.placement import place_gpus
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
@@ -158,7 +159,7 @@ def route(
     engines: Mapping[str, Engine],
     hosting: Hosting,
     *,
-    raw_scores: bool = False,
+    traits: Traits = NO_TRAITS,
 ) -> Route:
     engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
     return Route(
@@ -173,8 +174,14 @@ def route(
         collect=engine is not None and not engine.stops_whole_answers,
         endpoints=_endpoint_addresses(row, spec),
         dimensions_min=spec.dimensions_min if isinstance(spec, ServiceSpec) else None,
-        raw_scores=raw_scores,
+        raw_scores=traits.raw_scores,
+        images=traits.images,
+        image_types=_image_types(engine) if traits.images else (),
     )
+
+
+def _image_types(engine: object) -> tuple[str, ...]:
+    return engine.image_types if isinstance(engine, Projecting) else ()
 
 
 def _replica_addresses(

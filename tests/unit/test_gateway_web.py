@@ -1,0 +1,288 @@
+"""What the gateway reads from the web for a stranger: where it goes, and how much it takes."""
+
+import asyncio
+import ssl
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from modelry.gateway import web as web_module
+from modelry.gateway.web import Network, Unfetched, Web
+from tests.support.certificates import Authority
+from tests.support.picture_server import PictureServer, answer, redirect
+
+LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
+SIZE_MOST = 1024 * 1024
+
+
+@pytest.fixture
+def server() -> Iterator[PictureServer]:
+    with PictureServer() as made:
+        yield made
+
+
+def get(url: str, networks: tuple[Network, ...] = LOOPBACK) -> tuple[bytes, str]:
+    """The file and its Content-Type."""
+    taken = bytearray()
+
+    async def story() -> str:
+        return await Web(networks, size_most=SIZE_MOST).get(url, taken.extend)
+
+    content_type = asyncio.run(story())
+    return bytes(taken), content_type
+
+
+def refusal(url: str, networks: tuple[Network, ...] = LOOPBACK) -> str:
+    with pytest.raises(Unfetched) as caught:
+        get(url, networks)
+    return str(caught.value)
+
+
+# -- what comes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(b"a picture", "image/PNG; charset=binary"),
+        b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\n\r\na picture",
+        b"HTTP/1.0 200 OK\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\na picture",
+        b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"4\r\na pi\r\n5\r\ncture\r\n0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\ncontent-type: text/html\r\n\r\n" + answer(b"a picture"),
+    ],
+    ids=["length", "to the end", "1.0", "chunks", "hints first"],
+)
+def test_a_file_comes_however_it_is_framed(server: PictureServer, raw: bytes) -> None:
+    assert get(server.put("/a", raw)) == (b"a picture", "image/png")
+
+
+def test_the_request_tells_nothing_of_us_and_asks_for_no_coding(server: PictureServer) -> None:
+    server.put("/a%20b?q=%2F&c=d", answer(b"x"))
+    get(server.url("/a%20b?q=%2F&c=d#part"))
+    (head,) = server.requests
+    first, *lines = head.strip().split("\r\n")
+    assert first == "GET /a%20b?q=%2F&c=d HTTP/1.1"
+    names = [line.partition(":")[0] for line in lines]
+    assert names == ["host", "accept", "accept-encoding", "user-agent", "connection"]
+    assert f"host: 127.0.0.1:{server.port}" in lines
+    assert "accept-encoding: identity" in lines
+
+
+def test_letters_beyond_ascii_are_coded(server: PictureServer) -> None:
+    server.put("/bild-%C3%BC?%C3%A4", answer(b"x"))
+    assert get(server.url("/bild-ü?ä"))[0] == b"x"
+
+
+def test_redirects_are_followed_three_times(server: PictureServer) -> None:
+    server.put("/3", answer(b"there"))
+    for number in range(3):
+        server.put(f"/{number}", redirect(f"/{number + 1}"))
+    assert get(server.url("/0"))[0] == b"there"
+    server.put("/start", redirect("/0"))
+    assert "more than 3 times" in refusal(server.url("/start"))
+
+
+# -- what does not ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (answer(b"secret", status="404 Not Found"), "answered 404"),
+        (answer(b"secret", status="206 Partial Content"), "answered 206"),
+        (answer(b"x", "image/png", "content-encoding: gzip"), "compressed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 1048577\r\n\r\n", "larger than 1 MiB"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999999999999\r\n\r\n", ""),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(SIZE_MOST + 1), "larger than 1 MiB"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\na pi", "did not come whole"),
+        (
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\na pi\r\n",
+            "did not come whole",
+        ),
+        (b"", "did not come whole"),
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "speaks no HTTP"),
+        (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "HTTP"),
+        (b"HTTP/1.1 200 OK\r\n" + b"x-y: " + b"z" * 1000000, ""),
+        (redirect(""), "to nowhere"),
+        (redirect("file:///etc/passwd"), "no valid address"),
+        (redirect("http://[::1"), "no valid address"),
+    ],
+)
+def test_what_is_no_whole_file_is_told(server: PictureServer, raw: bytes, told: str) -> None:
+    said = refusal(server.put("/a", raw))
+    assert told in said
+    assert "secret" not in said
+
+
+def test_a_file_that_does_not_come_in_time_is_given_up(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_module, "_TIMEOUT_S", 0.3)
+    url = server.put("/a", b"HTTP/1.1 200 OK\r\n\r\nsome", hangs=True)
+    assert "did not come within" in refusal(url)
+    server.await_waiting(0)
+    assert server.gone == 1
+
+
+# -- where it goes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "0x7f.0.0.1",
+        "0177.0.0.1",
+        "017700000001",
+        "0.0.0.0",
+        "localhost",
+        "LOCALHOST",
+        "１２７.０.０.１",
+        "127。0。0。1",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[::127.0.0.1]",
+        "[64:ff9b::7f00:1]",
+        "[64:ff9b:1::7f00:1]",
+        "[2002:7f00:1::]",
+        "[2001:0:0:0:0:0:80ff:fffe]",
+        "[fe80::1]",
+        "[fc00::1]",
+        "[fd00:ec2::254]",
+        "[ff02::1]",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "100.64.0.1",
+        "100.100.100.200",
+        "169.254.169.254",
+        "168.63.129.16",
+        "192.0.0.192",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+    ],
+)
+def test_no_notation_leads_inside(server: PictureServer, host: str) -> None:
+    server.put("/a", answer(b"inside"))
+    said = refusal(f"http://{host}:{server.port}/a", ())
+    assert said == "has an address that is not public"
+    assert server.requests == []
+
+
+def test_a_name_with_one_address_inside_is_refused(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def resolved(self: object, host: str, port: int, **options: object) -> object:
+        return [(2, 1, 6, "", ("93.184.215.14", port)), (2, 1, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", resolved)
+    url = server.url("/a", "pictures.example.com")
+    assert refusal(url, ()) == "has an address that is not public"
+    assert server.requests == []
+
+
+def test_a_name_is_resolved_once_and_its_address_connected_to(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a name server which answers another address the second time gains nothing."""
+    asked: list[str] = []
+    resolve = asyncio.base_events.BaseEventLoop.getaddrinfo
+
+    async def resolved(self: asyncio.BaseEventLoop, host: str, port: int, **options: int) -> object:
+        asked.append(host)
+        address = "127.0.0.1" if asked.count("pictures.example.com") == 1 else "10.0.0.1"
+        found = address if host == "pictures.example.com" else host
+        return await resolve(self, found, port, **options)
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", resolved)
+    server.put("/a", answer(b"x"))
+    assert get(server.url("/a", "pictures.example.com"))[0] == b"x"
+    assert asked.count("pictures.example.com") == 1
+    assert f"host: pictures.example.com:{server.port}" in server.requests[0]
+
+
+def test_a_redirect_is_checked_like_an_address(server: PictureServer) -> None:
+    inside = PictureServer()
+    with inside:
+        inside.put("/a", answer(b"inside"))
+        # Only the address that is named first may be read from.
+        target = f"http://127.0.0.2:{inside.port}/a"
+        said = refusal(server.put("/a", redirect(target)), (ip_network("127.0.0.1/32"),))
+        assert said == "has an address that is not public"
+        assert inside.requests == []
+
+
+@pytest.mark.parametrize("network", ["127.0.0.0/8", "127.0.0.1/32"])
+def test_an_allowed_network_is_meant_in_every_notation(server: PictureServer, network: str) -> None:
+    server.put("/a", answer(b"x"))
+    assert get(f"http://2130706433:{server.port}/a", (ip_network(network),))[0] == b"x"
+    assert refusal(f"http://[::1]:{server.port}/a", (ip_network(network),))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://user@127.0.0.1/",
+        "http://user:secret@127.0.0.1/",
+        "http://93.184.215.14@127.0.0.1/",
+        "http:///a",
+        "http://",
+        "http://127.0.0.1:99999/",
+        "http://127.0.0.1:0/",
+        "http://127.0.0.1:22/",
+        "http://127.0.0.1:25/",
+        "http://127.0.0.1/a b",
+        "http://127.0.0.1/\r\nx-header: y",
+        "http://127.0.0.1\\@93.184.215.14/",
+        "http://exa mple.com/",
+        "http://ex%61mple.com/",
+        "http://" + "a" * 300 + ".com/",
+        "ftp://127.0.0.1/",
+        "gopher://127.0.0.1/",
+        "file:///etc/passwd",
+    ],
+)
+def test_no_plain_address_is_no_address(url: str) -> None:
+    assert "address" in refusal(url)
+
+
+# -- TLS -------------------------------------------------------------------------------
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    pem, _ = authority.issue("127.0.0.1")
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    with PictureServer(pem) as server:
+        url = server.put("/a", answer(b"x"))
+        assert "no valid certificate" in refusal(url)
+        assert server.requests == []
+        monkeypatch.setattr(web_module, "_tls", lambda: trusting)
+        assert get(url)[0] == b"x"
+        # By its name, and not by whom it was issued.
+        assert "no valid certificate" in refusal(server.url("/a", "localhost"))
+
+
+def test_a_redirect_does_not_lead_out_of_tls(
+    tmp_path: Path, server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    pem, _ = authority.issue("127.0.0.1")
+    trusting = ssl.create_default_context(cafile=str(authority.file))
+    monkeypatch.setattr(web_module, "_tls", lambda: trusting)
+    with PictureServer(pem) as secure:
+        url = secure.put("/a", redirect(server.put("/a", answer(b"x"))))
+        assert "without TLS" in refusal(url)
+    assert server.requests == []

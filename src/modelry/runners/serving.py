@@ -99,6 +99,12 @@ def serve(config: RunnerConfig, routes: list[BaseRoute]) -> None:
     os._exit(0)
 
 
+def broken(problem: Exception) -> Refused:
+    """What a caller is told of an error of the engine's own."""
+    message = f"The engine could not answer: {type(problem).__name__}."
+    return Refused(message, status=500, code="engine_error")
+
+
 def units(**used: float) -> dict[str, str]:
     """Headers that tell what an answer used: images, pixels, audio_s, characters."""
     return {UNITS_HEADER: json.dumps(used, separators=(",", ":"))}
@@ -237,5 +243,4 @@ def _http_error(request: Request, problem: Exception) -> Response:
 
 def _failed(_request: Request, problem: Exception) -> Response:
     """The traceback goes to the log; a caller is told no more than what broke."""
-    message = f"The engine could not answer: {type(problem).__name__}."
-    return JSONResponse(Refused(message, status=500, code="engine_error").body, 500)
+    return JSONResponse(broken(problem).body, 500)

@@ -22,7 +22,7 @@ from modelry.runners.image_requests import (
     size_of_edit,
 )
 from modelry.runners.image_work import Finished, Job, Preview, Worker
-from modelry.runners.refusals import Refused
+from modelry.runners.refusals import Cancelled, Refused
 from modelry.runners.serving import (
     Feed,
     broken,

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -94,9 +95,16 @@ def serve(config: RunnerConfig, routes: list[BaseRoute]) -> None:
     )
     with _listening(config.address) as listener:
         print("ready", flush=True)
-        server.run(sockets=[listener])
+        asyncio.run(_served(server, listener, config.slots))
     # Threads that still work on what nobody waits for must not delay the end.
     os._exit(0)
+
+
+async def _served(server: uvicorn.Server, listener: socket.socket, slots: int) -> None:
+    # A thread for each request, and for each whose caller has just gone and still winds up.
+    threads = ThreadPoolExecutor(2 * slots + 4, thread_name_prefix="request")
+    asyncio.get_running_loop().set_default_executor(threads)
+    await server.serve(sockets=[listener])
 
 
 def broken(problem: Exception) -> Refused:

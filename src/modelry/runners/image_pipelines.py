@@ -14,6 +14,7 @@ from typing import Any
 
 import diffusers  # type: ignore[import-not-found, unused-ignore]
 import torch  # type: ignore[import-not-found, unused-ignore]
+import transformers  # type: ignore[import-not-found, unused-ignore]
 
 from modelry.runners.configuration import RunnerConfig
 from modelry.runners.image_drafts import Draft, Made, Picture, Step
@@ -239,6 +240,11 @@ def _load(folder: Path, settings: Settings, device: str) -> Any:
     if settings.safety_checker == "on" and not has_checker:
         raise Unusable("--safety-checker=on, and the model has none")
     given: dict[str, Any] = {}
+    # The log is for people who look for a reason.
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
     if settings.safety_checker == "off" and "safety_checker" in index:
         given = {"safety_checker": None, "requires_safety_checker": False}
     kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -58,13 +58,17 @@ def state_of_runtime(instance: Instance) -> str:
 @pytest.fixture(scope="module")
 def pipeline(bare: Instance, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pipeline") / "tiny"
-    script = Path(__file__).parents[1] / "support" / "tiny_pipeline.py"
-    python = bare.paths.data / "runtimes" / RUNTIME / "bin" / "python"
-    subprocess.run([str(python), str(script), str(folder)], check=True, timeout=300)
+    make_pipeline(bare, folder)
     # What lies beside it in a repository, and is no part of it.
     (folder / "tiny.ckpt").write_bytes(b"a checkpoint in one file")
     (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
     return folder
+
+
+def make_pipeline(instance: Instance, folder: Path, *options: str) -> None:
+    script = Path(__file__).parents[1] / "support" / "tiny_pipeline.py"
+    python = instance.paths.data / "runtimes" / RUNTIME / "bin" / "python"
+    subprocess.run([str(python), str(script), str(folder), *options], check=True, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,8 @@ def sdk(instance: Instance) -> Iterator[OpenAI]:
 
 
 def deployed(instance: Instance, name: str, state: str = "running", **spec: object) -> Json:
-    made = instance.api("POST", "/services", json={"name": name, "model": "tiny", **spec})
+    body = {"name": name, "model": "tiny", **spec}
+    made = instance.api("POST", "/services", json=body)
     assert made.status_code == 201, made.text
 
     def over() -> Json | None:
@@ -450,6 +455,29 @@ def test_a_pipeline_with_a_program_of_its_own_is_never_loaded(
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_picture_that_its_model_flags_is_refused_and_not_sent_black(
+    instance: Instance, sdk: OpenAI, tmp_path: Path
+) -> None:
+    make_pipeline(instance, tmp_path / "strict", "strict")
+    with instance.client() as client:
+        source = (tmp_path / "strict").as_uri()
+        client.post("/models", {"name": "strict", "source": source, "tasks": ["image"]})
+    steps = ["--default-steps", "4"]
+    deployed(instance, "checked", model="strict", engine_args=steps)
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.images.generate(model="checked", prompt="a cat")
+    assert caught.value.code == "content_policy_violation"
+    with pytest.raises(openai.BadRequestError) as caught:
+        sdk.images.generate(model="checked", prompt="a cat", stream=True, partial_images=2)
+    assert caught.value.code == "content_policy_violation"
+    unchecked = [*steps, "--safety-checker=off"]
+    deployed(instance, "unchecked", model="strict", engine_args=unchecked)
+    answer = sdk.images.generate(model="unchecked", prompt="a cat", response_format="b64_json")
+    assert answer.data is not None
+    picture = base64.b64decode(answer.data[0].b64_json or "")
+    assert any(any(row) for row in pixels(picture)[1])
+
+
 def test_a_checker_that_a_model_does_not_have_cannot_be_asked_for(instance: Instance) -> None:
-    service = deployed(instance, "unchecked", "failed", engine_args=["--safety-checker=on"])
+    service = deployed(instance, "unheard", "failed", engine_args=["--safety-checker=on"])
     assert "the model has none" in service["status"]["message"]

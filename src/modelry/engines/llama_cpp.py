@@ -124,7 +124,7 @@ class LlamaCpp:
             "modelry.engines.llama_cpp_runner",
             plan.replica_id,
         )
-        return Command(argv=argv, stdin=msgspec.json.encode(config), env=_environment())
+        return Command(argv=argv, stdin=msgspec.json.encode(config), env=waiting_environment())
 
     async def probe(self, endpoint: Endpoint) -> Probe:
         return await probe(endpoint, "/slots")
@@ -192,7 +192,7 @@ def _architecture(weights: Path) -> str:
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
-def _environment() -> dict[str, str]:
+def waiting_environment() -> dict[str, str]:
     """Threads of the engine wait for each other awake for a moment, then asleep, unless this
     process was told otherwise.
 

@@ -6,6 +6,7 @@ from typing import Any
 from modelry import runners
 from modelry.engines.base import Command, Endpoint, Failure, ReplicaPlan
 from modelry.engines.inventory import usable_cores
+from modelry.engines.llama_cpp import waiting_environment
 from modelry.engines.probing import ended_from_outside
 from modelry.runners.configuration import EXIT_UNLOADABLE, RunnerConfig
 
@@ -33,6 +34,9 @@ def runner_command(
         "TRANSFORMERS_OFFLINE": "1",
         "DO_NOT_TRACK": "1",
         "PYTHONUNBUFFERED": "1",
+        # Measured with pictures of 64x64 on two cores that others were busy on: 1.8 s instead of
+        # 21 s for 20 steps.
+        **waiting_environment(),
         **plan.options.environment,
     }
     if plan.gpus:

@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -94,9 +95,22 @@ def serve(config: RunnerConfig, routes: list[BaseRoute]) -> None:
     )
     with _listening(config.address) as listener:
         print("ready", flush=True)
-        server.run(sockets=[listener])
+        asyncio.run(_served(server, listener, config.slots))
     # Threads that still work on what nobody waits for must not delay the end.
     os._exit(0)
+
+
+async def _served(server: uvicorn.Server, listener: socket.socket, slots: int) -> None:
+    # A thread for each request, and for each whose caller has just gone and still winds up.
+    threads = ThreadPoolExecutor(2 * slots + 4, thread_name_prefix="request")
+    asyncio.get_running_loop().set_default_executor(threads)
+    await server.serve(sockets=[listener])
+
+
+def broken(problem: Exception) -> Refused:
+    """What a caller is told of an error of the engine's own."""
+    message = f"The engine could not answer: {type(problem).__name__}."
+    return Refused(message, status=500, code="engine_error")
 
 
 def units(**used: float) -> dict[str, str]:
@@ -237,5 +251,4 @@ def _http_error(request: Request, problem: Exception) -> Response:
 
 def _failed(_request: Request, problem: Exception) -> Response:
     """The traceback goes to the log; a caller is told no more than what broke."""
-    message = f"The engine could not answer: {type(problem).__name__}."
-    return JSONResponse(Refused(message, status=500, code="engine_error").body, 500)
+    return JSONResponse(broken(problem).body, 500)

@@ -1,0 +1,196 @@
+"""Serves a pipeline of diffusers: makes pictures from text, and from other pictures."""
+
+import secrets
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from modelry.runners.image_answers import answer, completed, partial_image
+from modelry.runners.image_bodies import Files, read_edit, read_json
+from modelry.runners.image_drafts import Draft
+from modelry.runners.image_files import encoded, flat, mask_of, read_picture
+from modelry.runners.image_pipelines import Pipelines, Unusable
+from modelry.runners.image_requests import (
+    SEED_MAX,
+    ImageRequest,
+    Task,
+    asks_for_stream,
+    read_request,
+    size_of_edit,
+)
+from modelry.runners.image_work import Finished, Job, Preview, Worker
+from modelry.runners.refusals import Cancelled, Refused
+from modelry.runners.serving import (
+    Feed,
+    broken,
+    event,
+    in_thread,
+    serve,
+    started,
+    units,
+    unloadable,
+)
+
+
+class _Asked:
+    """A request that was found good, and its job."""
+
+    def __init__(
+        self,
+        pipelines: Pipelines,
+        task: Task,
+        fields: Mapping[str, object],
+        files: Files,
+        gone: threading.Event,
+    ) -> None:
+        """Raises `Refused`."""
+        bounds = pipelines.bounds
+        self.request = request = read_request(fields, task, bounds)
+        self.tokens = pipelines.prompts.measure(request.prompt, "prompt")
+        if request.negative_prompt is not None:
+            pipelines.prompts.measure(request.negative_prompt, "negative_prompt")
+        sent = [read_picture(data, "image") for data in files.get("image", ())]
+        if request.size is not None:
+            self.size = request.size
+        else:
+            self.size = size_of_edit(request, sent[0].size, bounds)
+        mask = None
+        if task == "inpaint":
+            mask = read_picture(files["mask"][0], "mask")
+            if mask.size != sent[0].size:
+                (wide, high), (mask_wide, mask_high) = sent[0].size, mask.size
+                raise Refused(
+                    f"'mask' is {mask_wide}x{mask_high} and 'image' {wide}x{high}: they must be of "
+                    "one size.",
+                    param="mask",
+                )
+            mask = mask_of(mask, self.size)
+        pictures = tuple(flat(each, self.size) for each in sent)
+        seed = secrets.randbelow(2**32) if request.seed is None else request.seed
+        drafts = [
+            Draft(
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt,
+                seed=(seed + number) % (SEED_MAX + 1),
+                steps=request.steps,
+                guidance=request.guidance,
+                strength=request.strength,
+                size=self.size,
+                pictures=pictures,
+                mask=mask,
+            )
+            for number in range(request.count)
+        ]
+        self.job = Job(task, drafts, gone, request.partial)
+
+
+class _Server:
+    def __init__(self, pipelines: Pipelines, worker: Worker) -> None:
+        self._pipelines = pipelines
+        self._worker = worker
+
+    async def generations(self, request: Request) -> Response:
+        return await self._answered(request, "generate", await read_json(request), {})
+
+    async def edits(self, request: Request) -> Response:
+        fields, files = await read_edit(request)
+        images, masks = files.get("image", []), files.get("mask", [])
+        if not images:
+            raise Refused("'image' is missing: send the picture to edit.", param="image")
+        most = self._pipelines.bounds.pictures_max
+        if len(images) > most:
+            raise Refused(
+                f"{len(images)} pictures were sent, and this model takes {most} at most.",
+                param="image",
+            )
+        if len(masks) > 1:
+            raise Refused("One 'mask' at most.", param="mask")
+        return await self._answered(request, "inpaint" if masks else "edit", fields, files)
+
+    async def _answered(
+        self, request: Request, task: Task, fields: Mapping[str, object], files: Files
+    ) -> Response:
+        if asks_for_stream(fields):
+            return await self._streamed(task, fields, files)
+
+        def work(gone: threading.Event) -> tuple[_Asked, list[str]]:
+            asked = _Asked(self._pipelines, task, fields, files, gone)
+            self._worker.submit(asked.job)
+            found = {
+                part.number: _file(asked.request, part)
+                for part in asked.job.results()
+                if isinstance(part, Finished)
+            }
+            return asked, [found[number] for number in sorted(found)]
+
+        asked, pictures = await in_thread(request, work)
+        body = answer(asked.request, asked.size, pictures, asked.tokens)
+        return JSONResponse(body, headers=_used(asked))
+
+    async def _streamed(self, task: Task, fields: Mapping[str, object], files: Files) -> Response:
+        begun: list[_Asked] = []
+
+        def make(feed: Feed[bytes]) -> None:
+            asked = _Asked(self._pipelines, task, fields, files, feed.gone)
+            begun.append(asked)
+            self._worker.submit(asked.job)
+            for said in _events(asked):
+                feed.put(said)
+
+        feed = Feed(make)
+        first = await feed.first()
+        assert first is not None
+
+        async def frames() -> AsyncIterator[bytes]:
+            yield first
+            try:
+                async for frame in feed.rest():
+                    yield frame
+            except Cancelled:
+                return
+            except Refused as refusal:
+                yield event({"type": "error", **refusal.body})
+            except Exception as problem:
+                yield event({"type": "error", **broken(problem).body})
+
+        return StreamingResponse(frames(), media_type="text/event-stream", headers=_used(begun[0]))
+
+
+def _events(asked: _Asked) -> Iterator[bytes]:
+    request, size = asked.request, asked.size
+    for part in asked.job.results():
+        picture = _file(request, part)
+        if isinstance(part, Preview):
+            yield event(partial_image(request, size, picture, part.index))
+        else:
+            yield event(completed(request, size, picture, asked.tokens))
+
+
+def _file(request: ImageRequest, part: Preview | Finished) -> str:
+    return encoded(part.picture, request.format, request.compression)
+
+
+def _used(asked: _Asked) -> dict[str, str]:
+    count, (width, height) = asked.request.count, asked.size
+    return units(images=count, pixels=count * width * height)
+
+
+def main() -> None:
+    config = started()
+    try:
+        pipelines = Pipelines(config)
+    except Unusable as problem:
+        unloadable(str(problem))
+    worker = Worker(pipelines)
+    worker.start()
+    server = _Server(pipelines, worker)
+    serve(
+        config,
+        [
+            Route("/v1/images/generations", server.generations, methods=["POST"]),
+            Route("/v1/images/edits", server.edits, methods=["POST"]),
+        ],
+    )

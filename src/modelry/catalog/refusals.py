@@ -11,6 +11,9 @@ from modelry.errors import FetchError
 _CONFIGS = ("config.json", "tokenizer_config.json")
 _CONFIG_MAX = 16 * 1024 * 1024
 # Those that are opened by libraries which would run what `auto_map` names.
+# What these open is data, whatever it is called: CTranslate2's `model.bin`, and the numbers that
+# ONNX models have in files beside them.
+_DATA = {"ctranslate2": "", "onnx": ".bin"}
 _OWN_PROGRAMS = ("safetensors", "pytorch")
 
 
@@ -23,7 +26,8 @@ class UnsafeWeights(FetchError):
 def refuse_unsafe(variant: Variant, names: Iterable[str]) -> None:
     """By the names of its files. Raises `UnsafeWeights`."""
     for name in names:
-        if is_pickle(name) and not (variant.allow_pickles or variant.format == "ctranslate2"):
+        data = name.lower().endswith(_DATA.get(variant.format, "\0"))
+        if is_pickle(name) and not (variant.allow_pickles or data):
             raise UnsafeWeights(
                 f"{name} can run a program when it is opened",
                 hint="choose a model with safetensors or GGUF files; an operator can allow it "

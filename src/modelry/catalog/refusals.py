@@ -2,19 +2,20 @@
 
 import json
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.formats import is_pickle, is_program
+from modelry.catalog.formats import PICKLES, is_pickle, is_program
 from modelry.errors import FetchError
 
 _CONFIGS = ("config.json", "tokenizer_config.json")
 _CONFIG_MAX = 16 * 1024 * 1024
 # Those that are opened by libraries which would run what `auto_map` names.
-# What these open is data, whatever it is called: CTranslate2's `model.bin`, and the numbers that
-# ONNX models have in files beside them.
-_DATA = {"ctranslate2": "", "onnx": ".bin"}
 _OWN_PROGRAMS = ("safetensors", "pytorch")
+# Files that are named like pickles and opened as plain numbers: CTranslate2's `model.bin`, and
+# what ONNX models have beside them, such as voices.
+_NUMBERS = {"ctranslate2": PICKLES, "onnx": ("*.bin",)}
 
 
 class UnsafeWeights(FetchError):
@@ -26,8 +27,8 @@ class UnsafeWeights(FetchError):
 def refuse_unsafe(variant: Variant, names: Iterable[str]) -> None:
     """By the names of its files. Raises `UnsafeWeights`."""
     for name in names:
-        data = name.lower().endswith(_DATA.get(variant.format, "\0"))
-        if is_pickle(name) and not (variant.allow_pickles or data):
+        plain = any(fnmatchcase(name.lower(), each) for each in _NUMBERS.get(variant.format, ()))
+        if is_pickle(name) and not (variant.allow_pickles or plain):
             raise UnsafeWeights(
                 f"{name} can run a program when it is opened",
                 hint="choose a model with safetensors or GGUF files; an operator can allow it "

@@ -8,9 +8,9 @@ from modelry.engines.inventory import Inventory
 from modelry.engines.options import Options
 from modelry.engines.probing import probe
 from modelry.engines.runner import explain_runner, runner_command
-from modelry.engines.runner_arguments import Choice, Flag, Number, check, parse, rules
+from modelry.engines.runner_arguments import Arguments, Choice, Flag, Number, check, parse, rules
 
-_ARGUMENTS = {
+_ARGUMENTS: Arguments = {
     "--beam-size": Number(1, 10),
     # https://opennmt.net/CTranslate2/quantization.html
     "--compute-type": Choice(

@@ -35,9 +35,7 @@ class Asked:
     translate: bool = False
 
 
-def read_fields(
-    fields: Iterable[tuple[str, str]], *, translate: bool, multilingual: bool
-) -> Asked:
+def read_fields(fields: Iterable[tuple[str, str]], *, translate: bool, multilingual: bool) -> Asked:
     """`fields`: names and values in their order, files apart. Raises `Refused`.
 
     `multilingual`: whether the model knows other languages than English.

@@ -4,7 +4,6 @@ https://platform.openai.com/docs/api-reference/audio/createSpeech
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,9 +91,9 @@ def _readable(text: str, voice: str, *, latin: bool) -> str:
 
 def _voice(said: Any, voices: Voices) -> str:
     """Named by a text, or by OpenAI's object for voices of one's own."""
-    named = said.get("id") if isinstance(said, dict) else said
-    if named is None:
+    if said is None:
         return voices.default
+    named = said.get("id") if isinstance(said, dict) else said
     if isinstance(named, str):
         if named in voices.names:
             return named
@@ -119,12 +118,12 @@ def _one_of(said: dict[str, Any], name: str, known: tuple[str, ...]) -> str:
 def _speed(said: Any) -> float:
     if said is None:
         return 1.0
-    number = float(said) if isinstance(said, int | float) and not isinstance(said, bool) else 0.0
-    if not (math.isfinite(number) and SLOWEST <= number <= FASTEST):
+    is_number = isinstance(said, int | float) and not isinstance(said, bool)
+    if not is_number or not SLOWEST <= said <= FASTEST:
         raise Refused(
             f"speed is a number from {SLOWEST} to {FASTEST:g}, not {_short(said)}.", param="speed"
         )
-    return number
+    return float(said)
 
 
 def _list(names: Iterable[str]) -> str:

@@ -265,8 +265,16 @@ def test_what_is_no_sound_is_refused_and_does_no_harm(caller: OpenAI, recording:
     with pytest.raises(BadRequestError) as caught:
         heard(caller, recording, language="de")
     assert caught.value.param == "language"
-    with pytest.raises(BadRequestError, match="multilingual"):
-        caller.audio.translations.create(model="ears", file=("a.wav", recording))
+    # OpenAI's library has this endpoint as one that will go, and warns.
+    answer = httpx2.post(
+        f"{caller.base_url}audio/translations",
+        data={"model": "ears"},
+        files={"file": ("a.wav", recording)},
+        headers={"authorization": f"Bearer {caller.api_key}"},
+        timeout=60,
+    )
+    assert answer.status_code == 400
+    assert "multilingual" in answer.json()["error"]["message"]
     with pytest.raises(BadRequestError, match="stream"):
         heard(caller, recording, response_format="srt", stream=True)
     assert heard(caller, recording).text

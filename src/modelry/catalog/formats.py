@@ -44,6 +44,9 @@ _BESIDE = (
 )  # fmt: skip
 """What a model needs beside its weights: configuration, tokenizers, templates, licences."""
 
+_VOICES = "voices/*.bin"
+"""Of a model that speaks: plain numbers, for each voice a file."""
+
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _BESIDE_ADAPTER = ("README*", "LICENSE*", "NOTICE*")
 _COPIES = ("consolidated*.safetensors", "model.fp16*.safetensors", "model.fp32*.safetensors")
@@ -159,6 +162,8 @@ def needed(names: Iterable[str], allowed: Allowed = NOTHING) -> list[str]:
         # Of weights that are left out.
         and (not name.endswith(".index.json") or name.endswith(_INDEXES.get(format, _INDEX)))
     }
+    if format == "onnx":
+        beside.update(name for name in every if fnmatchcase(name, _VOICES))
     if allowed.programs:
         beside.update(name for name in top if is_program(name))
     return sorted({*weights, *beside})

@@ -16,7 +16,8 @@ from modelry.runners.refusals import Cancelled, Refused
 RATE = 16_000
 """Samples a second, as Whisper wants them."""
 
-PIECE_S = 600
+PIECE_S = 180
+"""What is heard at once: its spectrum takes 150 MB then, of each slot."""
 _QUIET_WITHIN_S = 30
 _STEP = RATE // 10
 
@@ -53,8 +54,8 @@ class Recording:
     def pieces(self) -> Iterator[tuple[float, Any]]:
         """Where each begins in seconds, and its samples: float32 from -1 to 1, one channel.
 
-        A recording of over ten minutes is cut where it is quietest in the last half minute of
-        each ten.
+        A recording of over three minutes is cut where it is quietest in the last half minute of
+        each three.
         """
         numpy: Any = importlib.import_module("numpy")
         held: list[Any] = []

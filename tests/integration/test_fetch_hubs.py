@@ -163,6 +163,36 @@ def test_a_file_that_is_not_there_is_named_with_those_that_are(
     assert "a-Q8_0.gguf" in str(error.hint)
 
 
+def test_several_files_and_patterns_of_a_repository_are_one_model(
+    hub: Hub, store: WeightsStore
+) -> None:
+    files = {f"onnx/model_{kind}.onnx": kind.encode() * 900 for kind in ("int8", "f32")}
+    voices = {f"voices/{name}.bin": b"\0\0\0\0" * 256 for name in ("af_a", "bm_b")}
+    hub.add("org/voice", {**files, **voices, "tokenizer.json": b"{}", "README.md": b"#"})
+    source = "hf://org/voice/{onnx/model_int8.onnx,voices/*.bin,tokenizer.json}"
+    weights = bring(hub, store, source, format="onnx")
+    wanted = ["onnx/model_int8.onnx", "tokenizer.json", "voices/af_a.bin", "voices/bm_b.bin"]
+    assert sorted(hub.downloads()) == wanted
+    assert sorted(file.name for file in weights.files) == wanted
+    assert (weights.path / "voices" / "bm_b.bin").stat().st_size == 1024
+
+
+def test_each_of_several_files_has_to_be_there(hub: Hub, store: WeightsStore) -> None:
+    error = refusal(hub, store, "hf://org/quants/{a-Q8_0.gguf,voices/*.bin}", format="gguf")
+    assert "no file voices/*.bin" in error.message
+    assert hub.downloads() == []
+
+
+def test_what_an_engine_reads_as_numbers_is_no_pickle_and_another_is(
+    hub: Hub, store: WeightsStore
+) -> None:
+    hub.add("org/mixed", {"model.onnx": b"\0" * 900, "a.bin": b"\0" * 4, "b.pt": b"\x80\x04"})
+    error = refusal(hub, store, "hf://org/mixed/{model.onnx,a.bin,b.pt}", format="onnx")
+    assert "b.pt" in error.message
+    error = refusal(hub, store, "hf://org/mixed/{model.onnx,a.bin}", format="safetensors")
+    assert "a.bin" in error.message
+
+
 def test_a_repository_of_pickles_alone_is_refused(hub: Hub, store: WeightsStore) -> None:
     hub.add("org/old", {"config.json": CONFIG, "pytorch_model.bin": b"\x80\x04" * 900})
     error = refusal(hub, store, "hf://org/old")

@@ -61,6 +61,11 @@ def test_an_embedding_model_takes_along_how_it_pools() -> None:
     assert needed(without) == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
+def test_a_model_that_speaks_takes_its_voices_along() -> None:
+    names = ["model.onnx", "tokenizer.json", "voices/af_a.bin", "voices/bm_b.bin"]
+    assert needed([*names, "voices/af_a.npz", "samples/a.wav", "other/c.bin"]) == names
+
+
 def test_an_adapter_needs_its_configuration_and_weights() -> None:
     names = [
         "LICENSE", "README.md", "adapter_config.json", "adapter_model.safetensors",

@@ -41,9 +41,11 @@ from modelry.catalog.weights import WeightsStore
 from modelry.db import Database
 from modelry.engines.base import Engine
 from modelry.engines.diffusers import Diffusers
+from modelry.engines.faster_whisper import FasterWhisper
 from modelry.engines.installer import PackageSources, Runtimes
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.engines.runtimes import shipped_runtimes
+from modelry.engines.speech import Hibari, Kokoro
 from modelry.engines.vllm import Vllm
 from modelry.errors import ModelryError, SettingsError
 from modelry.executors.inventory import read_inventory
@@ -129,7 +131,14 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     metrics = Metrics(lambda: feed.snapshot().routes)
     activity = Activity()
     feed_server = FeedServer(feed, Reports(keys, intake, metrics, activity))
-    known: tuple[Engine, ...] = (LlamaCpp(), Vllm(), Diffusers())
+    known: tuple[Engine, ...] = (
+        LlamaCpp(),
+        Vllm(),
+        Diffusers(),
+        FasterWhisper(),
+        Hibari(),
+        Kokoro(),
+    )
     engines = {engine.name: engine for engine in known}
     weights = WeightsStore(settings.paths.weights)
     fetches = Fetches(weights, Origins(machine_index_settings, hubs))

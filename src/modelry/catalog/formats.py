@@ -46,6 +46,9 @@ _BESIDE = (
 )  # fmt: skip
 """What a model needs beside its weights: configuration, tokenizers, templates, licences."""
 
+_VOICES = "voices/*.bin"
+"""Of a model that speaks: plain numbers, for each voice a file."""
+
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _BESIDE_ADAPTER = ("README*", "LICENSE*", "NOTICE*")
 _COPIES = ("consolidated*.safetensors", "model.fp16*.safetensors", "model.fp32*.safetensors")
@@ -167,6 +170,8 @@ def needed(names: Iterable[str], allowed: Allowed = NOTHING) -> list[str]:
     }
     if "modules.json" in top:
         beside.update(name for name in every if fnmatchcase(name, _MODULE))
+    if format == "onnx":
+        beside.update(name for name in every if fnmatchcase(name, _VOICES))
     if allowed.programs:
         beside.update(name for name in top if is_program(name))
     return sorted({*weights, *beside})

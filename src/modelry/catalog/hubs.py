@@ -16,7 +16,7 @@ import httpx2
 
 from modelry.catalog.formats import NOTHING, Allowed, is_program, needed
 from modelry.catalog.remote import Listing, RemoteFile
-from modelry.catalog.sources import HubFiles, is_inside
+from modelry.catalog.sources import HubFiles, is_inside, patterns_of
 from modelry.errors import FetchError, InvalidRequest
 from modelry.settings import Secret
 
@@ -56,12 +56,18 @@ def _chosen(
         return tuple(by_name[name] for name in needed(by_name, allowed))
     if path in by_name:
         return (by_name[path],)
-    if "*" in path or "?" in path:
+    patterns = patterns_of(path)
+    if patterns:
         found = [
             name
             for name in by_name
-            if fnmatchcase(name, path) and (allowed.programs or not is_program(name))
+            if any(fnmatchcase(name, each) for each in patterns)
+            and (allowed.programs or not is_program(name))
         ]
+        lacking = [each for each in patterns if not any(fnmatchcase(name, each) for name in found)]
+        if lacking:
+            # Some of what is named is no model yet.
+            found, path = [], lacking[0]
     else:
         found = [name for name in by_name if name.startswith(path + "/")]
         if found:

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from modelry.catalog.cards import Variant
-from modelry.catalog.formats import is_pickle, is_program
+from modelry.catalog.formats import PICKLES, is_pickle, is_program
 from modelry.catalog.pipelines import INDEX, strange_part
 from modelry.errors import FetchError
 
@@ -13,6 +14,9 @@ _CONFIGS = (INDEX, "config.json", "tokenizer_config.json")
 _CONFIG_MAX = 16 * 1024 * 1024
 # Those that are opened by libraries which would run what `auto_map` names.
 _OWN_PROGRAMS = ("safetensors", "pytorch", "diffusers")
+# Files that are named like pickles and opened as plain numbers: CTranslate2's `model.bin`, and
+# what ONNX models have beside them, such as voices.
+_NUMBERS = {"ctranslate2": PICKLES, "onnx": ("*.bin",)}
 
 
 class UnsafeWeights(FetchError):
@@ -24,7 +28,8 @@ class UnsafeWeights(FetchError):
 def refuse_unsafe(variant: Variant, names: Iterable[str]) -> None:
     """By the names of its files. Raises `UnsafeWeights`."""
     for name in names:
-        if is_pickle(name) and not (variant.allow_pickles or variant.format == "ctranslate2"):
+        plain = any(fnmatchcase(name.lower(), each) for each in _NUMBERS.get(variant.format, ()))
+        if is_pickle(name) and not (variant.allow_pickles or plain):
             raise UnsafeWeights(
                 f"{name} can run a program when it is opened",
                 hint="choose a model with safetensors or GGUF files; an operator can allow it "

@@ -53,7 +53,8 @@ class PackageFolder:
 class HubFiles:
     """Files of a repository on a model hub. `revision` None: the newest of its main branch.
 
-    `path`: a file, a folder, or a pattern with `*`; empty for all that a model needs.
+    `path`: a file, a folder, or a pattern with `*`; several of them as `{a,b}`, each of which
+    must be there; empty for all that a model needs.
     """
 
     hub: HubName
@@ -255,6 +256,13 @@ _PARSERS: dict[str, Callable[[str], Source]] = {
     "embedded": _embedded_files,
     **dict.fromkeys(_BUCKETS, _bucket_files),
 }
+
+
+def patterns_of(path: str) -> list[str]:
+    """The patterns that a hub's path names, none where it is the name of a file or folder."""
+    if path.startswith("{") and path.endswith("}"):
+        return [each.strip() for each in path[1:-1].split(",") if each.strip()]
+    return [path] if "*" in path or "?" in path else []
 
 
 def is_inside(name: str) -> bool:

@@ -8,7 +8,7 @@ import base64
 import io
 import warnings
 
-from PIL import Image, ImageOps  # type: ignore[import-not-found, unused-ignore]
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from modelry.runners.image_drafts import Picture
 from modelry.runners.image_requests import FORMATS
@@ -29,19 +29,19 @@ def read_picture(data: bytes, name: str) -> Picture:
         with warnings.catch_warnings():
             # Its own bound on sizes is not ours.
             warnings.simplefilter("ignore")
-            picture = Image.open(io.BytesIO(data), formats=_READ)
-            width, height = picture.size
+            opened = Image.open(io.BytesIO(data), formats=_READ)
+            width, height = opened.size
             if width * height > PIXELS_MAX:
                 raise _too_large(name)
-            picture.load()
-            picture = ImageOps.exif_transpose(picture)
+            opened.load()
+            picture = ImageOps.exif_transpose(opened)
             has_alpha = "A" in picture.getbands() or "transparency" in picture.info
             return picture.convert("RGBA" if has_alpha else "RGB")
     except Refused:
         raise
     except Image.DecompressionBombError:
         raise _too_large(name) from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Refused(f"'{name}' is no PNG, JPEG or WebP picture.", param=name) from None
     # Pillow's readers raise whatever a broken file makes them stumble over.
     except Exception as problem:

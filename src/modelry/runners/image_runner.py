@@ -114,7 +114,7 @@ class _Server:
         self, request: Request, task: Task, fields: Mapping[str, object], files: Files
     ) -> Response:
         if asks_for_stream(fields):
-            return await self._streamed(task, fields, files)
+            return await self._streamed(request, task, fields, files)
 
         def work(gone: threading.Event) -> tuple[_Asked, list[str]]:
             asked = _Asked(self._pipelines, task, fields, files, gone)
@@ -130,7 +130,9 @@ class _Server:
         body = answer(asked.request, asked.size, pictures, asked.tokens)
         return JSONResponse(body, headers=_used(asked))
 
-    async def _streamed(self, task: Task, fields: Mapping[str, object], files: Files) -> Response:
+    async def _streamed(
+        self, request: Request, task: Task, fields: Mapping[str, object], files: Files
+    ) -> Response:
         begun: list[_Asked] = []
 
         def make(feed: Feed[bytes]) -> None:
@@ -141,7 +143,7 @@ class _Server:
                 feed.put(said)
 
         feed = Feed(make)
-        first = await feed.first()
+        first = await feed.first(request)
         assert first is not None
 
         async def frames() -> AsyncIterator[bytes]:

@@ -157,10 +157,22 @@ class Feed(Generic[Item]):
     def put(self, item: Item) -> None:
         self._hand_over((item, None))
 
-    async def first(self) -> Item | None:
-        """Start, and wait for the first item; None where there is none. Raises what `make` does."""
+    async def first(self, request: Request) -> Item | None:
+        """Start, and wait for the first item; None where there is none. Raises what `make` does,
+        and `Cancelled` where the caller leaves before.
+        """
         self._loop.run_in_executor(None, self._run)
-        return await self._next()
+        item = asyncio.create_task(self._next())
+        watch = asyncio.create_task(_disconnected(request))
+        try:
+            await asyncio.wait((item, watch), return_when=asyncio.FIRST_COMPLETED)
+            if not item.done():
+                self.gone.set()
+                item.cancel()
+                raise Cancelled
+            return await item
+        finally:
+            watch.cancel()
 
     async def rest(self) -> AsyncIterator[Item]:
         try:

@@ -49,7 +49,9 @@ def main() -> None:
     most = int(config.options.get("max_characters", CHARACTERS_MOST))
 
     async def speech(request: Request) -> Response:
-        return await _answer(backend, read_body(await request.body(), backend.voices, most))
+        return await _answer(
+            request, backend, read_body(await request.body(), backend.voices, most)
+        )
 
     async def voices(_request: Request) -> Response:
         data = [{"id": name, "object": "voice"} for name in sorted(backend.voices.names)]
@@ -76,7 +78,7 @@ def _loaded(config: RunnerConfig) -> Backend:
     return backend
 
 
-async def _answer(backend: Backend, asked: Asked) -> Response:
+async def _answer(request: Request, backend: Backend, asked: Asked) -> Response:
     def make(feed: "Feed[bytes]") -> None:
         for sound in _sounds(backend, asked, feed):
             if sound:
@@ -86,7 +88,7 @@ async def _answer(backend: Backend, asked: Asked) -> Response:
 
     feed: Feed[bytes] = Feed(make)
     # What is wrong with the text shows here at the latest, before anything has been sent.
-    first = cast(bytes, await feed.first())
+    first = cast(bytes, await feed.first(request))
 
     async def body() -> Any:
         yield first

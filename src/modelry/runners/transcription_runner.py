@@ -125,7 +125,7 @@ async def _answer(model: Model, request: Request, *, translate: bool) -> Respons
         asked = read_fields(fields, translate=translate, multilingual=model.multilingual)
         file = _file(form)
         if asked.stream:
-            return await _streamed(model, file, asked, form)
+            return await _streamed(request, model, file, asked, form)
 
         def work(gone: threading.Event) -> Transcript:
             recording = Recording(file.file, gone)
@@ -152,7 +152,9 @@ async def _answer(model: Model, request: Request, *, translate: bool) -> Respons
     return Response(text, headers=headers, media_type=transcripts.MIME[asked.format])
 
 
-async def _streamed(model: Model, file: UploadFile, asked: Asked, form: FormData) -> Response:
+async def _streamed(
+    request: Request, model: Model, file: UploadFile, asked: Asked, form: FormData
+) -> Response:
     """OpenAI's events: what was said, as it is heard, and at last all of it."""
 
     def make(feed: "Feed[float | bytes]") -> None:
@@ -167,7 +169,7 @@ async def _streamed(model: Model, file: UploadFile, asked: Asked, form: FormData
         feed.put(event({"type": "transcript.text.done", "text": text}))
 
     feed: Feed[float | bytes] = Feed(make)
-    duration_s = cast(float, await feed.first())
+    duration_s = cast(float, await feed.first(request))
 
     async def body() -> Any:
         try:

@@ -82,6 +82,7 @@ def test_what_matters_of_a_form_is_read() -> None:
         (form(("model", b"x" * 100_000)), "too long"),
         (form(*[("a", b"")] * 300), "more than"),
         (b"x" + form(("model", b"x")), "no form"),
+        (form(("model", b"x"), ("model", b"y")), "several"),
     ],
 )
 def test_what_is_no_form_is_refused_with_a_reason(body: bytes, told: str) -> None:
@@ -89,6 +90,44 @@ def test_what_is_no_form_is_refused_with_a_reason(body: bytes, told: str) -> Non
         forms.read(body, BOUNDARY)
     assert refused.value.status == 400
     assert told in refusal(refused.value)
+
+
+def part(*lines: bytes) -> bytes:
+    head = b"\r\n".join(lines)
+    return b"--%b\r\n%b\r\n\r\nvalue\r\n--%b--\r\n" % (BOUNDARY, head, BOUNDARY)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (b'Content-Type: text/plain; name="zz"',),
+        (b'Content-Disposition: form-data; name="a"; name="model"',),
+        (b'Content-Disposition: form-data; name="a"', b'Content-Disposition: form-data; name="b"'),
+        (b"Content-Disposition: form-data; name*=utf-8''model",),
+        (b'Content-Disposition: form-data; name="model"; x',),
+        (b'Content-Disposition: form-data; name="model" "x"',),
+        (b'Content-Disposition: attachment; name="model"',),
+        (b"Content-Disposition: form-data;", b' name="model"'),
+        (b'Content-Disposition: form-data; name="model"\nX: y',),
+        (b"",),
+    ],
+)
+def test_a_field_has_one_name_that_nobody_can_read_otherwise(lines: tuple[bytes, ...]) -> None:
+    with pytest.raises(Reply) as refused:
+        forms.read(part(*lines), BOUNDARY)
+    assert refused.value.status == 400
+    assert "field" in refusal(refused.value)
+
+
+def test_a_name_is_that_of_the_disposition() -> None:
+    body = part(
+        b'Content-Type: text/plain; name="zz"', b'content-disposition: form-data; name="model"'
+    )
+    assert forms.read(body, BOUNDARY).model == "value"
+    body = part(b'Content-Disposition: form-data; name="model"; x="; filename=a"')
+    assert forms.read(body, BOUNDARY).model == "value"
+    body = form(("@file", b"\r\n--" + BOUNDARY + b"x\r\n"), ("model", b"m"))
+    assert forms.read(body, BOUNDARY).model == "m"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "@file", "model"]), st.binary(max_size=60))))

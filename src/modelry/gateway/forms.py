@@ -22,8 +22,12 @@ _PARTS_MOST = 256
 _PART_HEAD_MAX = 8 * 1024
 _VALUE_MAX = 64 * 1024
 _BOUNDARY = re.compile(rb';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
-_NAME = re.compile(rb';\s*name="((?:[^"\\\r\n]|\\.)*)"|;\s*name=([^\s;"]+)', re.IGNORECASE)
-_FILE = re.compile(rb";\s*filename\*?=", re.IGNORECASE)
+_HEADER = re.compile(rb"([A-Za-z-]{1,40}):[ \t]*([^\r\n]*)")
+_DISPOSITION = re.compile(
+    rb'form-data((?:[ \t]*;[ \t]*[A-Za-z*]{1,20}=(?:"(?:[^"\\]|\\.)*"|[^\s";,]+))*)[ \t]*',
+    re.IGNORECASE,
+)
+_PARAMETER = re.compile(rb';[ \t]*([A-Za-z*]{1,20})=(?:"((?:[^"\\]|\\.)*)"|([^\s";,]+))')
 
 
 class Part:
@@ -58,6 +62,8 @@ def read(body: bytes | bytearray, boundary: bytes) -> Head:
             continue
         value = text_of(body, part).strip()
         if part.name == "model":
+            if head.model:
+                raise bad_request("The form has several fields 'model'.", "model")
             head.model = value
         elif part.name == "stream":
             head.stream = value.lower() in ("true", "1")
@@ -71,24 +77,59 @@ def read(body: bytes | bytearray, boundary: bytes) -> Head:
 def parts(body: bytes | bytearray, boundary: bytes) -> Iterator[Part]:
     """The form's fields in their order. Raises a 400 where it is none."""
     mark = b"--" + boundary
-    at = body.find(mark)
-    if at < 0 or (at > 0 and body[at - 2 : at] != b"\r\n"):
+    at = 2 if body[:2] == b"\r\n" else 0
+    if body[at : at + len(mark)] != mark:
         raise bad_request("The body is no form: the boundary of its Content-Type is not in it.")
     for _ in range(_PARTS_MOST):
         at += len(mark)
         if body[at : at + 2] == b"--":
             return
         head_end = body.find(b"\r\n\r\n", at, at + _PART_HEAD_MAX)
-        next_at = body.find(b"\r\n" + mark, max(at, head_end + 2))
-        if head_end < 0 or next_at < 0:
+        next_at = -1 if head_end < 0 else _next_mark(body, b"\r\n" + mark, head_end + 2)
+        if next_at < 0:
             raise bad_request("The body is no complete form: it is cut off, or a field has no end.")
-        head = bytes(body[at:head_end])
-        match = _NAME.search(head)
-        if match is not None:
-            name = (match[1] or match[2] or b"").decode("utf-8", "replace")
-            yield Part(name, _FILE.search(head) is not None, head_end + 4, next_at)
+        name, is_file = _described(bytes(body[at + 2 : head_end]))
+        yield Part(name, is_file, head_end + 4, max(head_end + 4, next_at))
         at = next_at + 2
     raise bad_request(f"The form has more than {_PARTS_MOST} fields.")
+
+
+def _next_mark(body: bytes | bytearray, mark: bytes, at: int) -> int:
+    """Where the next boundary begins: what only begins like one is content."""
+    while (at := body.find(mark, at)) >= 0:
+        end = at + len(mark)
+        if body[end : end + 2] in (b"\r\n", b"--"):
+            return at
+        at = end
+    return -1
+
+
+def _described(head: bytes) -> tuple[str, bool]:
+    """A part's name, and whether it is a file.
+
+    It says so in one way only: whoever reads the form after us must not find another name in it.
+    """
+    found = None
+    for line in head.split(b"\r\n"):
+        header = _HEADER.fullmatch(line)
+        if header is None:
+            raise bad_request("The form has a field whose header lines cannot be read.")
+        if header[1].lower() == b"content-disposition":
+            if found is not None:
+                raise bad_request("The form has a field with two Content-Disposition lines.")
+            found = _DISPOSITION.fullmatch(header[2])
+            if found is None:
+                raise bad_request("The form has a field whose Content-Disposition is not plain.")
+    if found is None:
+        raise bad_request("The form has a field without a Content-Disposition.")
+    told = [
+        (each[1].lower(), each[2] if each[2] is not None else each[3])
+        for each in _PARAMETER.finditer(found[1])
+    ]
+    given = dict(told)
+    if len(given) < len(told) or b"name" not in given or b"name*" in given:
+        raise bad_request("The form has a field that does not have one name.")
+    return given[b"name"].decode("utf-8", "replace"), b"filename" in given or b"filename*" in given
 
 
 def text_of(body: bytes | bytearray, part: Part) -> str:

@@ -259,9 +259,9 @@ def test_one_source_is_of_one_content(target: Instance) -> None:
 
 
 def test_a_version_of_a_later_day_is_named(target: Instance) -> None:
-    data = b'{"version": 2, "models": "otherwise"}'
+    data = b'{"version": 3, "models": "otherwise"}'
     tar = member("manifest.json", data).tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % 512)
-    assert "version 2" in refused(bring(target, tar), 422, "invalid_request")["message"]
+    assert "version 3" in refused(bring(target, tar), 422, "invalid_request")["message"]
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 100, bytes(1024), os.urandom(5000)])

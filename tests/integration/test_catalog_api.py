@@ -35,13 +35,13 @@ variants:
   - {{name: large, format: gguf, quantisation: Q6_K, source: "file:///none/large.gguf"}}
   - {{name: whole, format: onnx, source: "hf://org/repo"}}
 """
-SPEECH = """\
+TALKER = """\
 id: talker
 name: Talker
 provider: Me
 licence: MIT
-description: Nothing here speaks.
-tasks: [speech]
+description: Nothing here hears what it is for.
+tasks: [transcription]
 variants:
   - {name: whole, format: onnx, source: "hf://org/talker"}
   - {name: other, format: gguf, engines: [elsewhere-engine], source: "hf://org/talker/a.gguf"}
@@ -52,7 +52,7 @@ variants:
 def cards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cards")
     (folder / "ladder.yaml").write_text(LADDER.format(parameters=1000))
-    (folder / "talker.yaml").write_text(SPEECH)
+    (folder / "talker.yaml").write_text(TALKER)
     return folder
 
 
@@ -194,9 +194,9 @@ def test_a_card_is_added_overridden_and_taken_away_without_a_restart(
     api: Instance, cards: Path
 ) -> None:
     card = cards / "fresh.yaml"
-    card.write_text(SPEECH.replace("talker", "fresh"))
+    card.write_text(TALKER.replace("talker", "fresh"))
     assert "fresh" in listed(api)
-    card.write_text(SPEECH.replace("id: talker", f"id: {MODEL}"))
+    card.write_text(TALKER.replace("id: talker", f"id: {MODEL}"))
     assert listed(api)[MODEL]["name"] == "Talker"
     card.unlink()
     after = listed(api)
@@ -210,7 +210,7 @@ def test_a_card_that_breaks_takes_nothing_down_and_operators_are_told(
     assert api.api("GET", "/catalog/problems").json() == {"data": [], "next": None}
     before = listed(api)
     broken = cards / "talker.yaml"
-    broken.write_text(SPEECH.replace("[speech]", "[singing]"))
+    broken.write_text(TALKER.replace("[transcription]", "[singing]"))
     try:
         assert listed(api) == before
         (problem,) = api.api("GET", "/catalog/problems").json()["data"]
@@ -221,7 +221,7 @@ def test_a_card_that_breaks_takes_nothing_down_and_operators_are_told(
         assert f"warning: model card {broken}" in done.stderr
         assert "talker" in done.stdout
     finally:
-        broken.write_text(SPEECH)
+        broken.write_text(TALKER)
     assert api.api("GET", "/catalog/problems").json()["data"] == []
 
 

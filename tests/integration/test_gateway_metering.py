@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from modelry.gateway.tasks import ENDPOINTS
 from modelry.routing.messages import ServiceMetrics, UsageEvent
 from tests.support.data_plane import OWNER, STRANGER, GatewayProcess, Plane, chat
 from tests.support.waiting import wait_for
@@ -96,24 +97,44 @@ def test_a_call_leaves_one_event_that_says_all_of_it(plane: Plane) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "task", "usage", "expected"),
+    ("endpoint", "asked", "answer", "usage", "expected"),
     [
-        ("completions", "completion", {"prompt_tokens": 2, "completion_tokens": 5}, (2, 5, 0)),
-        ("embeddings", "embedding", {"prompt_tokens": 8, "total_tokens": 8}, (8, 0, 0)),
-        ("rerank", "rerank", {"total_tokens": 9}, (9, 0, 0)),
+        ("completions", {}, {}, {"prompt_tokens": 2, "completion_tokens": 5}, (2, 5, 0)),
+        (
+            "embeddings",
+            {"input": "a"},
+            {"data": [{"index": 0, "embedding": [1.0]}]},
+            {"prompt_tokens": 8, "total_tokens": 8},
+            (8, 0, 0),
+        ),
+        (
+            "rerank",
+            {"query": "a", "documents": ["b"]},
+            {"results": [{"index": 0, "relevance_score": 0.5}]},
+            {"total_tokens": 9},
+            (9, 0, 0),
+        ),
         (
             "images/generations",
-            "image",
+            {"prompt": "a", "response_format": "b64_json"},
+            {"data": []},
             {"input_tokens": 3, "output_tokens": 40, "total_tokens": 43},
             (3, 40, 0),
         ),
     ],
 )
 def test_each_endpoint_s_usage_is_read_by_its_own_names(
-    plane: Plane, endpoint: str, task: str, usage: dict[str, int], expected: tuple[int, int, int]
+    plane: Plane,
+    endpoint: str,
+    asked: dict[str, Any],
+    answer: dict[str, Any],
+    usage: dict[str, int],
+    expected: tuple[int, int, int],
 ) -> None:
-    path = plane.service(plane.replica(text=json.dumps({"usage": usage})), tasks=(task,))
-    event = plane.event(ask(plane, {"model": path}, path=f"/v1/{endpoint}"))
+    task = ENDPOINTS[f"/v1/{endpoint}".encode()]
+    text = json.dumps({**answer, "usage": usage})
+    path = plane.service(plane.replica(text=text), tasks=(task,))
+    event = plane.event(ask(plane, {"model": path, **asked}, path=f"/v1/{endpoint}"))
     assert (event.endpoint, tokens(event)) == (endpoint, expected)
     # How many images that were, it did not say.
     assert event.estimated is (task == "image")

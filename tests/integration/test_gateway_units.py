@@ -14,7 +14,7 @@ from tests.support.wire import Answer, get, post
 IMAGES = "/v1/images/generations"
 SPEECH = "/v1/audio/speech"
 HEARD = "/v1/audio/transcriptions"
-MADE = json.dumps({"created": 7, "data": [{"b64_json": "aGk="}]})
+MADE = json.dumps({"created": 7, "data": [{"b64_json": "iVBORw0KGgo="}]})
 _TASKS = {IMAGES: "image", SPEECH: "speech", HEARD: "transcription"}
 
 

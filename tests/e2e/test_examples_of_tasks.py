@@ -21,7 +21,7 @@ NAMES = [
     for task in TASKS
     for each in examples("http://127.0.0.1/v1", "u-0123456789ab/x", (task,))
 ]
-PICTURE = b"\x89PNG a picture"
+PICTURE = b"\x89PNG\r\n\x1a\n a picture"
 SOUND = b"RIFF a sound"
 B64 = base64.b64encode(PICTURE).decode()
 

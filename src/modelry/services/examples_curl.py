@@ -22,7 +22,7 @@ _BODIES: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
         {"prompt": "Once upon a time", "max_tokens": _MAX_TOKENS},
         {"stream": True},
     ),
-    "embedding": ("embeddings", {"input": "Say this is a test!"}, {}),
+    "embedding": ("embeddings", {"input": ["Say this is a test!", "And this is another."]}, {}),
     "rerank": (
         "rerank",
         {"query": "a sea bird", "documents": ["A gull glides.", "A car drives."]},

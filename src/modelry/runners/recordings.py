@@ -19,6 +19,8 @@ RATE = 16_000
 PIECE_S = 180
 """What is heard at once: its spectrum takes 150 MB then, of each slot."""
 _QUIET_WITHIN_S = 30
+_SLOWEST, _FASTEST = 4_000, 768_000
+"""Samples a second of a file. One that claims fewer makes hours of memory out of a few bytes."""
 _STEP = RATE // 10
 
 _CONTAINERS = (
@@ -30,23 +32,18 @@ _BROKEN_MOST = 1000
 
 
 class Recording:
-    """A file that holds sound. Closed files and other threads' uses of it are not looked for."""
+    """A file that holds sound, `most_s` seconds of it at most. Closed files and other threads' uses
+    of it are not looked for.
+    """
 
-    def __init__(self, file: BinaryIO, gone: threading.Event) -> None:
+    def __init__(self, file: BinaryIO, most_s: float, gone: threading.Event) -> None:
         self._file = file
+        self._most_s = most_s
         self._gone = gone
 
-    def measure(self, most_s: float) -> float:
+    def measure(self) -> float:
         """Its length in seconds, found by decoding it. Raises `Refused` or `Cancelled`."""
-        samples = 0
-        for block in self._blocks():
-            samples += len(block)
-            if samples > most_s * RATE:
-                raise Refused(
-                    f"The recording is longer than {most_s / 60:g} minutes, the most that is "
-                    "taken; cut it into parts.",
-                    param="file",
-                )
+        samples = sum(len(block) for block in self._blocks())
         if samples < RATE // 100:
             raise Refused("The file has no sound in it: its length is 0 s.", param="file")
         return samples / RATE
@@ -55,7 +52,7 @@ class Recording:
         """Where each begins in seconds, and its samples: float32 from -1 to 1, one channel.
 
         A recording of over three minutes is cut where it is quietest in the last half minute of
-        each three.
+        each three. Raises `Refused` or `Cancelled`.
         """
         numpy: Any = importlib.import_module("numpy")
         held: list[Any] = []
@@ -66,15 +63,20 @@ class Recording:
             if size < PIECE_S * RATE:
                 continue
             whole = numpy.concatenate(held)
-            cut = _quietest(numpy, whole)
-            yield begun / RATE, _floats(numpy, whole[:cut])
-            begun += cut
-            held, size = [whole[cut:]], len(whole) - cut
+            # One block may hold more than a piece.
+            while len(whole) >= PIECE_S * RATE:
+                cut = _quietest(numpy, whole[: PIECE_S * RATE])
+                yield begun / RATE, _floats(numpy, whole[:cut])
+                begun += cut
+                whole = whole[cut:]
+            held, size = [whole], len(whole)
         if size:
             yield begun / RATE, _floats(numpy, numpy.concatenate(held))
 
     def _blocks(self) -> Iterator[Any]:
-        """16-bit samples, as they are decoded."""
+        """16-bit samples, as they are decoded. A frame's length is known before it is resampled,
+        which is when it may become large.
+        """
         av: Any = importlib.import_module("av")
         with self._opened(av) as container:
             if not container.streams.audio:
@@ -84,7 +86,15 @@ class Recording:
                 )
             stream = container.streams.audio[0]
             resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+            length_s = 0.0
             for frame in self._frames(av, container, stream):
+                length_s += _length_s(frame)
+                if length_s > self._most_s:
+                    raise Refused(
+                        f"The recording is longer than {self._most_s / 60:g} minutes, the most "
+                        "that is taken; cut it into parts.",
+                        param="file",
+                    )
                 # Gaps and jumps of its clock do not matter.
                 frame.pts = None
                 yield from _even(av, resampler, frame)
@@ -120,6 +130,16 @@ class Recording:
             raise _unreadable() from None
         with container:
             yield container
+
+
+def _length_s(frame: Any) -> float:
+    rate = frame.sample_rate
+    if not _SLOWEST <= rate <= _FASTEST:
+        raise Refused(
+            f"The file has {rate} samples a second; from {_SLOWEST} to {_FASTEST} are taken.",
+            param="file",
+        )
+    return float(frame.samples / rate)
 
 
 def _even(av: Any, resampler: Any, frame: Any) -> Iterator[Any]:

@@ -10,9 +10,11 @@ import unicodedata
 LONGEST = 300
 _WORD_LONGEST = 40
 _DIGITS_LONGEST = 15
+_LOOK = _WORD_LONGEST + 1
+"""Characters that are looked at around an end: a look at the whole line at each is quadratic."""
 
 _END = re.compile(r"[.!?…]+[\"”’')\]]*(?=\s)|[。！？]+[」』”]*")
-_LINES = re.compile(r"\s*\n\s*")
+_SPACES = re.compile(r"[^\S\n]+")
 _CLAUSE = re.compile(r"[,;:—、，；：]\s*")
 _WORDS = re.compile(rf"\S{{{_WORD_LONGEST}}}(?=\S)")
 _DIGITS = re.compile(rf"[\d.,:/$£€¥%+-]{{{_DIGITS_LONGEST}}}(?=[\d.,:/$£€¥%+-])")
@@ -26,12 +28,13 @@ _TITLES = frozenset(
 
 def cleaned(text: str) -> str:
     """Without what cannot be read aloud and only gets in the way: control characters, marks that
-    have no width, and words and numbers that never end.
+    have no width, and words, numbers and spaces that never end.
     """
     kept = "".join(
         character if character in "\n\t" or unicodedata.category(character)[0] != "C" else " "
         for character in unicodedata.normalize("NFC", text)
     )
+    kept = _SPACES.sub(" ", kept)
     kept = _DIGITS.sub(lambda found: found[0] + " ", kept)
     return _WORDS.sub(lambda found: found[0] + " ", kept).strip()
 
@@ -51,8 +54,8 @@ def foreign_letter(text: str) -> str | None:
 def split(text: str) -> list[str]:
     """Its sentences in their order, long ones in parts; none that has nothing to read."""
     found: list[str] = []
-    for line in _LINES.split(text):
-        for sentence in _sentences(line):
+    for line in text.splitlines():
+        for sentence in _sentences(line.strip()):
             found += _parts(sentence)
     return [each for each in found if is_readable(each)]
 
@@ -68,12 +71,13 @@ def _sentences(line: str) -> list[str]:
 
 def _ends(line: str, match: "re.Match[str]") -> bool:
     """Not behind a title or an initial, and not where the next word goes on in small letters."""
-    rest = line[match.end() :].lstrip()
+    rest = line[match.end() : match.end() + _LOOK].lstrip()
     if rest[:1].islower():
         return False
     if match[0] != ".":
         return True
-    word = line[: match.start()].rpartition(" ")[2].lstrip("(\"'“‘").lower()
+    before = line[max(0, match.start() - _LOOK) : match.start()]
+    word = before.rpartition(" ")[2].lstrip("(\"'“‘").lower()
     return word not in _TITLES and not (len(word) == 1 and word.isalpha())
 
 

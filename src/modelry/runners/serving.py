@@ -2,6 +2,8 @@
 
 A runner loads its model first and listens then: whoever asks before finds nobody. On SIGTERM
 it takes no more requests, finishes those it works on and ends; a second SIGTERM ends it at once.
+SIGINT is ignored. What it and its libraries write for a while lies in `tmp` in the folder that it
+was started in, which is the replica's own.
 """
 
 import asyncio
@@ -12,11 +14,13 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar
 
 import uvicorn  # type: ignore[import-untyped, unused-ignore]
@@ -47,10 +51,13 @@ _AHEAD = 8
 
 
 def started() -> RunnerConfig:
-    """Called first: what this process was told, and how it treats its signals."""
+    """Called first, before any library: what this process was told, how it treats its signals, and
+    where its passing files lie.
+    """
     # A person's ^C in the terminal is for `up`, which stops replicas in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)
+    _keep_passing_files(Path.cwd() / "tmp")
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
     config = read_config(sys.stdin)
     sys.stdin.close()
@@ -82,7 +89,7 @@ def serve(config: RunnerConfig, routes: list[BaseRoute]) -> None:
             Exception: _failed,
         },
     )
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             application,
             log_config=None,
@@ -96,8 +103,31 @@ def serve(config: RunnerConfig, routes: list[BaseRoute]) -> None:
     with _listening(config.address) as listener:
         print("ready", flush=True)
         asyncio.run(_served(server, listener, config.slots))
-    # Threads that still work on what nobody waits for must not delay the end.
-    os._exit(0)
+
+
+class _Server(uvicorn.Server):
+    """Ends as this module says: uvicorn's own handlers would end at a SIGINT too, and would kill
+    the process by the signal that ended it, after it has waited for every thread.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Left in place: the process ends with the server."""
+        signal.signal(signal.SIGTERM, self._end)
+        yield
+
+    def _end(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(0)
+        self.should_exit = True
+
+
+def _keep_passing_files(folder: Path) -> None:
+    """In `folder`, which goes with the replica's: a runner that is killed cleans up nothing. Those
+    of this process, of libraries that are not Python's, and of what they start.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
 
 
 async def _served(server: uvicorn.Server, listener: socket.socket, slots: int) -> None:
@@ -105,6 +135,9 @@ async def _served(server: uvicorn.Server, listener: socket.socket, slots: int) -
     threads = ThreadPoolExecutor(2 * slots + 4, thread_name_prefix="request")
     asyncio.get_running_loop().set_default_executor(threads)
     await server.serve(sockets=[listener])
+    # Threads that still work on what nobody waits for must not delay the end, and the loop would
+    # wait for them.
+    os._exit(0)
 
 
 def broken(problem: Exception) -> Refused:
@@ -122,6 +155,27 @@ def event(value: dict[str, Any]) -> bytes:
     """A server-sent event, named by its `type` where it has one, as OpenAI's are."""
     name = f"event: {value['type']}\n" if "type" in value else ""
     return f"{name}data: {json.dumps(value, ensure_ascii=False)}\n\n".encode()
+
+
+async def frames(
+    events: AsyncGenerator[bytes, None], first: bytes = b""
+) -> AsyncGenerator[bytes, None]:
+    """`first` and then `events`, server-sent, of an answer that has begun: what goes wrong now is
+    told as the last of them, for its status has been sent.
+    """
+    async with aclosing(events):
+        try:
+            if first:
+                yield first
+            async for each in events:
+                yield each
+        except Cancelled:
+            return
+        except Refused as refusal:
+            yield event({"type": "error", **refusal.body})
+        except Exception as problem:
+            log.exception("an answer broke off")
+            yield event({"type": "error", **broken(problem).body})
 
 
 async def in_thread(request: Request, work: Callable[[threading.Event], Answer]) -> Answer:
@@ -174,7 +228,7 @@ class Feed(Generic[Item]):
         finally:
             watch.cancel()
 
-    async def rest(self) -> AsyncIterator[Item]:
+    async def rest(self) -> AsyncGenerator[Item, None]:
         try:
             while (item := await self._next()) is not None:
                 yield item

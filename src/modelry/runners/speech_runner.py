@@ -6,6 +6,8 @@ while the others are made. A caller who has gone is noticed between sentences.
 
 import base64
 import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -18,7 +20,7 @@ from modelry.runners.hibari_voice import HibariVoices
 from modelry.runners.kokoro_voices import KokoroVoices
 from modelry.runners.refusals import Cancelled, Refused
 from modelry.runners.sentences import split
-from modelry.runners.serving import Feed, event, serve, started, units, unloadable
+from modelry.runners.serving import Feed, event, frames, serve, started, units, unloadable
 from modelry.runners.sounds import MIME, encoder, wav_header
 from modelry.runners.speech_request import CHARACTERS_MOST, Asked, Voices, read_body
 from modelry.runners.tempo import quickened
@@ -49,9 +51,8 @@ def main() -> None:
     most = int(config.options.get("max_characters", CHARACTERS_MOST))
 
     async def speech(request: Request) -> Response:
-        return await _answer(
-            request, backend, read_body(await request.body(), backend.voices, most)
-        )
+        asked = read_body(await request.body(), backend.voices, most)
+        return await speech_answer(request, backend, asked)
 
     async def voices(_request: Request) -> Response:
         data = [{"id": name, "object": "voice"} for name in sorted(backend.voices.names)]
@@ -78,7 +79,9 @@ def _loaded(config: RunnerConfig) -> Backend:
     return backend
 
 
-async def _answer(request: Request, backend: Backend, asked: Asked) -> Response:
+async def speech_answer(request: Request, backend: Backend, asked: Asked) -> Response:
+    """Sound or events, as they are made. Raises `Refused` and `Cancelled` before the first."""
+
     def make(feed: "Feed[bytes]") -> None:
         for sound in _sounds(backend, asked, feed):
             if sound:
@@ -87,30 +90,42 @@ async def _answer(request: Request, backend: Backend, asked: Asked) -> Response:
             feed.put(_done(asked))
 
     feed: Feed[bytes] = Feed(make)
-    # What is wrong with the text shows here at the latest, before anything has been sent.
+    # A text of which nothing can be read is refused here, and so is one that begins so.
     first = cast(bytes, await feed.first(request))
-
-    async def body() -> Any:
-        yield first
-        async for item in feed.rest():
-            yield item
-
+    body = (frames if asked.events else _plain)(feed.rest(), first)
     kind = "text/event-stream; charset=utf-8" if asked.events else MIME[asked.format]
     headers = {"content-type": kind, **units(characters=asked.characters)}
     if asked.events:
         headers["cache-control"] = "no-cache"
-    return StreamingResponse(body(), headers=headers)
+    return StreamingResponse(body, headers=headers)
+
+
+async def _plain(sounds: AsyncGenerator[bytes, None], first: bytes) -> AsyncGenerator[bytes, None]:
+    """Sound has no place for an error: where the engine itself breaks, the answer is cut off, which
+    its caller sees.
+    """
+    async with aclosing(sounds):
+        yield first
+        async for each in sounds:
+            yield each
 
 
 def _sounds(backend: Backend, asked: Asked, feed: "Feed[bytes]") -> Any:
-    """The encoded sound, sentence by sentence. Raises `Refused` where there would be none."""
+    """The encoded sound, sentence by sentence. Raises `Refused` where there would be none, and at a
+    sentence that cannot be read. In plain sound that has begun such a one is left out.
+    """
     sentences = split(asked.text)
     coder = encoder(asked.format, backend.rate)
     heard = False
     for sentence in sentences:
         if feed.gone.is_set():
             raise Cancelled
-        samples = _spoken(backend, asked, sentence)
+        try:
+            samples = _spoken(backend, asked, sentence)
+        except Refused:
+            if heard and not asked.events:
+                continue
+            raise
         if not len(samples):
             continue
         if asked.format == "wav" and len(sentences) == 1:

@@ -6,7 +6,8 @@ slots. A caller who has gone is noticed between segments.
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,16 @@ from modelry.runners import transcripts
 from modelry.runners.configuration import RunnerConfig
 from modelry.runners.recordings import Recording
 from modelry.runners.refusals import Cancelled, Refused
-from modelry.runners.serving import Feed, event, in_thread, serve, started, units, unloadable
+from modelry.runners.serving import (
+    Feed,
+    event,
+    frames,
+    in_thread,
+    serve,
+    started,
+    units,
+    unloadable,
+)
 from modelry.runners.transcription_request import Asked, read_fields
 from modelry.runners.transcripts import Segment, Transcript, Word
 
@@ -28,6 +38,8 @@ _MINUTES_MOST = 240
 _FIELDS_MOST = 100
 _CONTEXT = 200
 """Characters of what was said that go on into the next piece of a long recording."""
+_CERTAIN = 0.5
+"""Of a language: music and silence seem to be in any, and are in none."""
 _TEMPERATURES = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 _EVENTS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 
@@ -66,7 +78,13 @@ class Model:
     def segments(
         self, recording: Recording, asked: Asked, gone: threading.Event
     ) -> Iterator[tuple[str, Segment]]:
-        """The language and what was said, as it is heard. Raises `Cancelled`."""
+        """The language and what was said, as it is heard. Raises `Cancelled` and what the recording
+        does.
+
+        Each piece is heard in the language that it seems to be in, until one has said something
+        and is likelier in its language than in all others: the rest is heard in that. So the
+        last segment's is that of the recording.
+        """
         language, prompt = asked.language, asked.prompt
         for begin, samples in recording.pieces():
             found, info = self._model.transcribe(
@@ -80,12 +98,14 @@ class Model:
                 vad_filter=self._vad if asked.vad is None else asked.vad,
                 beam_size=self._beam_size,
             )
-            language, said = info.language, ""
+            said = ""
             for each in found:
                 if gone.is_set():
                     raise Cancelled
                 said += each.text
-                yield language, _segment(each, begin)
+                yield info.language, _segment(each, begin)
+            if said.strip() and info.language_probability > _CERTAIN:
+                language = info.language
             prompt = said[-_CONTEXT:] or prompt
 
 
@@ -120,26 +140,27 @@ def routes(model: Model) -> list[Any]:
 
 async def _answer(model: Model, request: Request, *, translate: bool) -> Response:
     form = await _form(request)
+    handed_over = False
     try:
         fields = [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
         asked = read_fields(fields, translate=translate, multilingual=model.multilingual)
         file = _file(form)
         if asked.stream:
-            return await _streamed(request, model, file, asked, form)
+            streamed = await _streamed(request, model, file, asked, form)
+            handed_over = True
+            return streamed
 
         def work(gone: threading.Event) -> Transcript:
-            recording = Recording(file.file, gone)
-            duration_s = recording.measure(model.most_s)
+            recording = Recording(file.file, model.most_s, gone)
+            duration_s = recording.measure()
             heard = list(model.segments(recording, asked, gone))
-            language = heard[0][0] if heard else asked.language or "en"
+            language = heard[-1][0] if heard else asked.language or "en"
             return Transcript(tuple(segment for _, segment in heard), language, duration_s)
 
         transcript = await in_thread(request, work)
-    except BaseException:
-        await form.close()
-        raise
-    if not asked.stream:
-        await form.close()
+    finally:
+        if not handed_over:
+            await form.close()
     headers = units(audio_s=round(transcript.duration_s, 3))
     if asked.format == "json":
         return JSONResponse(transcripts.brief(transcript), headers=headers)
@@ -155,11 +176,13 @@ async def _answer(model: Model, request: Request, *, translate: bool) -> Respons
 async def _streamed(
     request: Request, model: Model, file: UploadFile, asked: Asked, form: FormData
 ) -> Response:
-    """OpenAI's events: what was said, as it is heard, and at last all of it."""
+    """OpenAI's events: what was said, as it is heard, and at last all of it. The answer closes the
+    form, unless an error is raised here.
+    """
 
     def make(feed: "Feed[float | bytes]") -> None:
-        recording = Recording(file.file, feed.gone)
-        feed.put(recording.measure(model.most_s))
+        recording = Recording(file.file, model.most_s, feed.gone)
+        feed.put(recording.measure())
         text = ""
         for _, segment in model.segments(recording, asked, feed.gone):
             delta = segment.text if text else segment.text.lstrip()
@@ -171,10 +194,12 @@ async def _streamed(
     feed: Feed[float | bytes] = Feed(make)
     duration_s = cast(float, await feed.first(request))
 
-    async def body() -> Any:
+    async def body() -> AsyncIterator[bytes]:
         try:
-            async for item in feed.rest():
-                yield item
+            # Only the first is a number.
+            async with aclosing(frames(cast(AsyncGenerator[bytes, None], feed.rest()))) as events:
+                async for each in events:
+                    yield each
         finally:
             await form.close()
 

@@ -20,6 +20,9 @@ from modelry.errors import InvalidRequest, SettingsError
 
 Task = Literal["chat", "completion", "embedding", "rerank", "image", "speech", "transcription"]
 
+TOKENLESS: frozenset[Task] = frozenset({"image", "speech", "transcription"})
+"""Tasks of models that have no context of tokens to speak of."""
+
 Tag = Literal["tools", "vision", "reasoning", "code", "multilingual"]
 """What people look for in a model beside its tasks."""
 

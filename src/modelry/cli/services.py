@@ -29,6 +29,9 @@ from modelry.errors import ModelryError
 Name = Annotated[str, typer.Argument(help="The service's name, or its id.", show_default=False)]
 _CHAT_KEY_LIFE = timedelta(hours=12)
 
+_TOKENLESS = frozenset({"image", "speech", "transcription"})
+"""Tasks of models that have no context of tokens to speak of."""
+
 
 def register(app: typer.Typer) -> None:
     for command in (deploy, list_services, show, logs, start, stop, delete, chat):
@@ -187,6 +190,7 @@ def show(name: Name, json_flag: AsJson = False) -> None:
 def _ours(service: Json) -> dict[str, str]:
     spec = service["spec"]
     idle_after_s = spec["idle_after_s"]
+    reads = not _TOKENLESS.issuperset(service["tasks"])
     converted = spec["quantisation"] or "as precise as they are"
     more = {
         "adapter": spec["adapter_name"],
@@ -198,7 +202,9 @@ def _ours(service: Json) -> dict[str, str]:
         "model": service["model"],
         **{label: value for label, value in more.items() if value},
         "engine": spec["runtime"] or spec["engine"],
-        "slots": f"{spec['slots']} of {spec['context_tokens']} tokens",
+        "slots": f"{spec['slots']} of {spec['context_tokens']} tokens"
+        if reads
+        else str(spec["slots"]),
         "idle after": "never" if idle_after_s is None else f"{idle_after_s:.12g} s without a call",
     }
 

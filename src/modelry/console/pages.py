@@ -18,6 +18,7 @@ from sqlalchemy import select
 from modelry import __version__
 from modelry.access.principal import Principal
 from modelry.access.sessions import COOKIE, LIFE, Sessions, csrf_token, same_csrf
+from modelry.catalog.cards import TOKENLESS
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.endpoints import model_view
 from modelry.catalog.fetches import Fetches
@@ -189,6 +190,7 @@ def router(
             csrf=csrf_token(cookie),
             service=row,
             spec=spec,
+            tokens=not TOKENLESS.issuperset(row.tasks),
             parts=parts,
             replicas=[each for each in replicas if each.state != ReplicaState.STOPPED],
             observed=executor.observe(),

@@ -156,6 +156,10 @@ class Pipelines:
             for picture, draft, flag in zip(out.images, drafts, flags, strict=True)
         ]
 
+    def free(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
     @property
     def previews(self) -> bool:
         """Whether a picture can be seen on its way. Not where each would have to be checked."""

@@ -259,7 +259,12 @@ def test_a_stream_shows_the_picture_on_its_way(sdk: OpenAI) -> None:
 def edit(sdk: OpenAI, image: Any, **fields: Any) -> bytes:
     more = {name: fields.pop(name) for name in ("seed", "strength") if name in fields}
     answer = sdk.images.edit(
-        model="pictures", image=image, prompt="a cat", extra_body=more, **fields
+        model="pictures",
+        image=image,
+        prompt="a cat",
+        response_format="b64_json",
+        extra_body=more,
+        **fields,
     )
     assert answer.data is not None
     return base64.b64decode(answer.data[0].b64_json or "")

@@ -160,6 +160,19 @@ def test_after_a_picture_that_was_too_large_the_next_has_all_the_memory() -> Non
     assert maker.said[:3] == ["1 into empty memory", "freed", "1 into empty memory"]
 
 
+def test_where_no_memory_can_be_freed_the_process_ends_and_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    statuses: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr("os._exit", statuses.put)
+    maker = Small(room=0)
+    monkeypatch.setattr(maker, "free", lambda: 1 / 0)
+    worker = Worker(maker)
+    worker.submit(job())
+    worker.start()
+    assert statuses.get(timeout=20) == 1
+
+
 class Late(queue.SimpleQueue[object]):
     """Something comes just as the one who waits has given up for this time."""
 

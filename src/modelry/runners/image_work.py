@@ -195,8 +195,7 @@ class Worker:
         except Exception as problem:
             name = type(problem).__name__
             if name in _BROKEN:
-                log.exception("the GPU is of no use to this process any more")
-                os._exit(1)
+                _give_up()
             if len(items) == 1:
                 log.exception("a picture was not made")
                 # Who it is told to may keep it for long, and with it what its frames hold.
@@ -206,12 +205,19 @@ class Worker:
             self._hand_out(items, made, time.monotonic() - started)
             return
         # Only out here: in there, the problem's traceback holds all that the batch had in memory.
-        gc.collect()
-        self._maker.free()
+        self._free()
         if len(items) > 1:
             log.warning("%d at once: %s; each is made alone", len(items), name)
             for item in items:
                 self._make([item])
+
+    def _free(self) -> None:
+        gc.collect()
+        try:
+            self._maker.free()
+        except Exception:
+            # It fails for no other reason; and without this thread nothing is made any more.
+            _give_up()
 
     def _hand_out(self, items: list[Item], made: list[Made], took_s: float) -> None:
         job, number = items[0]
@@ -235,6 +241,12 @@ class Worker:
             due = preview_steps(steps, job.previews)
             if step in due and not job.gone.is_set():
                 job.show(Preview(number, due.index(step), look(at)))
+
+
+def _give_up() -> None:
+    """Logs what is being handled, and ends: a replica that has ended is started anew."""
+    log.exception("the GPU is of no use to this process any more")
+    os._exit(1)
 
 
 def preview_steps(steps: int, previews: int) -> list[int]:

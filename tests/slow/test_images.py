@@ -28,6 +28,7 @@ from openai.types import (
 )
 
 from modelry.client import Json
+from tests.support.engines import only_replica, record_file
 from tests.support.instance import Instance
 from tests.support.waiting import wait_for
 
@@ -258,7 +259,12 @@ def test_a_stream_shows_the_picture_on_its_way(sdk: OpenAI) -> None:
 def edit(sdk: OpenAI, image: Any, **fields: Any) -> bytes:
     more = {name: fields.pop(name) for name in ("seed", "strength") if name in fields}
     answer = sdk.images.edit(
-        model="pictures", image=image, prompt="a cat", extra_body=more, **fields
+        model="pictures",
+        image=image,
+        prompt="a cat",
+        response_format="b64_json",
+        extra_body=more,
+        **fields,
     )
     assert answer.data is not None
     return base64.b64decode(answer.data[0].b64_json or "")
@@ -319,6 +325,8 @@ BOMB = png_of(60_000, 60_000, 2, zlib.compress(b"\0" * 1000))
         ({"size": "64x65"}, "size", "invalid_request_error", "multiples of 2"),
         ({"size": "1024x1024"}, "size", "invalid_request_error", "from 64 to 512"),
         ({"n": 11}, "n", "invalid_request_error", "1 to 10"),
+        ({"n": 10, "size": "512x512", "extra_body": {"num_inference_steps": 16}}, "n",
+         "invalid_request_error", "9 of them"),
         ({"extra_body": {"seed": -1}}, "seed", "invalid_request_error", "0 to"),
         ({"background": "transparent"}, "background", "invalid_request_error", "transparent"),
         ({"extra_body": {"negative_prompt": "x" * 100}}, "negative_prompt",
@@ -370,7 +378,19 @@ def test_after_all_that_the_same_process_makes_pictures(instance: Instance, sdk:
             edit(sdk, ("a.png", image))
     assert generate(sdk)
     assert instance.engine_pids() == [pid]
-    assert "secret" not in " ".join(psutil.Process(pid).cmdline())
+
+
+def test_nobody_reads_the_secret_of_a_replica_from_its_process(instance: Instance) -> None:
+    (pid,) = instance.engine_pids()
+    replica = only_replica(instance, "pictures")
+    record: Json = json.loads(record_file(instance, replica).read_text())
+    assert (record["pid"], len(record["secret"])) == (pid, 48)
+    process = Path("/proc", str(pid))
+    arguments, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+    # It is this process, and its environment can be read.
+    assert replica.encode() in arguments
+    assert b"HF_HUB_OFFLINE=1" in environment.split(b"\0")
+    assert record["secret"].encode() not in arguments + environment
 
 
 # -- callers who leave, and engines that die ---------------------------------------------
@@ -396,7 +416,7 @@ def left_off(instance: Instance) -> int:
 
 
 def test_an_engine_that_dies_is_told_as_such(instance: Instance, sdk: OpenAI) -> None:
-    deployed(instance, "doomed")
+    deployed(instance, "doomed", engine_args=["--max-side=512"])
     died: list[Exception] = []
 
     def call() -> None:

@@ -1,7 +1,7 @@
 """Diffusers: what it runs, how a replica is started, and which arguments it takes."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from modelry.engines.inventory import Inventory
 from modelry.engines.options import Options, check_options
 from modelry.errors import InvalidRequest, PermissionDenied
 from modelry.runners.configuration import EXIT_UNLOADABLE
+from modelry.runners.image_settings import Settings
 
 engine = Diffusers()
 ENDPOINT = Endpoint("unix:/run/a.sock", "the secret")
@@ -45,6 +46,25 @@ def test_a_replica_is_told_everything_on_its_standard_input() -> None:
     assert told["options"] == {"default_steps": 4, "dtype": "float32"}
 
 
+def test_the_runner_knows_every_argument() -> None:
+    known = {name.removeprefix("--").replace("-", "_") for name in engine.rules.known}
+    assert known == {each.name for each in fields(Settings)}
+
+
+@pytest.mark.parametrize(("said", "told"), [("7", 7.0), ("2.5", 2.5), ("0", 0.0), ("50.0", 50.0)])
+def test_guidance_may_have_a_fraction(said: str, told: float) -> None:
+    options = Options(("--default-guidance", said))
+    engine.check(options)
+    command = engine.command(replace(PLAN, options=options), ENDPOINT)
+    assert json.loads(command.stdin)["options"] == {"default_guidance": told}
+
+
+def test_an_argument_that_is_unknown_is_refused_with_those_that_are_not() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        engine.check(Options(("--unknown", "1")))
+    assert all(name in str(caught.value.hint) for name in engine.rules.known)
+
+
 def test_a_replica_gets_the_gpus_that_it_may_use() -> None:
     command = engine.command(replace(PLAN, gpus=(2,)), ENDPOINT)
     assert command.env["CUDA_VISIBLE_DEVICES"] == "2"
@@ -58,6 +78,8 @@ def test_a_replica_gets_the_gpus_that_it_may_use() -> None:
         ("--max-batch", "0"), ("--max-batch", "many"), ("--max-batch",), ("--dtype", "int8"),
         ("--default-guidance", "nan"), ("--offload=disk",), ("--safety-checker", "maybe"),
         ("--default-steps=1.5",), ("--max-side=9000",), ("--unknown", "1"),
+        ("--default-guidance=50.5",), ("--default-guidance=-1",), ("--default-guidance",),
+        ("--default-guidance=1_0",), ("--default-guidance=1e1",), ("--default-guidance=²",),
     ],
 )  # fmt: skip
 def test_a_value_that_it_cannot_take_is_refused(arguments: tuple[str, ...]) -> None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelry.runners.image_bounds import Bounds, Sides, sides_of
 from modelry.runners.image_requests import (
     SEED_MAX,
-    Bounds,
     ImageRequest,
     Task,
     read_request,
@@ -18,9 +18,7 @@ from modelry.runners.image_requests import (
 )
 from modelry.runners.refusals import Refused
 
-BOUNDS = Bounds(
-    factor=8, side=512, side_min=64, side_max=2048, steps=50, guidance=None, strength=0.75
-)
+BOUNDS = Bounds(Sides(8, 512, 64, 2048), steps=50, guidance=None, strength=0.75)
 
 
 def read(task: Task = "generate", bounds: Bounds = BOUNDS, **fields: Any) -> ImageRequest:
@@ -164,6 +162,69 @@ def test_an_edit_is_never_of_a_size_that_could_not_be_asked_for(width: int, heig
         return
     made = size_of_edit(read("edit"), (width, height), BOUNDS)
     assert read("edit", size=f"{made[0]}x{made[1]}").size == made
+
+
+@pytest.mark.parametrize(
+    ("factor", "own", "asked", "most"),
+    [
+        (2, 64, None, 128),
+        (8, 512, None, 1024),
+        (8, 768, None, 1536),
+        (16, 1024, None, 2048),
+        # It does not say.
+        (16, None, None, 2048),
+        # It was trained for more.
+        (8, 4096, None, 4096),
+        (8, 64, 640, 640),
+        (8, 512, 8192, 8192),
+        (8, 512, 999, 992),
+        # No less than its own.
+        (8, 512, 64, 512),
+        (16, 500, None, 992),
+    ],
+)
+def test_how_large_pictures_may_be_follows_from_the_model_unless_its_owner_says(
+    factor: int, own: int | None, asked: int | None, most: int
+) -> None:
+    sides = sides_of(factor, own, asked)
+    assert sides.most == most
+    assert sides.least <= sides.own <= sides.most
+    assert all(side % factor == 0 for side in (sides.own, sides.least, sides.most))
+
+
+def bounds_for(own: int, asked: int | None = None, steps: int = 50) -> Bounds:
+    return Bounds(sides_of(8, own, asked), steps=steps, guidance=None)
+
+
+def test_a_request_for_too_much_work_is_refused_with_what_would_not_be() -> None:
+    bounds = bounds_for(1024)
+    asked: dict[str, Any] = {"size": "2048x2048", "num_inference_steps": 50}
+    assert read(bounds=bounds, n=3, **asked).count == 3
+    refusal = refused(bounds=bounds, n=4, **asked)
+    assert refusal.param == "n"
+    assert "4 pictures of 2048x2048 in 50 steps" in refusal.message
+    assert "150 steps in all, which is 3 of them" in refusal.message
+    assert read(bounds=bounds, n=4, **{**asked, "num_inference_steps": 37}).count == 4
+    assert read(bounds=bounds, n=4, **{**asked, "size": "1024x1024"}).count == 4
+
+
+def test_an_edit_of_as_much_work_is_refused_too() -> None:
+    bounds = bounds_for(1024)
+    for request in (read("edit", bounds, n=4), read("edit", bounds, n=4, size="64x64")):
+        assert size_of_edit(request, (64, 64), bounds) == (64, 64)
+    with pytest.raises(Refused, match="3 of them"):
+        size_of_edit(read("edit", bounds, n=4), (3000, 3000), bounds)
+
+
+@pytest.mark.parametrize("asked", [None, 64, 2048])
+@pytest.mark.parametrize("own", [64, 512, 1024, 4096])
+def test_ten_pictures_as_the_model_makes_them_and_one_of_any_kind_may_be_asked_for(
+    own: int, asked: int | None
+) -> None:
+    bounds = bounds_for(own, asked)
+    assert read(bounds=bounds, n=10).count == 10
+    most = f"{bounds.sides.most}x{bounds.sides.most}"
+    assert read(bounds=bounds, size=most, num_inference_steps=150).steps == 150
 
 
 def test_anything_may_come_in_any_field() -> None:

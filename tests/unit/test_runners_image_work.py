@@ -1,14 +1,23 @@
-"""Which pictures are made together, and when a picture's making is shown."""
+"""Which pictures are made together, when a picture's making is shown, and what becomes of a batch
+that fails.
+"""
 
+import logging
+import queue
 import threading
+import weakref
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelry.runners.image_drafts import Draft
-from modelry.runners.image_work import Job, preview_steps, take
+from modelry.runners.image_drafts import Draft, Made, Step
+from modelry.runners.image_requests import Task
+from modelry.runners.image_work import Finished, Job, Worker, preview_steps, take
+from modelry.runners.refusals import Cancelled, Refused
 
 DRAFT = Draft("a cat", None, 1, steps=20, guidance=None, strength=None, size=(64, 64))
 
@@ -80,3 +89,114 @@ def test_previews_are_spread_evenly_and_never_the_picture_itself(steps: int, cou
 
 def test_three_previews_of_eight_steps() -> None:
     assert preview_steps(8, 3) == [2, 4, 6]
+
+
+# -- batches that fail ---------------------------------------------------------------------
+
+
+class Tensor:
+    """What a batch has in memory; held by itself too, as hooks and closures do it."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What pytest keeps of the log holds what its tracebacks hold."""
+    monkeypatch.setattr(logging.getLogger("runner"), "disabled", True)
+
+
+class Small:
+    """A maker whose memory is enough for `room` pictures at once."""
+
+    previews = False
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.held: list[weakref.ref[Tensor]] = []
+        self.said: list[str] = []
+
+    def batch_max(self, task: Task, size: tuple[int, int]) -> int:
+        return 4
+
+    def run(self, task: Task, drafts: Sequence[Draft], step: Step) -> list[Made]:
+        full = any(each() is not None for each in self.held)
+        self.said.append(f"{len(drafts)} into {'full' if full else 'empty'} memory")
+        tensor = Tensor()
+        self.held.append(weakref.ref(tensor))
+        if len(drafts) > self.room:
+            raise MemoryError
+        # Those that are made leave nothing behind.
+        self.held.pop()
+        return [Made(draft.seed) for draft in drafts]
+
+    def free(self) -> None:
+        full = any(each() is not None for each in self.held)
+        self.said.append("nothing to free" if full else "freed")
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_after_a_batch_that_was_too_large_each_picture_has_all_the_memory() -> None:
+    maker, several = Small(room=1), job(2)
+    worker = Worker(maker)
+    worker.submit(several)
+    worker.start()
+    parts = list(several.results())
+    assert [part.number for part in parts if isinstance(part, Finished)] == [0, 1]
+    assert maker.said == ["2 into empty memory", "freed", *["1 into empty memory"] * 2]
+
+
+@pytest.mark.usefixtures("unlogged")
+def test_after_a_picture_that_was_too_large_the_next_has_all_the_memory() -> None:
+    maker, large, next_one = Small(room=0), job(), job(draft=replace(DRAFT, steps=3))
+    worker = Worker(maker)
+    worker.submit(large)
+    worker.submit(next_one)
+    worker.start()
+    for each in (large, next_one):
+        with pytest.raises(Refused, match="not memory enough"):
+            list(each.results())
+    assert maker.said[:3] == ["1 into empty memory", "freed", "1 into empty memory"]
+
+
+def test_where_no_memory_can_be_freed_the_process_ends_and_does_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    statuses: queue.SimpleQueue[int] = queue.SimpleQueue()
+    monkeypatch.setattr("os._exit", statuses.put)
+    maker = Small(room=0)
+    monkeypatch.setattr(maker, "free", lambda: 1 / 0)
+    worker = Worker(maker)
+    worker.submit(job())
+    worker.start()
+    assert statuses.get(timeout=20) == 1
+
+
+class Late(queue.SimpleQueue[object]):
+    """Something comes just as the one who waits has given up for this time."""
+
+    def __init__(self, ending: Job, problem: BaseException | None) -> None:
+        super().__init__()
+        self.ending, self.problem = ending, problem
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        if self.problem is None:
+            self.ending.gone.set()
+        else:
+            self.ending.end(self.problem)
+        raise queue.Empty
+
+
+def test_why_a_job_ended_is_said_however_late_it_comes() -> None:
+    ended = job()
+    ended.parts = Late(ended, Refused("too large"))  # type: ignore[assignment]
+    with pytest.raises(Refused, match="too large"):
+        list(ended.results())
+
+
+def test_of_a_job_that_nobody_waits_for_nothing_is_said() -> None:
+    left = job()
+    left.parts = Late(left, None)  # type: ignore[assignment]
+    with pytest.raises(Cancelled):
+        list(left.results())

@@ -3,7 +3,6 @@
 Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
 """
 
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from modelry.engines.llama_cpp_runner import (
 )
 from modelry.engines.options import OptionRules, Options
 from modelry.engines.probing import ended_from_outside, probe
+from modelry.engines.waiting import waiting_environment
 from modelry.errors import InvalidRequest
 
 # The engine's own words for why weights do not load, newest first in its log.
@@ -187,26 +187,6 @@ def _architecture(weights: Path) -> str:
     """Of a file that does not change, and is asked for again and again."""
     kind = read_kind(weights)
     return "" if kind is None else kind.architecture
-
-
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-
-
-def waiting_environment() -> dict[str, str]:
-    """Threads of the engine wait for each other awake for a moment, then asleep, unless this
-    process was told otherwise.
-
-    By default they stay awake for long, which keeps the one they wait for from running
-    where there are more of them than cores. Measured on two cores, with the embedded model:
-
-    | they wait | tokens a second, alone | 64 tokens of three replicas at once |
-    | --- | --- | --- |
-    | long, as by default | 135 | 7.7 s |
-    | for 300 rounds | 121 to 135 | 1.9 s |
-    | asleep (`OMP_WAIT_POLICY=passive`) | 42 to 50 | 1.8 s |
-    """
-    told = {name: os.environ[name] for name in _WAITING if name in os.environ}
-    return told or {"GOMP_SPINCOUNT": "300"}
 
 
 def _reason(log_tail: list[str]) -> str | None:

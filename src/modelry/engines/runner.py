@@ -6,8 +6,8 @@ from typing import Any
 from modelry import runners
 from modelry.engines.base import Command, Endpoint, Failure, ReplicaPlan
 from modelry.engines.inventory import usable_cores
-from modelry.engines.llama_cpp import waiting_environment
 from modelry.engines.probing import ended_from_outside
+from modelry.engines.waiting import waiting_environment
 from modelry.runners.configuration import EXIT_UNLOADABLE, RunnerConfig
 
 _LAUNCH = Path(runners.__file__).parent / "launch.py"

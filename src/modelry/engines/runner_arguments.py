@@ -1,5 +1,7 @@
 """Arguments for the engines whose server is a runner of ours: a name, and what it takes. Pure."""
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +24,19 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Real:
+    """A number, with or without a fraction."""
+
+    least: float
+    most: float
+
+
+@dataclass(frozen=True)
 class Choice:
     values: tuple[str, ...]
 
 
-Arguments = Mapping[str, Flag | Number | Choice]
+Arguments = Mapping[str, Flag | Number | Real | Choice]
 
 
 def rules(arguments: Arguments) -> OptionRules:
@@ -51,7 +61,11 @@ def parse(arguments: Arguments, given: tuple[str, ...]) -> dict[str, Any]:
         name, has_value, value = rest.pop(0).partition("=")
         takes = arguments.get(name)
         if takes is None:
-            raise InvalidRequest(f"engine_args: {name!r} belongs to no argument", param=_PARAM)
+            raise InvalidRequest(
+                f"engine_args: {name!r} belongs to no argument",
+                hint="it takes " + ", ".join(arguments),
+                param=_PARAM,
+            )
         if isinstance(takes, Flag):
             if has_value:
                 raise InvalidRequest(f"engine_args: {name} takes no value", param=_PARAM)
@@ -64,17 +78,23 @@ def parse(arguments: Arguments, given: tuple[str, ...]) -> dict[str, Any]:
 
 
 _PARAM = "engine_args"
+_REAL = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,12})?")
 
 
 def _key(name: str) -> str:
     return name.removeprefix("--").replace("-", "_")
 
 
-def _value(name: str, takes: Number | Choice, value: str) -> str | int:
+def _value(name: str, takes: Number | Real | Choice, value: str) -> str | int | float:
     if isinstance(takes, Choice):
         if value in takes.values:
             return value
         wanted = "one of " + ", ".join(takes.values)
+    elif isinstance(takes, Real):
+        number = float(value) if _REAL.fullmatch(value) else math.nan
+        if takes.least <= number <= takes.most:
+            return number
+        wanted = f"a number from {takes.least:g} to {takes.most:g}"
     else:
         if value.isdecimal() and len(value) < 12 and takes.least <= int(value) <= takes.most:
             return int(value)

@@ -8,7 +8,6 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ import torch  # type: ignore[import-not-found, unused-ignore]
 import transformers  # type: ignore[import-not-found, unused-ignore]
 
 from modelry.runners.configuration import RunnerConfig
+from modelry.runners.image_bounds import Bounds, sides_of
 from modelry.runners.image_drafts import Draft, Made, Picture, Step
 from modelry.runners.image_files import keep_outside
 from modelry.runners.image_previews import Decode, decoder_of
 from modelry.runners.image_prompts import Prompts
-from modelry.runners.image_requests import Bounds, Task
+from modelry.runners.image_requests import Task
+from modelry.runners.image_settings import Settings
 
 log = logging.getLogger("runner")
 
@@ -30,9 +31,6 @@ _AUTO = {
     "edit": diffusers.AutoPipelineForImage2Image,
     "inpaint": diffusers.AutoPipelineForInpainting,
 }
-_SIDE = 1024
-"""What a pipeline makes that does not say."""
-_SIDE_MIN = 64
 _TILED_FROM = 1536 * 1536
 """Pixels from which on a picture is decoded in tiles: whole, it would take gigabytes."""
 
@@ -41,21 +39,6 @@ _TRUE_GUIDANCE = "QwenImage"
 # Those that take several pictures to draw on, and how many are of use.
 _SEVERAL = {"Flux2": 4, "QwenImageEditPlus": 3}
 _VARIANT = re.compile(r"(?:model|diffusion_pytorch_model)\.([\w-]+?)(?:-\d{5}-of-\d{5})?$")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the service's owner, or the model's card, says of how it runs. None leaves it to the
-    model. `max_batch`: pictures of the model's own size that are made at once. `max_side`: pixels.
-    """
-
-    max_batch: int = 4
-    max_side: int = 2048
-    dtype: str = "auto"
-    offload: str = "auto"
-    default_steps: int | None = None
-    default_guidance: float | None = None
-    safety_checker: str | None = None
 
 
 class Unusable(Exception):
@@ -105,7 +88,7 @@ class Pipelines:
             # These take all pictures for one prompt's.
             return 1
         # Larger ones take more memory each.
-        pixels = self._settings.max_batch * self.bounds.side**2
+        pixels = self._settings.max_batch * self.bounds.sides.own**2
         return max(1, min(self._settings.max_batch, pixels // (size[0] * size[1])))
 
     def run(self, task: Task, drafts: Sequence[Draft], step: Step) -> list[Made]:
@@ -156,6 +139,10 @@ class Pipelines:
             for picture, draft, flag in zip(out.images, drafts, flags, strict=True)
         ]
 
+    def free(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.empty_cache()
+
     @property
     def previews(self) -> bool:
         """Whether a picture can be seen on its way. Not where each would have to be checked."""
@@ -198,18 +185,13 @@ class Pipelines:
             latents = unet.config.sample_size
         if isinstance(latents, list | tuple):
             latents = min(latents)
-        side = latents * scale if isinstance(latents, int) else _SIDE
-        side = max(factor, side // factor * factor)
-        largest = max(side, self._settings.max_side // factor * factor)
+        own = latents * scale if isinstance(latents, int) else None
         call = next(iter(self._calls.values()))
         edit = self._calls.get("edit") or self._calls.get("inpaint")
         strength = None if edit is None or "strength" not in edit else edit["strength"].default
         true = self._name.startswith(_TRUE_GUIDANCE)
         return Bounds(
-            factor=factor,
-            side=side,
-            side_min=max(factor, min(_SIDE_MIN, side)),
-            side_max=largest,
+            sides=sides_of(factor, own, self._settings.max_side),
             steps=self._settings.default_steps or call["num_inference_steps"].default,
             guidance=self._settings.default_guidance,
             generates="generate" in self._pipes,

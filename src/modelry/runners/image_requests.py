@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from modelry.runners.image_bounds import COUNT_MAX, STEPS_MAX, Bounds, check_work
 from modelry.runners.refusals import Refused
 
 Task = Literal["generate", "edit", "inpaint"]
@@ -19,34 +20,10 @@ FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 """Of the answer, and what Pillow calls them."""
 
 PROMPT_MAX = 32_000
-STEPS_MAX = 150
 GUIDANCE_MAX = 50.0
 SEED_MAX = 2**63 - 1
-_PICTURES_MAX = 10
 _PARTIAL_MAX = 3
 _SIZE = re.compile(r"([0-9]{1,5})[x×]([0-9]{1,5})", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """What a pipeline makes. Sides in pixels are multiples of `factor`, from `side_min` to
-    `side_max`; `side` is what it makes where nobody says. `edits`, `masks`: whether it can.
-    """
-
-    factor: int
-    side: int
-    side_min: int
-    side_max: int
-    steps: int
-    guidance: float | None
-    generates: bool = True
-    edits: bool = True
-    masks: bool = True
-    strength: float | None = 0.8
-    """How far an edit goes from the picture it is given; None where it cannot be said."""
-    negative_prompts: bool = True
-    pictures_max: int = 1
-    """That an edit may be given."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +67,16 @@ def read_request(fields: Mapping[str, object], task: Task, bounds: Bounds) -> Im
     guidance = _number(fields, "guidance_scale", 0, GUIDANCE_MAX)
     strength = _strength(fields, task, bounds, steps)
     stream = asks_for_stream(fields)
+    count = _whole(fields, "n", 1, COUNT_MAX) or 1
+    size = _size(fields, task, bounds)
+    if size is not None:
+        check_work(count, size, steps, bounds)
     return ImageRequest(
         task=task,
         prompt=prompt,
         negative_prompt=negative or None,
-        count=_whole(fields, "n", 1, _PICTURES_MAX) or 1,
-        size=_size(fields, task, bounds),
+        count=count,
+        size=size,
         seed=_whole(fields, "seed", 0, SEED_MAX),
         steps=steps,
         guidance=bounds.guidance if guidance is None else guidance,
@@ -115,19 +96,24 @@ def asks_for_stream(fields: Mapping[str, object]) -> bool:
 def size_of_edit(
     request: ImageRequest, picture: tuple[int, int], bounds: Bounds
 ) -> tuple[int, int]:
-    """The size of what is made of a picture: its own where nobody says, as near as can be."""
+    """The size of what is made of a picture: its own where nobody says, as near as can be.
+
+    Raises `Refused`.
+    """
     if request.size is not None:
         return request.size
-    scale = min(1.0, bounds.side_max / max(picture))
-    scale = max(scale, bounds.side_min / min(picture))
+    sides = bounds.sides
+    scale = min(1.0, sides.most / max(picture))
+    scale = max(scale, sides.least / min(picture))
     width, height = (
-        max(bounds.factor, round(side * scale / bounds.factor) * bounds.factor) for side in picture
+        max(sides.factor, round(side * scale / sides.factor) * sides.factor) for side in picture
     )
-    if max(width, height) > bounds.side_max:
+    if max(width, height) > sides.most:
         raise Refused(
             f"The picture is too long and narrow, {picture[0]}x{picture[1]}: say a 'size'.",
             param="image",
         )
+    check_work(request.count, (width, height), request.steps, bounds)
     return width, height
 
 
@@ -141,19 +127,19 @@ def _check_task(task: Task, bounds: Bounds) -> None:
 
 
 def _size(fields: Mapping[str, object], task: Task, bounds: Bounds) -> tuple[int, int] | None:
-    said = _text(fields, "size")
+    said, sides = _text(fields, "size"), bounds.sides
     if said is None or said == "auto":
-        return (bounds.side, bounds.side) if task == "generate" else None
+        return (sides.own, sides.own) if task == "generate" else None
     match = _SIZE.fullmatch(said)
     if match is None:
-        example = f"{bounds.side}x{bounds.side}"
+        example = f"{sides.own}x{sides.own}"
         raise Refused(f"'size' must be WIDTHxHEIGHT such as {example}, or auto.", param="size")
     width, height = int(match[1]), int(match[2])
     for side in (width, height):
-        if side % bounds.factor or not bounds.side_min <= side <= bounds.side_max:
+        if side % sides.factor or not sides.least <= side <= sides.most:
             raise Refused(
                 f"'size' is {width}x{height}: width and height must be multiples of "
-                f"{bounds.factor}, from {bounds.side_min} to {bounds.side_max}.",
+                f"{sides.factor}, from {sides.least} to {sides.most}.",
                 param="size",
             )
     return width, height

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from modelry.runners.image_answers import answer, completed, partial_image
 from modelry.runners.image_bodies import Files, read_edit, read_json
 from modelry.runners.image_drafts import Draft
-from modelry.runners.image_files import encoded, flat, mask_of, read_picture
+from modelry.runners.image_files import encoded
 from modelry.runners.image_pipelines import Pipelines, Unusable
 from modelry.runners.image_requests import (
     SEED_MAX,
@@ -19,8 +19,8 @@ from modelry.runners.image_requests import (
     Task,
     asks_for_stream,
     read_request,
-    size_of_edit,
 )
+from modelry.runners.image_sources import Opener
 from modelry.runners.image_work import Finished, Job, Preview, Worker
 from modelry.runners.refusals import Refused
 from modelry.runners.serving import (
@@ -41,6 +41,7 @@ class _Asked:
     def __init__(
         self,
         pipelines: Pipelines,
+        opener: Opener,
         task: Task,
         fields: Mapping[str, object],
         files: Files,
@@ -52,23 +53,14 @@ class _Asked:
         self.tokens = pipelines.prompts.measure(request.prompt, "prompt")
         if request.negative_prompt is not None:
             pipelines.prompts.measure(request.negative_prompt, "negative_prompt")
-        sent = [read_picture(data, "image") for data in files.get("image", ())]
-        if request.size is not None:
+        sources = None
+        if task == "generate":
+            assert request.size is not None
             self.size = request.size
         else:
-            self.size = size_of_edit(request, sent[0].size, bounds)
-        mask = None
-        if task == "inpaint":
-            mask = read_picture(files["mask"][0], "mask")
-            if mask.size != sent[0].size:
-                (wide, high), (mask_wide, mask_high) = sent[0].size, mask.size
-                raise Refused(
-                    f"'mask' is {mask_wide}x{mask_high} and 'image' {wide}x{high}: they must be of "
-                    "one size.",
-                    param="mask",
-                )
-            mask = mask_of(mask, self.size)
-        pictures = tuple(flat(each, self.size) for each in sent)
+            mask = files["mask"][0] if task == "inpaint" else None
+            sources = opener.open(request, files["image"], mask, bounds)
+            self.size = sources.size
         seed = secrets.randbelow(2**32) if request.seed is None else request.seed
         drafts = [
             Draft(
@@ -79,8 +71,8 @@ class _Asked:
                 guidance=request.guidance,
                 strength=request.strength,
                 size=self.size,
-                pictures=pictures,
-                mask=mask,
+                pictures=() if sources is None else sources.pictures,
+                mask=None if sources is None else sources.mask,
             )
             for number in range(request.count)
         ]
@@ -91,6 +83,7 @@ class _Server:
     def __init__(self, pipelines: Pipelines, worker: Worker) -> None:
         self._pipelines = pipelines
         self._worker = worker
+        self._opener = Opener()
 
     async def generations(self, request: Request) -> Response:
         return await self._answered(request, "generate", await read_json(request), {})
@@ -117,7 +110,7 @@ class _Server:
             return await self._streamed(request, task, fields, files)
 
         def work(gone: threading.Event) -> tuple[_Asked, list[str]]:
-            asked = _Asked(self._pipelines, task, fields, files, gone)
+            asked = _Asked(self._pipelines, self._opener, task, fields, files, gone)
             self._worker.submit(asked.job)
             found = {
                 part.number: _file(asked.request, part)
@@ -136,7 +129,7 @@ class _Server:
         begun: list[_Asked] = []
 
         def make(feed: Feed[bytes]) -> None:
-            asked = _Asked(self._pipelines, task, fields, files, feed.gone)
+            asked = _Asked(self._pipelines, self._opener, task, fields, files, feed.gone)
             begun.append(asked)
             self._worker.submit(asked.job)
             for said in _events(asked):

@@ -5,6 +5,7 @@ wants one picture does not wait for the ten of another. Each picture has its own
 is in its batch does not change it.
 """
 
+import gc
 import logging
 import os
 import queue
@@ -80,13 +81,20 @@ class Job:
             try:
                 part = self.parts.get(timeout=_LOOK_S)
             except queue.Empty:
-                if self.gone.is_set():
-                    raise Cancelled from None
-                continue
+                if not self.gone.is_set():
+                    continue
+                part = self._last()
             if isinstance(part, BaseException):
                 raise part
             left -= isinstance(part, Finished)
             yield part
+
+    def _last(self) -> Preview | Finished | BaseException:
+        """What came between the last look and `gone`: whoever ends a job says why first."""
+        try:
+            return self.parts.get_nowait()
+        except queue.Empty:
+            return Cancelled()
 
     def show(self, preview: Preview) -> None:
         """Once: a picture may have to be begun anew."""
@@ -115,6 +123,9 @@ class Maker(Protocol):
     def batch_max(self, task: Task, size: tuple[int, int]) -> int: ...
 
     def run(self, task: Task, drafts: Sequence[Draft], step: Step) -> list[Made]: ...
+
+    def free(self) -> None:
+        """Give back the memory that nothing is in any more."""
 
 
 def take(jobs: "deque[Job]", most: int) -> list[Item]:
@@ -184,19 +195,36 @@ class Worker:
         except Exception as problem:
             name = type(problem).__name__
             if name in _BROKEN:
-                log.exception("the GPU is of no use to this process any more")
-                os._exit(1)
-            if len(items) > 1:
-                log.warning("%d at once: %s; each is made alone", len(items), name)
-                for item in items:
-                    self._make([item])
-                return
-            log.exception("a picture was not made")
-            job.end(_no_room(draft) if name in _NO_MEMORY else problem)
+                _give_up()
+            if len(items) == 1:
+                log.exception("a picture was not made")
+                # Who it is told to may keep it for long, and with it what its frames hold.
+                told = problem.with_traceback(None)
+                job.end(_no_room(draft) if name in _NO_MEMORY else told)
+        else:
+            self._hand_out(items, made, time.monotonic() - started)
             return
+        # Only out here: in there, the problem's traceback holds all that the batch had in memory.
+        self._free()
+        if len(items) > 1:
+            log.warning("%d at once: %s; each is made alone", len(items), name)
+            for item in items:
+                self._make([item])
+
+    def _free(self) -> None:
+        gc.collect()
+        try:
+            self._maker.free()
+        except Exception:
+            # It fails for no other reason; and without this thread nothing is made any more.
+            _give_up()
+
+    def _hand_out(self, items: list[Item], made: list[Made], took_s: float) -> None:
+        job, number = items[0]
+        draft = job.drafts[number]
         log.info(
             "made %d at %dx%d in %d steps, %.2f s",
-            len(items), *draft.size, draft.steps, time.monotonic() - started,
+            len(items), *draft.size, draft.steps, took_s,
         )  # fmt: skip
         for (each, which), one in zip(items, made, strict=True):
             if one.flagged:
@@ -213,6 +241,12 @@ class Worker:
             due = preview_steps(steps, job.previews)
             if step in due and not job.gone.is_set():
                 job.show(Preview(number, due.index(step), look(at)))
+
+
+def _give_up() -> None:
+    """Logs what is being handled, and ends: a replica that has ended is started anew."""
+    log.exception("the GPU is of no use to this process any more")
+    os._exit(1)
 
 
 def preview_steps(steps: int, previews: int) -> list[int]:

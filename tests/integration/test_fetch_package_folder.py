@@ -139,6 +139,39 @@ def test_weights_of_ctranslate2_are_no_pickle(index: PackageIndex, store: Weight
     assert listed(bring(index, store, variant(format="ctranslate2")).path) == files
 
 
+@pytest.mark.parametrize("allowed", [{}, {"allow_pickles": True, "allow_remote_code": True}])
+def test_of_a_pipeline_each_component_s_weights_come_once(
+    index: PackageIndex, store: WeightsStore, allowed: dict[str, bool]
+) -> None:
+    files = {
+        "model_index.json": b'{"_class_name": "StableDiffusionPipeline"}',
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.safetensors": WEIGHTS,
+    }
+    copies = {
+        "whole.safetensors": safetensors(900, seed=3),
+        "unet/diffusion_pytorch_model.fp16.safetensors": VAE,
+        "unet/diffusion_pytorch_model.bin": b"pickle",
+        "picture.png": b"a picture",
+        "__init__.py": b"1/0",
+    }
+    index.add("tiny", "1.0", below("tiny/weights", {**files, **copies}))
+    weights = bring(index, store, variant(format="diffusers", **allowed))
+    assert listed(weights.path) == files
+    assert weights.size_bytes == sum(map(len, files.values()))
+    assert len(list(store.blobs.iterdir())) == len(files)
+
+
+def test_a_pipeline_in_pickles_alone_is_refused(index: PackageIndex, store: WeightsStore) -> None:
+    files = {
+        "model_index.json": b'{"_class_name": "StableDiffusionPipeline"}',
+        "unet/config.json": b"{}",
+        "unet/diffusion_pytorch_model.bin": b"pickle",
+    }
+    index.add("tiny", "1.0", below("tiny/weights", files))
+    assert "can run a program" in refused(index, store, variant(format="diffusers")).message
+
+
 def test_a_folder_of_one_gguf_file_is_that_file(index: PackageIndex, store: WeightsStore) -> None:
     index.add("tiny", "1.0", below("tiny/weights", {"a.gguf": gguf(100), "__init__.py": b""}))
     weights = bring(index, store, variant(format="gguf"))

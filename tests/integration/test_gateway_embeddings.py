@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from modelry.routing.messages import UsageEvent
+from modelry.routing.messages import Limits, UsageEvent
 from tests.support.data_plane import Plane
 from tests.support.waiting import wait_for
 from tests.support.wire import Answer, post
@@ -30,6 +30,12 @@ def vectors(plane: Plane, **more: Any) -> tuple[str, Any]:
 
 def sent(replica: Any) -> list[dict[str, Any]]:
     return [json.loads(request["body"]) for request in replica.requests]
+
+
+def waiting(plane: Plane, name: str) -> bool:
+    """Whether a gateway tells of calls that wait for the service."""
+    loads = [load for (_, id_), load in plane.control.loads.items() if id_ == f"svc_{name}"]
+    return any(load.waiting for load in loads)
 
 
 def used(plane: Plane, path: str) -> UsageEvent:
@@ -79,6 +85,8 @@ def test_inputs_of_every_kind_reach_the_engine_as_they_are(plane: Plane, given: 
         (None, "must be a text"),
         (7, "must be a text"),
         ({"text": "a"}, "must be a text"),
+        ([[1]] * 2049, "has more than 2048 items"),
+        ([2**31], "no list of tokens"),
         (["a", 1], "item 1 is of another kind"),
         ([1, "a"], "no list of tokens"),
         ([[1], "a"], "item 1 is of another kind"),
@@ -89,7 +97,7 @@ def test_inputs_of_every_kind_reach_the_engine_as_they_are(plane: Plane, given: 
         ([None], "no list of tokens"),
         ([{"text": "a"}], "no list of tokens"),
         ([10**30], "no list of tokens"),
-        (["x"] * 100_000, "has 100000 items, and 2048 are the most"),
+        (["x"] * 100_000, "has more than 2048 items, the most of one call"),
     ],
 )
 def test_input_that_is_none_is_refused_before_an_engine_sees_it(
@@ -139,6 +147,26 @@ def test_vectors_are_cut_and_have_length_one_again(plane: Plane, form: str | Non
     assert "dimensions" not in sent(replica)[0]
 
 
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_more_dimensions_than_a_vector_has_are_refused(plane: Plane, form: str) -> None:
+    path, _ = vectors(plane, dimensions_min=2, numbers=[4.0, 12.0])
+    fields = {"input": ["abc", "de"], "encoding_format": form}
+    assert ask(plane, EMBEDDINGS, model=path, dimensions=3, **fields).status == 200
+    answer = ask(plane, EMBEDDINGS, model=path, dimensions=100_000, **fields)
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert answer.json()["error"]["param"] == "dimensions"
+    assert "have 3 numbers" in answer.json()["error"]["message"]
+    # The engine has worked for it.
+    assert plane.event(answer).prompt_tokens == 5
+
+
+def test_vectors_that_are_cut_come_in_pieces_from_every_engine(plane: Plane) -> None:
+    path, replica = vectors(plane, dimensions_min=2, numbers=[4.0, 12.0])
+    answer = ask(plane, EMBEDDINGS, model=path, input=["abc"] * 70, dimensions=2)
+    assert [each["index"] for each in answer.json()["data"]] == list(range(70))
+    assert [len(body["input"]) for body in sent(replica)] == [32, 32, 6]
+
+
 def test_base64_and_numbers_are_the_same_vector(plane: Plane) -> None:
     path, _ = vectors(plane, numbers=[0.1, -2.0])
     numbers = ask(plane, EMBEDDINGS, model=path, input="ab").json()["data"][0]
@@ -170,6 +198,19 @@ def test_an_engine_that_does_gets_all_at_once(plane: Plane) -> None:
     assert [len(body["input"]) for body in sent(replica)] == [2048]
 
 
+def test_no_answer_s_tokens_are_held_for_a_call_that_has_none(plane: Plane) -> None:
+    coming = plane.service(name="expected", tasks=TASKS, state="fetching")
+    path, _ = vectors(plane)
+    ranker, _ = scores(plane)
+    key = plane.key(limits=Limits(tokens_per_minute=200))
+    with plane.wire() as waits, plane.wire() as wire:
+        waits.send(post(EMBEDDINGS, key, {"model": coming, "input": "a"}))
+        wait_for(lambda: waiting(plane, "expected"), "the call to wait")
+        assert wire.ask(post(EMBEDDINGS, key, {"model": path, "input": "a"})).status == 200
+        body = {"model": ranker, "query": "q", "documents": ["a"]}
+        assert wire.ask(post(RERANK, key, body)).status == 200
+
+
 def test_a_caller_who_leaves_stops_the_pieces(plane: Plane) -> None:
     replica = plane.replica(do="vectors", delay_s=0.2)
     path = plane.service(replica, tasks=TASKS, collect=True)
@@ -191,6 +232,25 @@ def test_a_replica_that_dies_between_pieces_costs_the_caller_nothing(plane: Plan
     answer = ask(plane, EMBEDDINGS, model=path, input=["x"] * 70)
     assert [each["index"] for each in answer.json()["data"]] == list(range(70))
     assert answer.json()["usage"]["total_tokens"] == 70
+
+
+@pytest.mark.parametrize("status", [400, 401, 503])
+@pytest.mark.parametrize(
+    ("path", "do", "field"), [(EMBEDDINGS, "vectors", "input"), (RERANK, "scores", "documents")]
+)
+def test_pieces_are_paid_for_however_the_call_ends(
+    plane: Plane, path: str, do: str, field: str, status: int
+) -> None:
+    replica = plane.replica(do=do, longest=10, status=status)
+    service = plane.service(replica, tasks=TASKS, collect=True)
+    key = plane.key(limits=Limits(tokens_per_minute=10_000))
+    items = ["x" * 10] * 64 + ["y" * 11]
+    with plane.wire() as wire:
+        answer = wire.ask(post(path, key, {"model": service, "query": "q", field: items}))
+    assert answer.status >= 400
+    event = plane.event(answer)
+    assert (event.prompt_tokens, event.completion_tokens, event.estimated) == (640, 0, False)
+    assert answer.headers["x-ratelimit-remaining-tokens"] == str(10_000 - 640)
 
 
 @pytest.mark.parametrize("text", ["[]", '{"data": 7}', '{"data": []}', '{"results": []}'])
@@ -260,6 +320,19 @@ def test_scores_that_are_probabilities_stay(plane: Plane) -> None:
     path, _ = scores(plane)
     answer = ask(plane, RERANK, model=path, query="q", documents=["a"]).json()
     assert answer["results"] == [{"index": 0, "relevance_score": 1}]
+
+
+def test_scores_are_made_probabilities_where_the_weights_came_while_a_call_waited(
+    plane: Plane,
+) -> None:
+    path = plane.service(name="coming", tasks=TASKS, state="fetching")
+    with plane.wire() as wire:
+        wire.send(post(RERANK, plane.owner_key, {"model": path, "query": "q", "documents": ["aa"]}))
+        wait_for(lambda: waiting(plane, "coming"), "the call to wait")
+        plane.service(plane.replica(do="scores"), name="coming", tasks=TASKS, raw_scores=True)
+        answer = wire.answer()
+    (result,) = answer.json()["results"]
+    assert result["relevance_score"] == pytest.approx(1 / (1 + math.exp(-2)))
 
 
 def test_the_best_are_asked_for_with_their_documents(plane: Plane) -> None:

@@ -1,8 +1,11 @@
 """A reconciler that dies between two lines: the next one carries on."""
 
 import asyncio
+import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -200,6 +203,36 @@ def test_a_cards_arguments_for_the_engine_reach_its_replicas(tmp_path: Path) -> 
             await settle(world.reconciler())
             (plan,) = world.executor.plans
             assert plan.options.arguments == ("--threads", "1")
+
+    asyncio.run(story())
+
+
+class Reading(LlamaCpp):
+    """Reads of weights whether they take images, if the database lets others write meanwhile."""
+
+    def __init__(self, database: Path) -> None:
+        super().__init__()
+        self.database = database
+        self.read: list[Path] = []
+
+    def reads_images(self, weights: Path) -> bool:
+        with contextlib.closing(sqlite3.connect(self.database, timeout=0)) as connection:
+            connection.execute("begin immediate")
+        self.read.append(weights)
+        return False
+
+
+def test_weights_are_read_once_and_outside_the_transaction(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world_of(tmp_path) as (world, owner):
+            engine = Reading(tmp_path / "modelry.db")
+            world.machine = replace(world.machine, engines={"llama.cpp": engine})
+            await world.lifecycle().create(owner, Wish("demo", MODEL))
+            await settle(world.reconciler())
+            assert list(world.executor.states.values()) == [ProcessState.READY]
+            assert engine.read == [tmp_path / "model.gguf"]
+            (route,) = world.feed.snapshot().routes
+            assert not route.images
 
     asyncio.run(story())
 

@@ -13,6 +13,7 @@ JSON `default` of the command line:
     {"do": "stream", "frames", "gated"?, "pace_s"?}     the same of these texts, and no others
     {"do": "vectors", "delay_s"?, "numbers"?}           of every input: its length, then `numbers`
     {"do": "scores", "delay_s"?}                        of every document: its length
+                                                        `longest`: if one is more, `status` or 400
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
     {"do": "hang"}                                      never a byte
     {"do": "raw", "pieces": [...], "gated"?, "end"?}    bytes as they stand, no HTTP added
@@ -69,9 +70,15 @@ class Engine:
         return {**self.counts(), "requests": self.requests}
 
 
+def items_of(body: Json, fake: Json) -> list[Any]:
+    """What a `vectors` or `scores` is asked of."""
+    items: list[Any] = body["input"] if fake["do"] == "vectors" else body["documents"]
+    return items
+
+
 def of_inputs(body: Json, fake: Json) -> str:
     """What an engine says of a list, in another order. Its tokens are the letters."""
-    items = body["input"] if fake["do"] == "vectors" else body["documents"]
+    items = items_of(body, fake)
     used = sum(len(item) for item in items)
     usage = {"prompt_tokens": used, "total_tokens": used, "prompt_tokens_details": None}
     numbered = list(enumerate(items))[::-1]
@@ -204,7 +211,13 @@ class Connection(asyncio.Protocol):
             await self.stream(fake)
         elif fake.get("do") in ("vectors", "scores"):
             await asyncio.sleep(fake.get("delay_s", 0))
-            await self.whole(200, of_inputs(json.loads(body), fake))
+            items = items_of(json.loads(body), fake)
+            if any(len(item) > fake.get("longest", len(item)) for item in items):
+                await self.whole(
+                    fake.get("status", 400), '{"error": {"message": "an item is too long"}}'
+                )
+            else:
+                await self.whole(200, of_inputs(json.loads(body), fake))
         elif fake.get("do") == "flood":
             await self.flood(fake)
         elif fake.get("do") == "raw":

@@ -6,6 +6,7 @@ import pytest
 
 from modelry.gateway import body as bodies
 from modelry.gateway.replies import Reply
+from modelry.gateway.tasks import tokens_expected
 
 ODD = '{"model":"x","temperature":0.70,"big":12345678901234567890,"text":"\\u00fc ü"}'
 
@@ -59,6 +60,22 @@ def test_the_tokens_expected_are_prompt_and_answer(field: dict[str, int], tokens
     body = json.dumps({"model": "x", "prompt": "y" * 400, **field}).encode()
     expected = bodies.expected_tokens(bodies.read(body), body)
     assert expected == len(body) // 4 + tokens
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        (b"/v1/chat/completions", 256),
+        (b"/v1/completions", 256),
+        (b"/v1/embeddings", 0),
+        (b"/v1/rerank", 0),
+    ],
+)
+def test_an_answer_is_expected_only_of_engines_that_write_one(path: bytes, answer: int) -> None:
+    body = json.dumps({"model": "x", "input": "y" * 400}).encode()
+    expected = tokens_expected(path, bodies.read(body), body)
+    assert expected == len(body) // 4 + answer
+    assert tokens_expected(b"/v1/audio/speech", bodies.read(body), body) == 0
 
 
 @pytest.mark.parametrize("value", ["-1", "0", "1e9", '"many"', "[]", "true"])

@@ -1,5 +1,6 @@
 """What a revision's replicas need, whatever the machine would choose by now."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from modelry.engines.base import Engine
 from modelry.engines.llama_cpp import LlamaCpp
 from modelry.engines.runtimes import default_runtime
 from modelry.engines.vllm import Vllm
-from modelry.services.needs import models_of, needs_of, traits_of
+from modelry.services.needs import models_of, needs_of
 from modelry.services.situation import WeightsFailed
 from modelry.services.spec import ServiceSpec
 from modelry.services.supplies import Needs, Supplied, Supplies
+from modelry.services.traits import TraitsReader
 from tests.unit.machines import NO_GPU, RUNTIMES, machine
 
 ENGINES: dict[str, Engine] = {"llama.cpp": LlamaCpp(), "vllm": Vllm()}
@@ -90,12 +92,17 @@ def seeing(*, tags: tuple[str, ...] = ()) -> dict[str, Model]:
     return {"mdl_base": replace(base, card=base.card.model_copy(update=fields))}
 
 
+def supplies(here: Path | None, digest: str = "0" * 64) -> Supplies:
+    """All that was asked for is here, or it is not."""
+    supplied = None if here is None else Supplied(Weights(here, 1, digest))
+    return cast(Supplies, SimpleNamespace(ready=lambda needs: supplied))
+
+
 def takes(models: dict[str, Model], spec: ServiceSpec, weights: Path | None = None) -> bool:
     needs = needs_of(models, ENGINES, spec)
     assert isinstance(needs, Needs)
-    here = None if weights is None else Supplied(Weights(weights, 1, "0" * 64))
-    supplies = cast(Supplies, SimpleNamespace(ready=lambda needs: here))
-    return traits_of(("chat",), spec, needs, ENGINES, supplies).images
+    reader = TraitsReader(ENGINES, supplies(weights))
+    return asyncio.run(reader.read({"s": ("chat",)}, {"s": spec}, {"s": needs}))["s"].images
 
 
 def test_a_service_runs_with_the_projector_that_it_was_made_with() -> None:

@@ -11,12 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from modelry.catalog.cards import Variant
 from modelry.catalog.download import Progress, WrongWeights, download, require_space
-from modelry.catalog.formats import Allowed, format_of, is_pickle, is_program
+from modelry.catalog.formats import Allowed, format_of, is_pickle, is_program, needed
 from modelry.catalog.headers import DamagedFile, check_header
 from modelry.catalog.held import Hold
 from modelry.catalog.keeping import digest_of, in_folder, keep
 from modelry.catalog.package_index import IndexSettings, PackageIndex, unreachable
 from modelry.catalog.pins import check, check_size
+from modelry.catalog.pipelines import is_pipeline
 from modelry.catalog.refusals import UnsafeWeights, check_config, is_config, refuse_unsafe
 from modelry.catalog.remote import RemoteFile
 from modelry.catalog.sources import PackageFile, PackageFolder, is_inside
@@ -156,8 +157,11 @@ def _members(
 
 def _wanted(names: list[str], allowed: Allowed) -> list[str]:
     """All but what may run a program: a package has Python files, and often pickles of the same
-    weights. Pipelines have their weights in folders of their own. Raises as `format_of`.
+    weights. Of a pipeline, whose folder may have its weights several times as repositories do,
+    what it is made of. Raises as `format_of`.
     """
+    if is_pipeline(names):
+        return needed(names, allowed)
     if not allowed.programs:
         names = [name for name in names if not is_program(name)]
     if allowed.pickles or format_of(names) == "ctranslate2":

@@ -6,7 +6,6 @@ Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
 import re
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -182,9 +181,7 @@ def _gguf(weights: Path) -> Path:
 _SCORED = ("qwen3", "qwen3vl")
 
 
-@cache
 def _architecture(weights: Path) -> str:
-    """Of a file that does not change, and is asked for again and again."""
     kind = read_kind(weights)
     return "" if kind is None else kind.architecture
 

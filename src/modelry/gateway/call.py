@@ -18,6 +18,7 @@ from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, anthropic_error, bad_request, error, error_body
 from modelry.gateway.request import Request
+from modelry.gateway.shaping import Pieces, Routed
 from modelry.gateway.tasks import ENDPOINTS, TOKENLESS
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import NO_UNITS, NOTHING, Usage, read_units
@@ -155,6 +156,8 @@ class Call(Relay):
             options = {"include_usage": True}
             body = bodies.edited(body, stream=True, stream_options=options)
         if self._shaping is not None and not replica.weighted:
+            if isinstance(self._shaping, Routed):
+                self._shaping.routed(route)
             body = self._shaping.request(body)
         if replica.weighted or replica.model is not None:
             theirs = replica.model or route.access_path
@@ -226,7 +229,7 @@ class Call(Relay):
         # Who hangs up before the first byte has had the prompt read all the same.
         worked = self._first_at > 0.0 or (sent and status == _GONE)
         estimated = usage is None and worked and status in _WORKED
-        used = usage or (self._estimated() if estimated else NOTHING)
+        used = usage or (self._estimated() if estimated else self._taken())
         if usage is not None and self._service.route.collect:
             used = self._of_all_answers(usage)
             estimated = used is not usage
@@ -285,6 +288,10 @@ class Call(Relay):
         if self._request.path in bodies.STREAMS_USAGE:
             used = msgspec.structs.replace(used, completion_tokens=answer)
         return used
+
+    def _taken(self) -> Usage:
+        """What was used of a call that ends without its answer: the pieces before."""
+        return self._shaping.taken() if isinstance(self._shaping, Pieces) else NOTHING
 
     def _with_units(self, used: Usage, estimated: bool, status: int) -> tuple[Usage, bool]:
         """The same with what was used beyond tokens: by the replica's word, or estimated."""

@@ -24,7 +24,7 @@ from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_n
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.table import Table, allows
-from modelry.gateway.tasks import ENDPOINTS, TOKENLESS, Shape
+from modelry.gateway.tasks import ENDPOINTS, Shape, tokens_expected
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
 MODELS = b"/v1/models"
@@ -99,7 +99,7 @@ class Inference:
             service = self._grant(key, head.model, task)
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
-        tokens = 0 if path in TOKENLESS else bodies.expected_tokens(head, body)
+        tokens = tokens_expected(path, head, body)
         cost = tokens or forms.COST
         links = shaping.links if isinstance(shaping, Pictures) else []
         if links:

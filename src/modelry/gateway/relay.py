@@ -342,6 +342,8 @@ class Relay:
             return shaping.answer(answer)
         except (msgspec.DecodeError, ValueError):
             self._give_up("its answer is none to what was asked")
+        except Reply as reply:
+            self._respond(reply)
         except ModelryError as problem:
             self._respond(error(500, "internal_error", f"{problem.message}."))
         return None

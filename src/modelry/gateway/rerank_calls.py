@@ -10,6 +10,7 @@ import msgspec
 
 from modelry.gateway import body as bodies
 from modelry.gateway.body import UNREADABLE, Head
+from modelry.gateway.items import TooMany, items_of, kind_of
 from modelry.gateway.pieces import cut
 from modelry.gateway.replies import bad_request
 from modelry.gateway.request import Request
@@ -54,13 +55,14 @@ class _Answer(msgspec.Struct):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_document = msgspec.json.Decoder(_Document).decode
 _decode_came = msgspec.json.Decoder(_Came).decode
 
 
 class RerankCall:
-    """`Pieces` of a call whose `documents`, texts as they came, have been checked."""
+    """`Pieces` of a call whose `documents`, texts as they came, have been checked. Its service may
+    have come without its weights yet: what scores are is known once a replica is asked.
+    """
 
     def __init__(
         self,
@@ -73,7 +75,7 @@ class RerankCall:
         returned: bool,
     ) -> None:
         self._model = route.access_path
-        self._raw_scores = route.raw_scores
+        self._raw_scores = False
         self._id = request_id.decode()
         self._fields = fields
         self._documents = documents
@@ -86,6 +88,9 @@ class RerankCall:
         self._start = self._at = 0
         self._results: list[_Result] = []
         self._usage = _Usage()
+
+    def routed(self, route: Route) -> None:
+        self._raw_scores = route.raw_scores
 
     def request(self, body: bytes | bytearray) -> bytes:
         """The piece that is due."""
@@ -109,6 +114,9 @@ class RerankCall:
             for each in best:
                 each.document = _Document(self._documents[each.index])
         return _encode(_Answer(self._id, self._model, best, self._usage))
+
+    def taken(self) -> Usage:
+        return Usage(self._usage.prompt_tokens, 0)
 
     def estimated(self) -> Usage:
         """What was told of pieces before, and the piece under way by its length."""
@@ -162,31 +170,33 @@ def shape(request: Request, head: Head, route: Route) -> RerankCall | None:
 
 def _documents(given: msgspec.Raw | None) -> list[msgspec.Raw]:
     """The text of each, as it came."""
+    items: list[msgspec.Raw] = []
     try:
-        items = [] if given is None else _decode_items(given)
+        if given is not None and kind_of(given) == b"[":
+            items = items_of(given, DOCUMENTS_MOST)
+    except TooMany:
+        raise bad_request(
+            f"'documents' has more than {DOCUMENTS_MOST} items, the most of one call: "
+            "send them in several.",
+            "documents",
+        ) from None
     except UNREADABLE:
-        items = []
+        pass
     if not items:
         raise bad_request(
             "'documents' must be a list of texts, or of objects with a 'text'.", "documents"
-        )
-    if len(items) > DOCUMENTS_MOST:
-        raise bad_request(
-            f"'documents' has {len(items)} items, and {DOCUMENTS_MOST} are the most of one call: "
-            "send them in several.",
-            "documents",
         )
     return [_text(item, at) for at, item in enumerate(items)]
 
 
 def _text(item: msgspec.Raw, at: int) -> msgspec.Raw:
     text = item
-    if bytes(memoryview(item)[:1]) == b"{":
+    if kind_of(item) == b"{":
         try:
             text = _decode_document(item).text
         except UNREADABLE:
             text = msgspec.Raw(b"null")
-    if bytes(memoryview(text)[:1]) != b'"':
+    if kind_of(text) != b'"':
         raise bad_request(
             f"Item {at} of 'documents' is no text, and no object with a 'text'.", "documents"
         )

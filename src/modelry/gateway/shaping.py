@@ -7,6 +7,7 @@ elsewhere get what the caller sent, and the caller gets what they answered.
 from typing import Protocol, runtime_checkable
 
 from modelry.gateway.usage import Usage
+from modelry.routing.messages import Route
 
 
 class Shaping(Protocol):
@@ -17,7 +18,9 @@ class Shaping(Protocol):
         ...
 
     def answer(self, answer: bytes) -> bytes:
-        """An engine's whole JSON answer with status 200, as the caller gets it."""
+        """An engine's whole JSON answer with status 200, as the caller gets it. Raises a `Reply`
+        where the caller asked for what the answer does not have.
+        """
         ...
 
     def estimated(self) -> Usage:
@@ -34,5 +37,22 @@ class Pieces(Shaping, Protocol):
     """
 
     def take(self, answer: bytes) -> bool:
-        """Keep the answer to a piece. False where it was the last, and is for `answer`."""
+        """Keep the answer to a piece. False where it was the last, and is for `answer`. Raises as
+        that does.
+        """
+        ...
+
+    def taken(self) -> Usage:
+        """What engines told of the pieces that were worked on: used, however the call ends."""
+        ...
+
+
+@runtime_checkable
+class Routed(Shaping, Protocol):
+    """One that goes by what the service is when a replica is asked, and not when the call came in:
+    it may have waited meanwhile for weights that say more.
+    """
+
+    def routed(self, route: Route) -> None:
+        """Told before each `request`."""
         ...

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from modelry.gateway import embedding_calls, media_calls, picture_parts, rerank_calls
-from modelry.gateway.body import Head
+from modelry.gateway.body import Head, expected_tokens, prompt_tokens
 from modelry.gateway.request import Request
 from modelry.gateway.shaping import Shaping
 from modelry.routing.messages import Route
@@ -26,6 +26,9 @@ TOKENLESS = frozenset(
 )
 """Those whose calls are expected to use no tokens, however long their bodies are."""
 
+_ANSWERLESS = frozenset(path for path, task in ENDPOINTS.items() if task in ("embedding", "rerank"))
+"""Those whose engines write no tokens: what they use is what they read."""
+
 Shape = Callable[[Request, Head, Route], Shaping | None]
 """Raises a `Reply` for input that no engine should get to see."""
 
@@ -40,3 +43,10 @@ SHAPES: dict[bytes, Shape] = {
     b"/v1/audio/transcriptions": media_calls.transcription,
     b"/v1/audio/translations": media_calls.transcription,
 }
+
+
+def tokens_expected(path: bytes, head: Head, body: bytes | bytearray) -> int:
+    """About how many tokens a call of an endpoint uses."""
+    if path in TOKENLESS:
+        return 0
+    return prompt_tokens(body) if path in _ANSWERLESS else expected_tokens(head, body)

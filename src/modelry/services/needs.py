@@ -1,13 +1,12 @@
 """What a revision's replicas need, looked up in the catalogue."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from modelry.catalog.catalog import Model
-from modelry.engines.base import Engine, ImageReader, Ranking
+from modelry.engines.base import Engine, ImageReader
 from modelry.services.situation import WeightsFailed
-from modelry.services.spec import ServiceSpec, Spec
-from modelry.services.supplies import Needs, Supplies
+from modelry.services.spec import ServiceSpec
+from modelry.services.supplies import Needs
 
 
 def models_of(spec: ServiceSpec) -> set[str]:
@@ -44,61 +43,9 @@ def needs_of(
         hosted=spec.host is not None,
         rank_max=None if engine is None or adapter is None else engine.adapter_rank_max,
         images=spec.projector
-        or (_reader(engine) is not None and "vision" in models[spec.model].card.tags),
+        or (_reads_images(engine) and "vision" in models[spec.model].card.tags),
     )
 
 
-@dataclass(frozen=True)
-class Traits:
-    """What callers' requests meet in a service's replicas, by its weights. As in `Route`."""
-
-    images: bool = False
-    raw_scores: bool = False
-
-
-NO_TRAITS = Traits()
-
-
-def traits_of(
-    tasks: Sequence[str],
-    spec: Spec,
-    needs: Needs | None,
-    engines: Mapping[str, Engine],
-    supplies: Supplies,
-) -> Traits:
-    """`needs` is None where the service has no replicas of ours."""
-    if needs is None:
-        return NO_TRAITS
-    ranks = "rerank" in tasks and _raw_scores(spec, needs, engines, supplies)
-    return Traits(_takes_images(spec, needs, engines, supplies), ranks)
-
-
-def _raw_scores(
-    spec: Spec, needs: Needs, engines: Mapping[str, Engine], supplies: Supplies
-) -> bool:
-    """Whether replicas of a service rank by scores of any size."""
-    engine: object = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
-    supplied = supplies.ready(needs) if isinstance(engine, Ranking) else None
-    return (
-        isinstance(engine, Ranking)
-        and supplied is not None
-        and engine.raw_scores(supplied.weights.path)
-    )
-
-
-def _takes_images(
-    spec: Spec, needs: Needs, engines: Mapping[str, Engine], supplies: Supplies
-) -> bool:
-    """Whether the chats of a service do. Where that goes by weights that are not here yet, they
-    may: its calls wait for them anyway.
-    """
-    engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
-    reader = _reader(engine)
-    if needs.images or reader is None:
-        return needs.images
-    supplied = supplies.ready(needs)
-    return supplied is None or reader.reads_images(supplied.weights.path)
-
-
-def _reader(engine: object) -> ImageReader | None:
-    return engine if isinstance(engine, ImageReader) else None
+def _reads_images(engine: object) -> bool:
+    return isinstance(engine, ImageReader)

@@ -21,25 +21,26 @@ from modelry.db import Database, Session
 from modelry.engines.base import ReplicaPlan
 from modelry.engines.options import Options
 from modelry.errors import ModelryError
-from modelry.executors.base import Executor, Observed, ProcessState
+from modelry.executors.base import Executor, ProcessState
 from modelry.routing.feed import Feed
 from modelry.routing.messages import Route
 from modelry.services import plan as planning
 from modelry.services import situation, store, world
 from modelry.services.activity import Activity
 from modelry.services.hosting import Hosting
-from modelry.services.needs import models_of, needs_of, traits_of
+from modelry.services.needs import models_of, needs_of
 from modelry.services.placement import place_gpus
+from modelry.services.sightings import take_note
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
 from modelry.services.supplies import Needs, Supplies
+from modelry.services.traits import NO_TRAITS, TraitsReader
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 2.0
 _FETCHING_TICK_S = 0.25
 _STOPPING_LOOK_S = 0.02
-_TAIL_LINES = 40
 _PRUNE_S = 600.0
 _EVENTS_KEPT = 500
 
@@ -77,6 +78,7 @@ class Reconciler:
         self._executor = executor
         self._engines = machine.engines
         self._inventory = machine.inventory
+        self._traits = TraitsReader(machine.engines, supplies)
         self._hosting = hosting
         self._activity = activity
         self._feed = feed
@@ -183,7 +185,7 @@ class Reconciler:
             services = {row.id: row for row in await store.all_services(session)}
             replicas = await store.all_replicas(session)
             for row in replicas:
-                self._take_note(session, row, observed.get(row.id))
+                take_note(session, row, observed.get(row.id), self._executor)
             specs = await store.current_specs(session)
             needs, weights = await self._weights(session, specs)
             weights |= world.held_back(specs, replicas, observed, self._inventory, weights)
@@ -215,15 +217,6 @@ class Reconciler:
                     self.progress[desired.service_id] = found.progress
             known = {row.id for row in replicas}
             draining = [row.id for row in replicas if row.state == ReplicaState.DRAINING]
-            routes = {
-                id_: world.route(
-                    *(row, specs[id_], replicas, observed, self._engines, self._hosting),
-                    traits=traits_of(
-                        row.tasks, specs[id_], needs.get(id_), self._engines, self._supplies
-                    ),
-                )
-                for id_, row in services.items()
-            }
         for replica_id in draining:
             # Said again: whoever wrote it may have died before saying it.
             self._executor.stop(replica_id, self._drain_timeout_s)
@@ -235,33 +228,17 @@ class Reconciler:
         running = [needs[id_] for id_ in needs if services[id_].want == situation.Want.RUN]
         self._supplies.keep_only(running)
         self._activity.keep_only(services.keys())
+        # No disk is read within a transaction. A replica's route has to have what its weights say.
+        tasks = {id_: row.tasks for id_, row in services.items()}
+        traits = await self._traits.read(tasks, specs, needs)
+        routes = {
+            id_: world.route(
+                *(row, specs[id_], replicas, observed, self._engines, self._hosting),
+                traits=traits.get(id_, NO_TRAITS),
+            )
+            for id_, row in services.items()
+        }
         return _Pass(seen_world, services, specs, needs, routes)
-
-    def _take_note(self, session: Session, row: store.ReplicaRow, seen: Observed | None) -> None:
-        """Bring a replica's row up to date with what its executor sees."""
-        if row.state not in LIVE:
-            return
-        if seen is None:
-            row.ended_at = store.now()
-            if row.state == ReplicaState.DRAINING:
-                store.set_replica_state(session, row, ReplicaState.STOPPED, "it has ended")
-                return
-            row.failure = "its process was never started or its record is lost"
-            store.set_replica_state(session, row, ReplicaState.FAILED, row.failure)
-        elif seen.state is ProcessState.EXITED:
-            row.ended_at = store.now()
-            if row.state == ReplicaState.DRAINING or seen.failure is None:
-                store.set_replica_state(session, row, ReplicaState.STOPPED, "it has ended")
-                return
-            row.failure, row.lasting = seen.failure.message, seen.failure.lasting
-            tail = self._executor.log_tail(row.id, _TAIL_LINES)
-            store.set_replica_state(session, row, ReplicaState.FAILED, row.failure, tail)
-        elif seen.state is ProcessState.READY and row.state == ReplicaState.STARTING:
-            row.ready_at = store.now()
-            store.set_replica_state(session, row, ReplicaState.READY, "the engine answers")
-        elif seen.state is ProcessState.STARTING and row.state == ReplicaState.READY:
-            # Adopted, but it has not answered yet.
-            store.set_replica_state(session, row, ReplicaState.STARTING, "it was found again")
 
     def _desired(
         self,

@@ -13,10 +13,10 @@ from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
 from modelry.services import situation, store
 from modelry.services.hosting import Hosting, HostReplica
-from modelry.services.needs import NO_TRAITS, Traits
 from modelry.services.placement import place_gpus
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
+from modelry.services.traits import NO_TRAITS, Traits
 
 _ACTIVE_AT_LAG = timedelta(seconds=60)
 

@@ -62,6 +62,9 @@ _decode_came = msgspec.json.Decoder(_Came).decode
 class RerankCall:
     """`Pieces` of a call whose `documents`, texts as they came, have been checked."""
 
+    changes_answer = True
+    in_thread = False
+
     def __init__(
         self,
         route: Route,

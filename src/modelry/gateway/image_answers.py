@@ -51,8 +51,11 @@ class ImageAnswers:
         self._plain = plain
 
     def shape(self, request: Request, head: Head, route: Route) -> Shaping | None:
-        """Raises a 400 for a `response_format` that there is not."""
+        """Raises a 400 for a `response_format` that engines of ours do not have."""
         plain = None if self._plain is None else self._plain(request, head, route)
+        if route.endpoints:
+            # They get what the caller sent, and answer for what they do not know.
+            return plain
         wish = _wish(request)
         if wish not in (None, *_FORMATS):
             raise bad_request("'response_format' must be url or b64_json.", "response_format")

@@ -64,11 +64,11 @@ class Sealer:
                 f"a stored secret was not sealed with the key in {self._key_file}", hint=_HINT
             ) from None
 
-    def signing_key(self, purpose: str) -> bytes:
+    def signing_key(self, purpose: str, *, make: bool) -> bytes:
         """A key of its own for every purpose, from the file's key, which is made where there is
-        none. Raises `ModelryError`.
+        none and `make` says so. Raises `ModelryError`, a `SecretUnreadable` where it stays missing.
         """
-        if not self._key_file.exists():
+        if make and not self._key_file.exists():
             self._make_key()
         return hmac.digest(self._read_key(), b"sign " + purpose.encode(), hashlib.sha256)
 

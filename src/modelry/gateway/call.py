@@ -141,7 +141,9 @@ class Call(Relay):
 
     def sweep(self, now: float) -> None:
         """Give up a replica that has been silent for too long."""
-        if self._replica is not None and now - self._heard_at > self._desk.answer_timeout_s:
+        if self._replica is None or self._is_shaped_aside:
+            return
+        if now - self._heard_at > self._desk.answer_timeout_s:
             self._give_up("it has been silent for too long")
 
     # ------------------------------------------------------------------------
@@ -175,7 +177,8 @@ class Call(Relay):
 
     def _elsewhere(self, replica: Replica) -> None:
         """Nothing has been said yet: another replica may."""
-        self._held = self._collector = self._events = self._lane = None
+        self._drop_held()
+        self._collector = self._events = self._lane = None
         self._first_at = 0.0
         self._replica = None
         self._service.leave(self, replica, None)
@@ -224,6 +227,7 @@ class Call(Relay):
         if self._ended:
             return
         self._ended = True
+        self._drop_held()
         sent, self._connection = self._connection is not None, None
         desk, service, request = self._desk, self._service, self._request
         # Who hangs up before the first byte has had the prompt read all the same.

@@ -58,6 +58,9 @@ _decode_text = msgspec.json.Decoder(str).decode
 class EmbeddingCall:
     """`Pieces` of a call whose `inputs` have been checked."""
 
+    changes_answer = True
+    in_thread = False
+
     def __init__(
         self,
         route: Route,

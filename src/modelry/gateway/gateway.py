@@ -20,6 +20,7 @@ from modelry.gateway.counters import Counters
 from modelry.gateway.feed import FeedClient
 from modelry.gateway.image_answers import PATHS, ImageAnswers
 from modelry.gateway.image_files import ImageFiles
+from modelry.gateway.image_serving import ImageServing
 from modelry.gateway.inference import Inference
 from modelry.gateway.limits import Limiter
 from modelry.gateway.management import Management
@@ -62,7 +63,7 @@ class Front:
         management: Management,
         max_body_bytes: int,
         cors: Cors | None,
-        images: ImageFiles,
+        images: ImageServing,
     ) -> None:
         self._images = images
         self._inference = inference
@@ -99,8 +100,7 @@ class Front:
                     client.respond(preflight)
                     return None
             if request.path.startswith(image_files.PREFIX):
-                client.respond(self._images.answer(request))
-                return None
+                return self._images.start(request, client)
             return self._inference.start(request, client)
         if request.path == b"/healthz":
             self._management.healthy(client)
@@ -126,7 +126,7 @@ class Gateway:
         origin = Origin(settings.trusted_proxies, secure=tls is not None)
         self._images = ImageFiles(
             paths.images,
-            lambda: sealer.signing_key("images"),
+            lambda *, make: sealer.signing_key("images", make=make),
             ttl_s=settings.image_url_ttl_s,
             most_bytes=settings.image_store_bytes,
         )
@@ -149,7 +149,13 @@ class Gateway:
         cors = None if settings.cors_origins is None else Cors(settings.cors_origins)
         management = Management(Upstream(f"unix:{paths.control_socket}"), origin)
         self._server = Server(
-            Front(self._inference, management, settings.max_body_bytes, cors, self._images),
+            Front(
+                self._inference,
+                management,
+                settings.max_body_bytes,
+                cors,
+                ImageServing(self._images),
+            ),
             request_id=_request_ids(),
             memory=memory,
             cors=cors,
@@ -158,6 +164,7 @@ class Gateway:
         )
         self._following: asyncio.Task[None] | None = None
         self._chores: list[asyncio.TimerHandle] = []
+        self._sweeping: asyncio.Future[None] | None = None
 
     async def start(self, listeners: Sequence[socket.socket]) -> None:
         """Begin to serve on `listeners`."""
@@ -169,7 +176,7 @@ class Gateway:
         await self._server.serve(listeners)
         self._every(_SWEEP_S, self._inference.sweep)
         self._every(_FLUSH_S, self._flush)
-        self._every(_IMAGES_SWEEP_S, self._images.sweep)
+        self._every(_IMAGES_SWEEP_S, self._sweep_images)
         log.info("serving on %s", ", ".join(str(each.getsockname()[:2]) for each in listeners))
 
     async def stop(self) -> None:
@@ -198,6 +205,12 @@ class Gateway:
         self._limiter.flush()
         if self._log is not None:
             self._log.flush()
+
+    def _sweep_images(self) -> None:
+        """In a thread: with many files, it takes the better part of a second."""
+        if self._sweeping is None or self._sweeping.done():
+            loop = asyncio.get_running_loop()
+            self._sweeping = loop.run_in_executor(None, self._images.sweep)
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

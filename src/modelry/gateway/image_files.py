@@ -4,18 +4,24 @@
 
 The address alone lets its holder in, as an API key is nothing a browser would send with an
 `<img>`. It ends with its hour, and so does the file. Every gateway of a data directory can
-serve what another has kept.
+serve what another has kept. How a file goes out is `image_serving`'s.
 """
 
+import contextlib
 import hashlib
+import heapq
 import hmac
 import logging
 import os
 import re
 import secrets
+import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs
 
 from modelry.errors import ModelryError
@@ -25,55 +31,99 @@ from modelry.gateway.request import Request
 log = logging.getLogger(__name__)
 
 PREFIX = b"/v1/images/files/"
+DISK_LEFT_BYTES = 128 * 1024 * 1024
+"""What an image leaves of the disk: the database and the records of usage lie on it too."""
 
 TYPES = {"png": b"image/png", "jpeg": b"image/jpeg", "webp": b"image/webp"}
 _MAGIC = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"RIFF", "webp"))
 _NAME = re.compile(rb"[0-9a-f]{32}\.(png|jpeg|webp)")
+_EXPIRES = re.compile("[0-9]{1,12}")
+_SIGNATURE = re.compile("[0-9a-f]{64}")
+_OWNER_DIGITS = 8
+"""So many of a name's digits stand for whose the image is; the others are random."""
 _DRAFT = ".new"
 _DRAFT_LOST_S = 60.0
 
 
-class ImageFiles:
-    """`key`: gives the key that addresses are signed with, raising a `ModelryError` where there is
-    none; `ttl_s`: how long they last; `most_bytes`: of all files together, beyond which the oldest
-    go before their time.
+class SigningKey(Protocol):
+    """Gives the key that addresses are signed with. Raises a `ModelryError` where there is none;
+    with `make` it is made.
     """
 
-    def __init__(
-        self, folder: Path, key: Callable[[], bytes], *, ttl_s: float, most_bytes: int
-    ) -> None:
+    def __call__(self, *, make: bool) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """`lines`: header lines of its answer. Whoever has it closes `file`."""
+
+    file: BinaryIO
+    size: int
+    lines: bytes
+
+
+@dataclass(frozen=True, order=True)
+class _Found:
+    written_at: float
+    size: int
+    path: str
+
+
+class ImageFiles:
+    """`ttl_s`: how long addresses last; `most_bytes`: of all files together, beyond which images
+    go before their time: of whoever holds most, the oldest first.
+
+    `keep` and `sweep` take their time: they are for threads, any number at once.
+    """
+
+    def __init__(self, folder: Path, key: SigningKey, *, ttl_s: float, most_bytes: int) -> None:
         self._folder = folder
         self._key = key
         self._ttl_s = ttl_s
         self._most_bytes = most_bytes
+        self._lock = threading.Lock()
+        self._held_bytes: int | None = None
+        """Of all files, as last counted, and what was kept here since. What other gateways have
+        kept since then is not in it."""
 
-    def keep(self, image: bytes) -> str:
-        """Store an image. Returns its address after the host. Raises `ModelryError`."""
+    def keep(self, image: bytes, owner: str) -> str:
+        """Store an image of `owner`'s. Returns its address after the host.
+
+        Raises `ModelryError`, also where the disk is nearly full.
+        """
         kind = next((kind for magic, kind in _MAGIC if image.startswith(magic)), None)
         if kind is None:
             raise ModelryError("the engine's image is of no kind that can be served")
-        name = f"{secrets.token_hex(16)}.{kind}"
+        key = self._key(make=True)
+        name = f"{_tag(key, owner)}{secrets.token_hex(16)[_OWNER_DIGITS:]}.{kind}"
         draft = self._folder / f"{name}{_DRAFT}"
         try:
             self._folder.mkdir(exist_ok=True, mode=0o700)
+            self._make_room(len(image))
             draft.write_bytes(image)
             draft.rename(self._folder / name)
         except OSError as problem:
-            draft.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
             raise ModelryError(f"the image could not be kept: {problem.strerror}") from None
         expires = int(time.time() + self._ttl_s)
-        return f"{PREFIX.decode()}{name}?expires={expires}&signature={self._sign(name, expires)}"
+        return f"{PREFIX.decode()}{name}?expires={expires}&signature={_sign(key, name, expires)}"
 
-    def answer(self, request: Request) -> Reply:
-        """What a request for such an address gets. Raises a `Reply` that refuses it."""
+    def open(self, request: Request) -> OpenImage:
+        """What a request for such an address is to get. Raises a `Reply` that refuses it."""
         if request.method not in (b"GET", b"HEAD"):
             message = f"Use GET here, not {request.method.decode()}."
             raise error(405, "method_not_allowed", message, allow="GET, HEAD")
         name, expires = self._checked(request)
         try:
-            image = (self._folder / name).read_bytes()
-        except OSError:
-            raise _gone() from None
+            file = (self._folder / name).open("rb")
+        except FileNotFoundError:
+            message = "The image was removed before its time, to make room for others."
+            raise _gone(message) from None
+        except OSError as problem:
+            log.warning("%s could not be opened: %s", name, problem.strerror)
+            message = "The image cannot be read now. Please try again."
+            raise error(503, "overloaded", message, retry_after_s=1) from None
         lines = b"content-type: %b\r\ncache-control: private, max-age=%d, immutable\r\n" % (
             TYPES[name.rpartition(".")[2]],
             max(0, expires - int(time.time())),
@@ -84,60 +134,122 @@ class ImageFiles:
             b"content-security-policy: default-src 'none'; sandbox\r\n"
             b"cross-origin-resource-policy: cross-origin\r\n"
         )
-        return Reply(200, image, lines=lines)
+        return OpenImage(file, os.fstat(file.fileno()).st_size, lines)
 
     def sweep(self) -> None:
-        """Delete what has expired, and the oldest of what is too much."""
-        now, left, kept = time.time(), 0, []
+        """Delete what has expired, and what is too much."""
+        with self._lock:
+            self._clear(0)
+
+    # -- room ----------------------------------------------------------------
+
+    def _make_room(self, size: int) -> None:
+        """Count `size` bytes that are to come. Raises `ModelryError` where there is no room."""
+        if size > self._most_bytes:
+            raise ModelryError("the image is larger than all that is kept may be together")
+        with self._lock:
+            held = self._held_bytes
+            if held is None or held + size > self._most_bytes:
+                held = self._clear(size)
+            if shutil.disk_usage(self._folder).free - size < DISK_LEFT_BYTES:
+                raise ModelryError("the image could not be kept: the disk is nearly full")
+            self._held_bytes = held + size
+
+    def _clear(self, coming: int) -> int:
+        """The same where `coming` bytes more need room. Returns how many bytes are left."""
+        now, left = time.time(), 0
+        kept: dict[str, list[_Found]] = {}
+        for name, found in self._files():
+            patience_s = _DRAFT_LOST_S if name.endswith(_DRAFT) else self._ttl_s
+            if now - found.written_at > patience_s:
+                _delete(found.path)
+            else:
+                kept.setdefault(name[:_OWNER_DIGITS], []).append(found)
+                left += found.size
+        if left + coming > self._most_bytes:
+            # Some more than that: the next image is not to count all files again.
+            left -= _thin_out(kept, left + coming - self._most_bytes // 10 * 9)
+        self._held_bytes = left
+        return left
+
+    def _files(self) -> Iterator[tuple[str, _Found]]:
         try:
             entries = list(os.scandir(self._folder))
         except FileNotFoundError:
             return
+        except OSError as problem:
+            log.warning("%s could not be read: %s", self._folder, problem.strerror)
+            return
         for entry in entries:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 found = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            patience_s = _DRAFT_LOST_S if entry.name.endswith(_DRAFT) else self._ttl_s
-            if now - found.st_mtime > patience_s:
-                self._delete(entry.path)
-            else:
-                kept.append((found.st_mtime, found.st_size, entry.path))
-                left += found.st_size
-        kept.sort()
-        for _, size, path in kept:
-            if left <= self._most_bytes:
-                break
-            self._delete(path)
-            left -= size
+                yield entry.name, _Found(found.st_mtime, found.st_size, entry.path)
+
+    # -- addresses -----------------------------------------------------------
 
     def _checked(self, request: Request) -> tuple[str, int]:
         """The name of the file that is asked for, and when its address ends."""
         name = request.path[len(PREFIX) :]
         query = parse_qs(request.target.partition(b"?")[2].decode("ascii", "replace"))
         expires, signature = query.get("expires", [""])[0], query.get("signature", [""])[0]
-        if not _NAME.fullmatch(name) or not re.fullmatch("[0-9]{1,12}", expires):
-            raise error(404, "not_found", "There is no such image here.")
+        if not _NAME.fullmatch(name) or not _EXPIRES.fullmatch(expires):
+            raise _unknown()
+        try:
+            key = self._key(make=False)
+        except ModelryError:
+            # Where nothing was ever signed, there is nothing; a stranger is not to change that.
+            raise _unknown() from None
         told = name.decode()
-        if not hmac.compare_digest(self._sign(told, int(expires)), signature):
+        if not _SIGNATURE.fullmatch(signature) or not hmac.compare_digest(
+            _sign(key, told, int(expires)).encode(), signature.encode()
+        ):
             message = "The image's address was not signed here; it has to be used as it was given."
             raise error(403, "invalid_signature", message)
         if int(expires) <= time.time():
-            raise _gone()
+            raise _gone("The image's address has expired.")
         return told, int(expires)
 
-    def _sign(self, name: str, expires: int) -> str:
-        told = f"{name} {expires}".encode()
-        return hmac.new(self._key(), told, hashlib.sha256).hexdigest()
 
-    @staticmethod
-    def _delete(path: str) -> None:
-        try:
-            Path(path).unlink(missing_ok=True)
-        except OSError as problem:
-            log.warning("%s could not be deleted: %s", path, problem.strerror)
+def _thin_out(kept: dict[str, list[_Found]], size: int) -> int:
+    """Delete at least `size` bytes, or all: always the oldest of whoever holds most at that
+    moment, so that nobody's images push out those of others who have fewer. Returns how many.
+    """
+    owners = [(-sum(each.size for each in files), owner) for owner, files in kept.items()]
+    heapq.heapify(owners)
+    for files in kept.values():
+        files.sort(reverse=True)
+    freed = 0
+    while freed < size and owners:
+        held, owner = owners[0]
+        oldest = kept[owner].pop()
+        _delete(oldest.path)
+        freed += oldest.size
+        if kept[owner]:
+            heapq.heapreplace(owners, (held + oldest.size, owner))
+        else:
+            heapq.heappop(owners)
+    return freed
 
 
-def _gone() -> Reply:
-    message = "The image's address has expired. Ask for b64_json to get the image itself."
-    return error(410, "image_expired", message)
+def _delete(path: str) -> None:
+    try:
+        Path(path).unlink(missing_ok=True)
+    except OSError as problem:
+        log.warning("%s could not be deleted: %s", path, problem.strerror)
+
+
+def _tag(key: bytes, owner: str) -> str:
+    """The same for all images of an owner; it tells nobody who that is."""
+    return hmac.new(key, b"owner " + owner.encode(), hashlib.sha256).hexdigest()[:_OWNER_DIGITS]
+
+
+def _sign(key: bytes, name: str, expires: int) -> str:
+    return hmac.new(key, f"{name} {expires}".encode(), hashlib.sha256).hexdigest()
+
+
+def _unknown() -> Reply:
+    return error(404, "not_found", "There is no such image here.")
+
+
+def _gone(why: str) -> Reply:
+    return error(410, "image_expired", f"{why} Ask for b64_json to get images themselves.")

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import unquote, urlsplit
 
 from modelry import __version__
@@ -30,6 +31,7 @@ from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 MODELS = b"/v1/models"
 
 _RETRY_AFTER_S = 2
+_THREADS = 2
 HOPS_MOST = 3
 _AGENT = f"modelry/{__version__}".encode()
 
@@ -60,7 +62,8 @@ class Inference:
         self._unseal = unseal
         self._shapes = shapes
         self.answer_timeout_s = answer_timeout_s
-        self._memory = memory
+        self.memory = memory
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="answers")
         self._pictures = pictures
         # The loop's own clock, which stands still within an iteration, counts milliseconds.
         self.clock = time.monotonic
@@ -132,7 +135,7 @@ class Inference:
 
         def hold(size: int) -> bool:
             # Not once its caller is gone: nobody would give it back.
-            return not call.is_over and self._memory.hold(request, size)
+            return not call.is_over and self.memory.hold(request, size)
 
         try:
             await self._pictures.bring(links, hold)

@@ -24,6 +24,9 @@ _IMAGES_MOST = 128
 class MediaCall:
     """A call whose body goes through as it came, both ways; see `Shaping`."""
 
+    changes_answer = False
+    in_thread = False
+
     def __init__(self, units: Units) -> None:
         self._used = Usage(0, 0, units=units)
 

@@ -3,7 +3,7 @@
 Each body has a limit of its own, and so has the number of connections, but
 their product is more than any machine has. Small bodies that come in one piece
 are not counted: the connections, and how many requests each may send ahead, bound
-what they take, and they are nearly all.
+what they take, and they are nearly all. What is held of answers (`held.py`) counts too.
 """
 
 from modelry.gateway.request import Request

@@ -72,6 +72,9 @@ class Link:
 class Pictures:
     """The shaping of a chat with images. It may be sent once every one of `links` was brought."""
 
+    changes_answer = False
+    in_thread = False
+
     def __init__(self, messages: list[dict[str, Any]], links: list[Link], tokens: int) -> None:
         self._messages = messages
         self._tokens = tokens

@@ -64,6 +64,9 @@ class RerankCall:
     have come without its weights yet: what scores are is known once a replica is asked.
     """
 
+    changes_answer = True
+    in_thread = False
+
     def __init__(
         self,
         route: Route,

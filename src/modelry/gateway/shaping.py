@@ -13,13 +13,23 @@ from modelry.routing.messages import Route
 class Shaping(Protocol):
     """Made when a call comes in, which is when bad input is refused."""
 
+    changes_answer: bool
+    """Whether `answer` makes anything else of what it gets: such an answer is held until it is
+    whole.
+    """
+    in_thread: bool
+    """Whether `answer` takes so long that it is called in a thread. Not with `Pieces`."""
+
     def request(self, body: bytes | bytearray) -> bytes | bytearray:
         """The body as an engine of ours gets it."""
         ...
 
     def answer(self, answer: bytes) -> bytes:
-        """An engine's whole JSON answer with status 200, as the caller gets it. Raises a `Reply`
-        where the caller asked for what the answer does not have.
+        """An engine's whole JSON answer with status 200, as the caller gets it.
+
+        Raises a `ValueError` or a decoder's error for one that is none to what was asked, which
+        is its replica's fault, a `ModelryError` where the fault is ours, and a `Reply` where the
+        caller asked for what the answer does not have.
         """
         ...
 

@@ -1,0 +1,168 @@
+"""Kept images go out as their callers take them, and no more of them is held than that."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec, cast
+
+import pytest
+
+from modelry.gateway.answers import AnswerWriter, Job
+from modelry.gateway.image_files import ImageFiles, OpenImage
+from modelry.gateway.image_serving import ImageServing
+from modelry.gateway.replies import Reply
+from modelry.gateway.request import Request
+
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 8192
+
+Given = ParamSpec("Given")
+
+
+def in_a_loop(story: Callable[Given, Coroutine[Any, Any, None]]) -> Callable[Given, None]:
+    @wraps(story)
+    def run(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        asyncio.run(story(*args, **kwargs))
+
+    return run
+
+
+class Client:
+    """A caller's connection. With `takes`, it is full after so many writes."""
+
+    def __init__(self, takes: int | None = None) -> None:
+        self.takes = takes
+        self.job: Job | None = None
+        self.length = -1
+        self.data = b""
+        self.finished = self.aborted = False
+
+    def begin(self, status: int, lines: bytes, length: int) -> None:
+        assert status == 200
+        self.length = length
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+        if self.takes is not None:
+            self.takes -= 1
+            if self.takes <= 0 and self.job is not None:
+                self.job.client_writable(False)
+
+    def finish(self) -> None:
+        self.finished = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Files(ImageFiles):
+    """Remembers what it opened."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda *, make: b"k" * 32, ttl_s=60, most_bytes=1 << 30)
+        self.opened: list[OpenImage] = []
+
+    def open(self, request: Request) -> OpenImage:
+        self.opened.append(super().open(request))
+        return self.opened[-1]
+
+    @property
+    def under_way(self) -> int:
+        return sum(not each.file.closed for each in self.opened)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Files]:
+    files = Files(tmp_path)
+    yield files
+    for each in files.opened:
+        each.file.close()
+
+
+def start(serving: ImageServing, address: str, client: Client, method: bytes = b"GET") -> Job:
+    request = Request("", 0.0)
+    request.method, request.target = method, address.encode()
+    request.complete_head()
+    client.job = serving.start(request, cast(AnswerWriter, client))
+    return cast(Job, client.job)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0)
+
+
+@in_a_loop
+async def test_an_image_goes_out_whole(files: Files) -> None:
+    client = Client()
+    start(ImageServing(files), files.keep(IMAGE, "u"), client)
+    await until(lambda: client.finished)
+    assert (client.length, client.data) == (len(IMAGE), IMAGE)
+    assert files.under_way == 0
+
+
+@in_a_loop
+async def test_nothing_is_read_ahead_of_a_caller_who_takes_nothing(files: Files) -> None:
+    client = Client(takes=1)
+    job = start(ImageServing(files), files.keep(IMAGE, "u"), client)
+    await until(lambda: client.data != b"")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    (opened,) = files.opened
+    assert len(client.data) == opened.file.tell() < len(IMAGE) // 4
+    client.takes = None
+    job.client_writable(True)
+    await until(lambda: client.finished)
+    assert client.data == IMAGE
+
+
+@in_a_loop
+async def test_who_asks_for_the_head_has_nothing_read(files: Files) -> None:
+    client = Client()
+    address = files.keep(IMAGE, "u")
+    start(ImageServing(files, at_once=0), address, client, b"HEAD")
+    assert (client.length, client.data, client.finished) == (len(IMAGE), b"", True)
+    assert files.under_way == 0
+
+
+@in_a_loop
+async def test_so_many_at_a_time_and_no_more(files: Files) -> None:
+    serving, address = ImageServing(files, at_once=2), files.keep(IMAGE, "u")
+    clients = [Client(takes=1), Client(takes=1)]
+    jobs = [start(serving, address, client) for client in clients]
+    with pytest.raises(Reply) as refusal:
+        start(serving, address, Client())
+    assert refusal.value.status == 503
+    assert b"retry-after" in refusal.value.lines
+    assert files.under_way == 2
+    jobs[0].client_gone()
+    jobs[0].client_gone()
+    assert files.under_way == 1
+    start(serving, address, Client())
+    with pytest.raises(Reply):
+        start(serving, address, Client())
+
+
+@in_a_loop
+async def test_who_dawdles_is_dropped(files: Files) -> None:
+    serving, client = ImageServing(files, patience_s=0, at_once=1), Client(takes=1)
+    job = start(serving, files.keep(b"\x89PNG\r\n\x1a\n", "u"), client)
+    job.client_writable(False)
+    await until(lambda: client.aborted)
+    assert files.under_way == 0
+    start(serving, files.keep(IMAGE, "u"), Client())
+
+
+@in_a_loop
+async def test_a_file_that_was_cut_short_does_not_look_whole(files: Files, tmp_path: Path) -> None:
+    client = Client(takes=1)
+    job = start(ImageServing(files), files.keep(IMAGE, "u"), client)
+    await until(lambda: client.data != b"")
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(IMAGE[:10])
+    client.takes = None
+    job.client_writable(True)
+    await until(lambda: client.aborted)
+    assert not client.finished
+    assert files.under_way == 0

@@ -301,7 +301,7 @@ def test_slow_names_of_one_key_hold_up_nobody_else(
     server: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Their lookups go on when nobody waits for them any more, and count as that key's."""
-    monkeypatch.setattr(web_module, "_CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(web_module, "_CONNECT_TIMEOUT_S", 1.0)
     answers = threading.Event()
     asked: list[str] = []
 
@@ -363,7 +363,14 @@ def test_a_key_has_its_share_and_leaves_the_others_theirs(
 def test_the_time_of_a_file_begins_with_its_place(
     server: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(web_module, "_TIMEOUT_S", 0.5)
+    begun: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def recorded(delay: float | None) -> asyncio.Timeout:
+        begun.append(delay)
+        return timeout(delay)
+
+    monkeypatch.setattr(asyncio, "timeout", recorded)
     slow = server.put("/slow", b"HTTP/1.1 200 OK\r\n\r\nsome", hangs=True)
     quick = server.put("/a", answer(b"x"))
 
@@ -371,10 +378,16 @@ def test_the_time_of_a_file_begins_with_its_place(
         web = Web(LOOPBACK, size_most=SIZE_MOST)
         held = [asyncio.create_task(web.get(slow, ignore, "key_1")) for _ in range(8)]
         await asyncio.to_thread(server.await_waiting, 8)
-        # It waits until the time of those is over, which is as long as its own.
-        assert await web.get(quick, ignore, "key_1") == "image/png"
-        ends = await asyncio.gather(*held, return_exceptions=True)
-        assert all("did not come within" in str(end) for end in ends)
+        last = asyncio.create_task(web.get(quick, ignore, "key_1"))
+        await asyncio.sleep(0)
+        assert begun[-1] == web_module._PLACE_WAIT_S
+        assert begun.count(web_module._TIMEOUT_S) == 8
+        held[0].cancel()
+        assert await last == "image/png"
+        assert begun.count(web_module._TIMEOUT_S) == 9
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
 
     asyncio.run(story())
 

@@ -389,11 +389,32 @@ def test_images_count_as_memory_that_callers_take(
     )
     path = plane.service(plane.replica(), images=True)
     url = server.put("/half", answer(png() + bytes(400_000)))
-    code, _ = refused(plane, chat(path, url, url), 503)
-    assert code == "overloaded"
+    busy = plane.replica(do="hang")
+    other = plane.service(busy, images=True)
+    with plane.wire() as held:
+        held.send(post(CHAT, plane.owner_key, chat(other, url)))
+        wait_for(lambda: len(busy.requests) == 1, "the first image to be held")
+        assert refused(plane, chat(path, url), 503)[0] == "overloaded"
     # What was taken is given back.
+    wait_for(lambda: ask(plane, chat(path, url)).status == 200, "the memory to be free")
     for _ in range(5):
         assert ask(plane, chat(path, url)).status == 200
+
+
+def test_a_request_and_its_images_are_no_larger_than_a_body(
+    make_plane: MakePlane, server: PictureServer
+) -> None:
+    plane = make_plane(image_networks="127.0.0.0/8", max_body_bytes="1000000")
+    replica = plane.replica()
+    path = plane.service(replica, images=True)
+    url = server.put("/half", answer(png() + bytes(400_000)))
+    code, message = refused(plane, chat(path, url, url))
+    assert (code, "may have 1000000 bytes" in message) == ("invalid_image_url", True)
+    # What the body itself brings counts too.
+    code, _ = refused(plane, chat(path, url, data_url(png() + bytes(400_000))))
+    assert code == "invalid_image_url"
+    assert replica.requests == []
+    assert ask(plane, chat(path, url)).status == 200
 
 
 def test_an_image_is_estimated_as_an_image_and_not_by_its_bytes(plane: Plane) -> None:
@@ -403,6 +424,69 @@ def test_an_image_is_estimated_as_an_image_and_not_by_its_bytes(plane: Plane) ->
     answered = ask(plane, chat(path, large, large, max_tokens=10), key=key)
     assert answered.status == 200
     assert 2000 < plane.event(answered).prompt_tokens < 2200
+
+
+def test_images_by_address_count_for_the_limits_of_their_key(
+    plane: Plane, server: PictureServer
+) -> None:
+    path = plane.service(plane.replica(), images=True)
+    slow = server.put("/slow", b"HTTP/1.1 200 OK\r\n\r\n\x89PNG", hangs=True)
+    key = plane.key(limits=Limits(tokens_per_minute=4000))
+    with plane.wire() as waiting:
+        waiting.send(post(CHAT, key, chat(path, slow, slow, max_tokens=10)))
+        server.await_waiting(2)
+        answered = ask(plane, chat(path, slow, slow, max_tokens=10), key=key)
+        assert (answered.status, answered.code) == (429, "rate_limit_exceeded")
+    server.await_waiting(0)
+
+
+def test_what_a_key_may_use_is_asked_before_a_large_chat_is_looked_at(plane: Plane) -> None:
+    path = plane.service(plane.replica(), images=True)
+    key = plane.key(limits=Limits(requests_per_minute=1))
+    assert ask(plane, chat(path, data_url(png())), key=key).status == 200
+    content = [{"type": "input_audio", "input_audio": {"data": "A" * 20_000}}]
+    body = {"model": path, "messages": [{"role": "user", "content": content}]}
+    answered = ask(plane, body, key=key)
+    assert (answered.status, answered.code) == (429, "rate_limit_exceeded")
+    assert plane.event(answered).status == 429
+
+
+# -- services whose weights are not here yet -------------------------------------------
+
+
+def waits(plane: Plane, service_id: str) -> bool:
+    """Whether a call does, by the gateway's word."""
+    loads = list(plane.control.loads.items())
+    return any(load.waiting for (_, id_), load in loads if id_ == service_id)
+
+
+@pytest.mark.parametrize(
+    ("then", "code", "told"),
+    [
+        ({"images": False}, "unsupported_content", "takes no images"),
+        ({"images": True, "image_types": ("image/png",)}, "invalid_image_url", "is image/gif"),
+    ],
+)
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_a_service_takes_counts_once_it_can_be_known(
+    plane: Plane, server: PictureServer, then: dict[str, Any], code: str, told: str, linked: bool
+) -> None:
+    replica = plane.replica()
+    path = plane.service(state="fetching", images=True)
+    name = path.partition("/")[2]
+    url = server.put("/gif", answer(GIF, "image/gif")) if linked else data_url(GIF, "gif")
+    with plane.wire() as waiting:
+        waiting.send(post(CHAT, plane.owner_key, chat(path, url)))
+        wait_for(lambda: waits(plane, f"svc_{name}"), "the call to wait")
+        plane.service(replica, name=name, **then)
+        answered = waiting.answer()
+    assert (answered.status, answered.code) == (400, code)
+    assert told in answered.json()["error"]["message"]
+    assert replica.requests == []
+    # Its slots are free.
+    plane.service(replica, name=name, images=True)
+    for _ in range(5):
+        assert ask(plane, chat(path, data_url(GIF, "gif"))).status == 200
 
 
 def test_many_callers_at_once_each_get_their_own(plane: Plane, server: PictureServer) -> None:

@@ -67,6 +67,24 @@ def wait_s(reply: Reply) -> int:
     return int(headers(reply.lines)["retry-after"])
 
 
+# -- asked beforehand --------------------------------------------------------
+
+
+def test_a_refusal_may_be_known_beforehand_and_counts_nothing() -> None:
+    desk = Desk(requests_per_minute=2, concurrency=2)
+    for _ in range(5):
+        assert desk.limiter.refusal(desk.key, desk.limits) is None
+    first, second = desk.admit(), desk.admit()
+    refused = desk.limiter.refusal(desk.key, desk.limits)
+    assert refused is not None
+    assert refused.lines == desk.refusal().lines
+    for each in (first, second):
+        each.settle(0)
+    again = desk.limiter.refusal(desk.key, desk.limits)
+    assert again is not None
+    assert wait_s(again) > 1
+
+
 # -- requests a minute -------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What a picture is by its first bytes."""
 
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -86,6 +87,24 @@ def test_what_would_fill_the_memory_is_refused_by_its_header(width: int, height:
 def test_a_header_without_an_end_is_left_after_a_while() -> None:
     with pytest.raises(NotAPicture, match="no end"):
         look(b"\xff\xd8" + b"\xff\x01" * (HEAD_BYTES // 2))
+
+
+class Counted(bytes):
+    """Bytes that know how often one of them, or a part, was asked for."""
+
+    asked = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        type(self).asked += 1
+        return super().__getitem__(index)
+
+
+def test_filling_is_passed_over_at_once() -> None:
+    filling = b"\xff" * (HEAD_BYTES - 100)
+    assert look(Counted(b"\xff\xd8" + filling + frame(7, 5))) == Picture("image/jpeg", 7, 5)
+    with pytest.raises(NotAPicture):
+        look(Counted(b"\xff\xd8" + filling))
+    assert Counted.asked < 100
 
 
 @given(st.binary(max_size=400), st.sampled_from([b"\xff\xd8\xff", b"RIFF....WEBP", b"GIF89a", b""]))

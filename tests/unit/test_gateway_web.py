@@ -1,20 +1,24 @@
 """What the gateway reads from the web for a stranger: where it goes, and how much it takes."""
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from modelry.gateway import web as web_module
-from modelry.gateway.web import Network, Unfetched, Web
+from modelry.gateway import web_names
+from modelry.gateway.web import Crowded, Network, Unfetched, Web
 from tests.support.certificates import Authority
 from tests.support.picture_server import PictureServer, answer, redirect
 
 LOOPBACK: tuple[Network, ...] = (ip_network("127.0.0.0/8"),)
 SIZE_MOST = 1024 * 1024
+CHUNKED = b"HTTP/1.1 200 OK\r\ncontent-type: image/png\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def get(url: str, networks: tuple[Network, ...] = LOOPBACK) -> tuple[bytes, str]
     taken = bytearray()
 
     async def story() -> str:
-        return await Web(networks, size_most=SIZE_MOST).get(url, taken.extend)
+        return await Web(networks, size_most=SIZE_MOST).get(url, taken.extend, "key_1")
 
     content_type = asyncio.run(story())
     return bytes(taken), content_type
@@ -38,6 +42,24 @@ def refusal(url: str, networks: tuple[Network, ...] = LOOPBACK) -> str:
     with pytest.raises(Unfetched) as caught:
         get(url, networks)
     return str(caught.value)
+
+
+def ignore(data: bytes) -> None:
+    """Take a file's bytes."""
+
+
+def names(monkeypatch: pytest.MonkeyPatch, look_up: Callable[[str], list[str]]) -> None:
+    """Have names looked up so. The loop's own resolver is nobody's to use."""
+    system = web_names.look_up
+
+    def looked_up(host: str, flags: int = 0) -> list[str]:
+        return system(host, flags) if flags else look_up(host)
+
+    async def never(self: object, host: str, *more: object, **options: object) -> object:
+        raise AssertionError(f"{host} was looked up in the loop's own threads")
+
+    monkeypatch.setattr(web_names, "look_up", looked_up)
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", never)
 
 
 # -- what comes ------------------------------------------------------------------------
@@ -57,6 +79,19 @@ def refusal(url: str, networks: tuple[Network, ...] = LOOPBACK) -> str:
 )
 def test_a_file_comes_however_it_is_framed(server: PictureServer, raw: bytes) -> None:
     assert get(server.put("/a", raw)) == (b"a picture", "image/png")
+
+
+def test_trailers_change_nothing_of_a_file(server: PictureServer) -> None:
+    """There may be any number of them, so none is kept."""
+    trailers = b"content-type: text/html\r\n" + b"x-y: z\r\n" * 1000
+    url = server.put("/a", CHUNKED + b"9\r\na picture\r\n0\r\n" + trailers + b"\r\n")
+    assert get(url) == (b"a picture", "image/png")
+
+
+def test_a_large_file_may_come_in_chunks_of_any_usual_size(server: PictureServer) -> None:
+    data = bytes(SIZE_MOST)
+    chunks = b"".join(b"100\r\n%b\r\n" % data[at : at + 256] for at in range(0, len(data), 256))
+    assert get(server.put("/a", CHUNKED + chunks + b"0\r\n\r\n"))[0] == data
 
 
 def test_the_request_tells_nothing_of_us_and_asks_for_no_coding(server: PictureServer) -> None:
@@ -106,6 +141,10 @@ def test_redirects_are_followed_three_times(server: PictureServer) -> None:
         (b"SSH-2.0-OpenSSH_9.9\r\n", "speaks no HTTP"),
         (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "HTTP"),
         (b"HTTP/1.1 200 OK\r\n" + b"x-y: " + b"z" * 1000000, ""),
+        (CHUNKED + b"1;" + b"x" * 200_000 + b"\r\na\r\n0\r\n\r\n", "too much beside it"),
+        (CHUNKED + b"1\r\na\r\n" * 50_000 + b"0\r\n\r\n", "too much beside it"),
+        (CHUNKED + b"1\r\na\r\n0\r\n" + b"x: y\r\n" * 50_000 + b"\r\n", "too much beside it"),
+        (b"HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n" * 5000, "too much beside it"),
         (redirect(""), "to nowhere"),
         (redirect("file:///etc/passwd"), "no valid address"),
         (redirect("http://[::1"), "no valid address"),
@@ -182,10 +221,7 @@ def test_no_notation_leads_inside(server: PictureServer, host: str) -> None:
 def test_a_name_with_one_address_inside_is_refused(
     server: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def resolved(self: object, host: str, port: int, **options: object) -> object:
-        return [(2, 1, 6, "", ("93.184.215.14", port)), (2, 1, 6, "", ("127.0.0.1", port))]
-
-    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", resolved)
+    names(monkeypatch, lambda host: ["93.184.215.14", "127.0.0.1"])
     url = server.url("/a", "pictures.example.com")
     assert refusal(url, ()) == "has an address that is not public"
     assert server.requests == []
@@ -196,18 +232,15 @@ def test_a_name_is_resolved_once_and_its_address_connected_to(
 ) -> None:
     """So that a name server which answers another address the second time gains nothing."""
     asked: list[str] = []
-    resolve = asyncio.base_events.BaseEventLoop.getaddrinfo
 
-    async def resolved(self: asyncio.BaseEventLoop, host: str, port: int, **options: int) -> object:
+    def look_up(host: str) -> list[str]:
         asked.append(host)
-        address = "127.0.0.1" if asked.count("pictures.example.com") == 1 else "10.0.0.1"
-        found = address if host == "pictures.example.com" else host
-        return await resolve(self, found, port, **options)
+        return ["127.0.0.1" if len(asked) == 1 else "10.0.0.1"]
 
-    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", resolved)
+    names(monkeypatch, look_up)
     server.put("/a", answer(b"x"))
     assert get(server.url("/a", "pictures.example.com"))[0] == b"x"
-    assert asked.count("pictures.example.com") == 1
+    assert asked == ["pictures.example.com"]
     assert f"host: pictures.example.com:{server.port}" in server.requests[0]
 
 
@@ -246,6 +279,11 @@ def test_an_allowed_network_is_meant_in_every_notation(server: PictureServer, ne
         "http://127.0.0.1\\@93.184.215.14/",
         "http://exa mple.com/",
         "http://ex%61mple.com/",
+        "http://a..b/x.png",
+        "http://.a/",
+        "http://./",
+        "http://ü..b/",
+        "http://" + "a" * 64 + ".com/",
         "http://" + "a" * 300 + ".com/",
         "ftp://127.0.0.1/",
         "gopher://127.0.0.1/",
@@ -254,6 +292,104 @@ def test_an_allowed_network_is_meant_in_every_notation(server: PictureServer, ne
 )
 def test_no_plain_address_is_no_address(url: str) -> None:
     assert "address" in refusal(url)
+
+
+# -- who may, at once ------------------------------------------------------------------
+
+
+def test_slow_names_of_one_key_hold_up_nobody_else(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their lookups go on when nobody waits for them any more, and count as that key's."""
+    monkeypatch.setattr(web_module, "_CONNECT_TIMEOUT_S", 1.0)
+    answers = threading.Event()
+    asked: list[str] = []
+
+    def look_up(host: str) -> list[str]:
+        asked.append(host)
+        if host.startswith("slow"):
+            answers.wait(30)
+        return ["127.0.0.1"]
+
+    names(monkeypatch, look_up)
+    server.put("/a", answer(b"x"))
+
+    async def story() -> None:
+        web = Web(LOOPBACK, size_most=SIZE_MOST)
+        slow = [server.url("/a", f"slow-{number}") for number in range(8)]
+        fetches = [web.get(url, ignore, "key_1") for url in slow]
+        ends = await asyncio.gather(*fetches, return_exceptions=True)
+        assert {str(end) for end in ends} == {"cannot be reached: its server does not answer"}
+        assert len(asked) == 4
+        with pytest.raises(Unfetched):
+            await web.get(server.url("/a", "quick"), ignore, "key_1")
+        assert await web.get(server.url("/a", "quick"), ignore, "key_2") == "image/png"
+        answers.set()
+        # The places are free again once the lookups have ended.
+        async with asyncio.timeout(10):
+            while True:
+                with contextlib.suppress(Unfetched):
+                    await web.get(server.url("/a", "quick"), ignore, "key_1")
+                    return
+
+    try:
+        asyncio.run(story())
+    finally:
+        answers.set()
+
+
+def test_a_key_has_its_share_and_leaves_the_others_theirs(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_module, "_PLACE_WAIT_S", 0.2)
+    slow = server.put("/slow", b"HTTP/1.1 200 OK\r\n\r\nsome", hangs=True)
+    quick = server.put("/a", answer(b"x"))
+
+    async def story() -> None:
+        web = Web(LOOPBACK, size_most=SIZE_MOST)
+        held = [asyncio.create_task(web.get(slow, ignore, "key_1")) for _ in range(8)]
+        await asyncio.to_thread(server.await_waiting, 8)
+        with pytest.raises(Crowded):
+            await web.get(quick, ignore, "key_1")
+        assert await web.get(quick, ignore, "key_2") == "image/png"
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+        assert await web.get(quick, ignore, "key_1") == "image/png"
+
+    asyncio.run(story())
+
+
+def test_the_time_of_a_file_begins_with_its_place(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def recorded(delay: float | None) -> asyncio.Timeout:
+        begun.append(delay)
+        return timeout(delay)
+
+    monkeypatch.setattr(asyncio, "timeout", recorded)
+    slow = server.put("/slow", b"HTTP/1.1 200 OK\r\n\r\nsome", hangs=True)
+    quick = server.put("/a", answer(b"x"))
+
+    async def story() -> None:
+        web = Web(LOOPBACK, size_most=SIZE_MOST)
+        held = [asyncio.create_task(web.get(slow, ignore, "key_1")) for _ in range(8)]
+        await asyncio.to_thread(server.await_waiting, 8)
+        last = asyncio.create_task(web.get(quick, ignore, "key_1"))
+        await asyncio.sleep(0)
+        assert begun[-1] == web_module._PLACE_WAIT_S
+        assert begun.count(web_module._TIMEOUT_S) == 8
+        held[0].cancel()
+        assert await last == "image/png"
+        assert begun.count(web_module._TIMEOUT_S) == 9
+        for task in held:
+            task.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+
+    asyncio.run(story())
 
 
 # -- TLS -------------------------------------------------------------------------------

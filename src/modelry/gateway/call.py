@@ -26,6 +26,8 @@ from modelry.routing.messages import UsageEvent
 
 log = logging.getLogger(__name__)
 
+_ONE_WRITE_BYTES = 64 * 1024
+"""With a body up to this size a head is sent at once; a larger one is not copied for that."""
 _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
 # With these, an engine has worked, whatever it said of it.
@@ -119,9 +121,12 @@ class Call(Relay):
             return
         self._connection = connection
         self._own_s = self.last_at - request.arrived_at - self._queue_s - self.prepared_s
-        connection.write(
-            b"%b%b\r\n%bcontent-length: %d\r\n\r\n%b" % (head, request.id, own, len(body), body)
-        )
+        head = b"%b%b\r\n%bcontent-length: %d\r\n\r\n" % (head, request.id, own, len(body))
+        if len(body) <= _ONE_WRITE_BYTES:
+            connection.write(head + body)
+        else:
+            connection.write(head)
+            connection.write(body)
 
     def upstream_failed(self, failure: UpstreamError) -> None:
         self._connection = None
@@ -149,7 +154,9 @@ class Call(Relay):
     # ------------------------------------------------------------------------
 
     def _body(self, replica: Replica) -> bytes:
-        """The body as this replica gets it. Raises where it cannot be changed."""
+        """The body as this replica gets it. Raises where it cannot be changed, and a `Reply` where
+        it is none for the service as it is now.
+        """
         body, head, route = self._request.body, self._head, self._service.route
         if head.stream is True:
             if self._hides_usage:
@@ -343,6 +350,8 @@ def _hop(request: Request) -> bytes:
 
 
 def _unsendable(problem: Exception, request: Request) -> Reply:
+    if isinstance(problem, Reply):
+        return problem
     if isinstance(problem, bodies.UNREADABLE):
         return bad_request("The body is not valid JSON: a name in it is no UTF-8.")
     if isinstance(problem, ModelryError):

@@ -142,7 +142,7 @@ class Gateway:
             shapes=_shapes(self._images, origin, settings.public_url),
             answer_timeout_s=settings.answer_timeout_s,
             memory=memory,
-            pictures=PictureFetch(_web(settings)),
+            pictures=PictureFetch(_web(settings), settings.max_body_bytes),
         )
         reporter = GatewayReporter(lambda: self._table.services, self._spool)
         self._feed = FeedClient(self._table, paths.feed_socket, paths.feed_snapshot, reporter)

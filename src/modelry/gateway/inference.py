@@ -19,7 +19,7 @@ from modelry.gateway.connection import ClientConnection
 from modelry.gateway.limits import Limiter
 from modelry.gateway.memory import Memory
 from modelry.gateway.picture_fetch import PictureFetch
-from modelry.gateway.picture_parts import Link, Pictures
+from modelry.gateway.picture_parts import Pictures
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_not_found, shown
 from modelry.gateway.request import Request
@@ -33,6 +33,8 @@ MODELS = b"/v1/models"
 _RETRY_AFTER_S = 2
 _THREADS = 2
 HOPS_MOST = 3
+_LOOKED_AT_BYTES = 16 * 1024
+"""Of a larger body, what a key may still use is asked before its content is looked at."""
 _AGENT = f"modelry/{__version__}".encode()
 
 
@@ -64,7 +66,7 @@ class Inference:
         self.answer_timeout_s = answer_timeout_s
         self.memory = memory
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="answers")
-        self._pictures = pictures
+        self._picture_fetch = pictures
         # The loop's own clock, which stands still within an iteration, counts milliseconds.
         self.clock = time.monotonic
 
@@ -100,14 +102,19 @@ class Inference:
         service = table.granted.get((key.id, head.model, task))
         if service is None:
             service = self._grant(key, head.model, task)
+        limits = key.limits
+        if limits is not None and len(body) > _LOOKED_AT_BYTES:
+            refusal = self._limiter.refusal(key, limits)
+            if refusal is not None:
+                Call(self, service, key, request, head, client, None, 0).refused(refusal)
+                return None
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
         tokens = tokens_expected(path, head, body)
+        pictures = shaping if isinstance(shaping, Pictures) and shaping.links else None
+        if pictures is not None:
+            tokens += bodies.IMAGE_TOKENS * len(pictures.links)
         cost = tokens or forms.COST
-        links = shaping.links if isinstance(shaping, Pictures) else []
-        if links:
-            cost += bodies.IMAGE_TOKENS * len(links)
-        limits = key.limits
         if b"x-modelry-hops" in request.fields:
             _refuse_loop(request)
         try:
@@ -117,8 +124,8 @@ class Inference:
             Call(self, service, key, request, head, client, None, cost, shaping).refused(reply)
             return None
         call = Call(self, service, key, request, head, client, admitted, cost, shaping)
-        if links:
-            call.preparing = asyncio.ensure_future(self._prepare(call, links, service, request))
+        if pictures is not None:
+            call.preparing = asyncio.ensure_future(self._prepare(call, pictures, service, request))
             return call
         try:
             service.enter(call)
@@ -128,7 +135,7 @@ class Inference:
         return call
 
     async def _prepare(
-        self, call: Call, links: list[Link], service: Service, request: Request
+        self, call: Call, pictures: Pictures, service: Service, request: Request
     ) -> None:
         """Bring what the call names by its address; then let it enter."""
         begun_at = self.clock()
@@ -137,16 +144,23 @@ class Inference:
             # Not once its caller is gone: nobody would give it back.
             return not call.is_over and self.memory.hold(request, size)
 
+        reply: Reply | None = None
         try:
-            await self._pictures.bring(links, hold)
-            call.preparing, call.prepared_s = None, self.clock() - begun_at
-            service.enter(call)
-        except Reply as reply:
-            call.refused(reply)
+            await self._picture_fetch.bring(
+                pictures.links, hold, key_id=call.key_id, body_bytes=len(request.body)
+            )
+            if not call.is_over:
+                call.preparing, call.prepared_s = None, self.clock() - begun_at
+                pictures.routed(service.route)
+                service.enter(call)
+        except Reply as refusal:
+            reply = refusal
         except Exception:
             log.exception("%s could not be prepared", request.id.decode())
-            if not call.is_over:
-                call.refused(error(500, "internal_error", "Something went wrong in the gateway."))
+            reply = error(500, "internal_error", "Something went wrong in the gateway.")
+        # Who has left hears nothing, whatever went wrong after that.
+        if reply is not None and not call.is_over:
+            call.refused(reply)
 
     # -- the desk of calls ---------------------------------------------------
 

@@ -124,49 +124,8 @@ class Limiter:
 
     def admit(self, key: KeyGrant, limits: Limits, estimate: int) -> Admitted:
         """Count a request of about `estimate` tokens. Raises a 429 where a limit is reached."""
-        now = self._clock()
-        second = int(now)
-        use = self._uses.get(key.id)
-        if use is None or use.limits is not limits:
-            use = self._new_use(key, limits)
-        if now >= self._month_ends:
-            self._next_month(now)
-        if use.month != self._month:
-            use.month, use.month_tokens = self._month, 0
+        use, second = self._within(key, limits, estimate)
         buckets = use.buckets
-        if buckets and buckets[0][0] <= second - WINDOW_S:
-            use.expire(second)
-        counters = self._counters
-        rows = _NOBODY if counters is None or counters.alone else counters.others(use.number)
-        others_requests, others_tokens = _window(rows, second) if rows else (0, 0)
-        concurrency = limits.concurrency
-        if concurrency is not None:
-            busy = use.inflight
-            if rows:
-                busy += sum(row.inflight for row in rows)
-            if busy >= concurrency:
-                raise _exceeded(f"{concurrency} requests at a time", 1)
-        quota = limits.tokens_per_month
-        if quota is not None:
-            tokens = use.month_tokens
-            if rows:
-                tokens += sum(row.month_tokens for row in rows if row.month == use.month)
-            if tokens >= quota:
-                raise _quota(quota)
-        per_minute = limits.requests_per_minute
-        if per_minute is not None:
-            over = use.requests + others_requests + 1 - per_minute
-            if over > 0:
-                wait_s = _until(use, rows, second, now, 1, over)
-                raise self._refused(f"{per_minute} requests a minute", wait_s, use)
-        per_minute = limits.tokens_per_minute
-        if per_minute is not None:
-            # One that is larger than the limit itself gets its turn alone.
-            wanted = estimate if estimate < per_minute else per_minute
-            over = use.tokens + others_tokens + wanted - per_minute
-            if over > 0:
-                wait_s = _until(use, rows, second, now, 2, over)
-                raise self._refused(f"{per_minute} tokens a minute", wait_s, use)
         use.inflight += 1
         use.month_tokens += estimate
         use.requests += 1
@@ -181,6 +140,14 @@ class Limiter:
         if not use.unshown:
             self.publish(use, bucket)
         return Admitted(self, use, bucket, estimate)
+
+    def refusal(self, key: KeyGrant, limits: Limits) -> Reply | None:
+        """The 429 that any request of the key's would get now. Counts nothing."""
+        try:
+            self._within(key, limits, 0)
+        except Reply as reply:
+            return reply
+        return None
 
     def lines(self, use: _Use) -> bytes:
         """What is left of the minute's limits, and in how many seconds all of it is again."""
@@ -244,6 +211,53 @@ class Limiter:
                 del self._uses[key_id]
         if self._counters is not None:
             self._counters.look_around()
+
+    def _within(self, key: KeyGrant, limits: Limits, estimate: int) -> tuple[_Use, int]:
+        """What the key used, and the second it is. Raises a 429 where a limit is reached."""
+        now = self._clock()
+        second = int(now)
+        use = self._uses.get(key.id)
+        if use is None or use.limits is not limits:
+            use = self._new_use(key, limits)
+        if now >= self._month_ends:
+            self._next_month(now)
+        if use.month != self._month:
+            use.month, use.month_tokens = self._month, 0
+        buckets = use.buckets
+        if buckets and buckets[0][0] <= second - WINDOW_S:
+            use.expire(second)
+        counters = self._counters
+        rows = _NOBODY if counters is None or counters.alone else counters.others(use.number)
+        others_requests, others_tokens = _window(rows, second) if rows else (0, 0)
+        concurrency = limits.concurrency
+        if concurrency is not None:
+            busy = use.inflight
+            if rows:
+                busy += sum(row.inflight for row in rows)
+            if busy >= concurrency:
+                raise _exceeded(f"{concurrency} requests at a time", 1)
+        quota = limits.tokens_per_month
+        if quota is not None:
+            tokens = use.month_tokens
+            if rows:
+                tokens += sum(row.month_tokens for row in rows if row.month == use.month)
+            if tokens >= quota:
+                raise _quota(quota)
+        per_minute = limits.requests_per_minute
+        if per_minute is not None:
+            over = use.requests + others_requests + 1 - per_minute
+            if over > 0:
+                wait_s = _until(use, rows, second, now, 1, over)
+                raise self._refused(f"{per_minute} requests a minute", wait_s, use)
+        per_minute = limits.tokens_per_minute
+        if per_minute is not None:
+            # One that is larger than the limit itself gets its turn alone.
+            wanted = estimate if estimate < per_minute else per_minute
+            over = use.tokens + others_tokens + wanted - per_minute
+            if over > 0:
+                wait_s = _until(use, rows, second, now, 2, over)
+                raise self._refused(f"{per_minute} tokens a minute", wait_s, use)
+        return use, second
 
     def _new_use(self, key: KeyGrant, limits: Limits) -> _Use:
         known = self._uses.get(key.id)

@@ -3,16 +3,20 @@
 An engine of ours gets images in the body alone, as data URLs that were looked at here; addresses
 are followed by the gateway before the call takes a slot (`picture_fetch.py`). Sound, video and
 files have no engine yet.
+
+A chat is read no further than these questions need: whatever else is in it costs nothing here,
+and is never held a second time.
 """
 
-import binascii
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
 from modelry.gateway import body as bodies
-from modelry.gateway import pictures
+from modelry.gateway.picture_urls import media_type_of
 from modelry.gateway.pictures import NotAPicture
 from modelry.gateway.replies import Reply, bad_request, error
 from modelry.gateway.request import Request
@@ -21,9 +25,13 @@ from modelry.routing.messages import Route
 
 IMAGES_MOST = 16
 """Of one request."""
-_ADDRESS_MAX = 8192
-_CODED_MOST = -(-pictures.BYTES_MOST // 3) * 4
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+MESSAGES_MOST = 16384
+PARTS_MOST = 16384
+"""Of all messages together, where their contents are lists."""
+_SHORT_BYTES = 256 * 1024
+"""A list of so many bytes may be read before its items are counted: they take 10 ms at most."""
+_NAME_MAX = 100
+"""Bytes that a part's type may take in JSON, with each letter as \\uXXXX; longer ones are none."""
 _IMAGE = "image_url"
 
 # What parts of a message may be called, or have, that no engine of ours takes → what that is.
@@ -40,33 +48,67 @@ _OTHERS = {
     "image_pil": "images in memory",
     "input_image": "images under this name; call them image_url",
 }
+_NONE = Raw()
+_TEXT = Raw(b'"text"')
 
 
 class _Message(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
+    content: Raw = Raw()
 
+
+class _Address(msgspec.Struct):
+    url: str
+
+
+_MEDIA = (_IMAGE, *_OTHERS)
+# Its fields in order: the type, the image, and what no engine takes.
+_Part = msgspec.defstruct("_Part", [(name, Raw, _NONE) for name in ("type", *_MEDIA)], gc=False)
+_NO_MEDIA = (_NONE,) * len(_MEDIA)
 
 # Text alone must cost nothing: this reads no more than where each message's content begins.
 _decode_contents = msgspec.json.Decoder(list[_Message]).decode
-_decode_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_decode_list = msgspec.json.Decoder(list[Raw]).decode
+_decode_part = msgspec.json.Decoder(_Part).decode
+_decode_address = msgspec.json.Decoder(_Address).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 
 
-@dataclass(frozen=True)
-class Link:
-    """An image by its address. `where`: in the body, for people. `types`: those that it may be
-    of; empty for any.
+class Image:
+    """One of a chat: the part `column` of the message `row`. `link` is its address where it is
+    not here yet; else `media_type` says what it is.
     """
 
-    image: dict[str, Any]
-    where: str
-    types: tuple[str, ...] = ()
+    __slots__ = ("column", "link", "media_type", "row", "url")
 
-    @property
-    def address(self) -> str:
-        return str(self.image["url"])
+    def __init__(self, row: int, column: int) -> None:
+        self.row, self.column = row, column
+        self.link: str | None = None
+        self.media_type = ""
+        self.url: Raw | None = None
+        """What stands in place of its address, as a JSON string."""
 
-    def bring(self, data_url: str) -> None:
-        self.image["url"] = data_url
+    def look(self, field: Raw) -> None:
+        """Learn what it is. `field`: what stands under `image_url`. Raises a 400."""
+        try:
+            url = _decode_address(field).url
+        except bodies.UNREADABLE:
+            raise self.invalid("is missing: give 'image_url': {'url': …}") from None
+        try:
+            media_type = media_type_of(url)
+        except NotAPicture as problem:
+            raise self.invalid(str(problem)) from None
+        if media_type is None:
+            self.link = url
+        else:
+            self.media_type = media_type
+
+    def bring(self, media_type: str, url: Raw) -> None:
+        self.media_type, self.url = media_type, url
+
+    def invalid(self, why: str) -> Reply:
+        """What is wrong with it, or with its address."""
+        told = f"{_where(self.row, self.column)}: the image {why}."
+        return error(400, "invalid_image_url", told, param="messages")
 
 
 class Pictures:
@@ -75,13 +117,37 @@ class Pictures:
     changes_answer = False
     in_thread = False
 
-    def __init__(self, messages: list[dict[str, Any]], links: list[Link], tokens: int) -> None:
+    def __init__(self, messages: Raw, images: list[Image], tokens: int) -> None:
         self._messages = messages
-        self._tokens = tokens
-        self.links = links
+        self._images = images
+        self.links = [image for image in images if image.link is not None]
+        self._tokens = tokens + bodies.IMAGE_TOKENS * len(self.links)
+
+    def routed(self, route: Route) -> None:
+        """Raises a 400 where the service does not take these images. What it takes may be known
+        only once its weights are here, which calls wait for: ask again before it is sent.
+        """
+        if not route.images:
+            raise _no_images(self._images[0], route)
+        types = route.image_types
+        for image in self._images:
+            if types and image.media_type and image.media_type not in types:
+                raise image.invalid(f"is {image.media_type}; this service takes {', '.join(types)}")
 
     def request(self, body: bytes | bytearray) -> bytes | bytearray:
-        return bodies.edited(body, messages=self._messages)
+        # Each object anew, so that a name that comes twice is what was looked at.
+        messages: list[dict[str, Any]] = [
+            _decode_fields(each) for each in _decode_list(self._messages)
+        ]
+        for row in {image.row for image in self._images}:
+            messages[row]["content"] = _decode_list(messages[row]["content"])
+        for image in self._images:
+            parts = messages[image.row]["content"]
+            part: dict[str, Any] = dict(_decode_fields(parts[image.column]))
+            fields = _decode_fields(part[_IMAGE])
+            part[_IMAGE] = fields if image.url is None else {**fields, "url": image.url}
+            parts[image.column] = part
+        return bodies.edited(body, messages=messages)
 
     def answer(self, answer: bytes) -> bytes:
         return answer
@@ -94,36 +160,26 @@ def shape(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
     """None for a chat of text, and for endpoints elsewhere. Raises a 400 for what no engine of
     ours should get to see.
     """
-    if route.endpoints or not _has_parts(head.messages):
+    if route.endpoints or not memoryview(head.messages)[:1]:
         return None
     try:
-        messages = _decode_messages(head.messages)
+        found = list(_images(head.messages))
     except bodies.UNREADABLE:
-        raise _no_messages() from None
-    images: list[tuple[Any, str]] = []
-    for row, message in enumerate(messages):
-        content = message.get("content")
-        for column, part in enumerate(content if isinstance(content, list) else ()):
-            if isinstance(part, dict):
-                where = f"messages[{row}].content[{column}]"
-                kind = _kind(part)
-                if kind in _OTHERS:
-                    raise _unsupported(f"{where}: no service here takes {_OTHERS[kind]} in chats.")
-                if kind == _IMAGE:
-                    images.append((part.get(_IMAGE), where))
-    if not images:
+        raise bad_request("'messages' must be a list of objects.", "messages") from None
+    if not found:
         return None
     if not route.images:
-        raise _unsupported(
-            f"{images[0][1]}: {route.access_path} takes no images, it reads text alone."
-        )
-    if len(images) > IMAGES_MOST:
-        told = f"The request has {len(images)} images; {IMAGES_MOST} are taken at most."
+        raise _no_images(found[0][0], route)
+    if len(found) > IMAGES_MOST:
+        told = f"The request has {len(found)} images; {IMAGES_MOST} are taken at most."
         raise bad_request(told, "messages")
-    checked = [_checked(*each, route.image_types) for each in images]
-    links = [link for link in checked if link is not None]
-    tokens = bodies.prompt_tokens(request.body) + bodies.IMAGE_TOKENS * len(links)
-    return Pictures(messages, links, tokens)
+    for image, field in found:
+        image.look(field)
+    shaping = Pictures(
+        head.messages, [image for image, _ in found], bodies.prompt_tokens(request.body)
+    )
+    shaping.routed(route)
+    return shaping
 
 
 def refuse_media(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
@@ -134,35 +190,79 @@ def refuse_media(request: Request, head: bodies.Head, route: Route) -> Pictures 
     return None
 
 
-def require_type(media_type: str, types: tuple[str, ...]) -> None:
-    """Raises `NotAPicture` for one that the service's engine cannot open."""
-    if types and media_type not in types:
-        raise NotAPicture(f"is {media_type}; this service takes {', '.join(types)}")
+def _images(messages: Raw) -> Iterator[tuple[Image, Raw]]:
+    """Each with what stands under its `image_url`. Raises a 400 for parts that no engine takes,
+    and what `bodies.UNREADABLE` names where there is no list of messages.
+    """
+    _require_few(messages, MESSAGES_MOST, "messages")
+    contents = _decode_contents(messages)
+    if len(contents) > MESSAGES_MOST:
+        raise _too_many(MESSAGES_MOST, "messages")
+    left = PARTS_MOST
+    for row, message in enumerate(contents):
+        if bytes(memoryview(message.content)[:1]) != b"[":
+            continue
+        _require_few(message.content, PARTS_MOST, "parts of messages")
+        parts = _decode_list(message.content)
+        left -= len(parts)
+        if left < 0:
+            raise _too_many(PARTS_MOST, "parts of messages")
+        for column, part in enumerate(parts):
+            if bytes(memoryview(part)[:1]) == b"{":
+                fields = msgspec.structs.astuple(_decode_part(part))
+                kind = _kind(fields)
+                if kind in _OTHERS:
+                    where = _where(row, column)
+                    raise _unsupported(f"{where}: no service here takes {_OTHERS[kind]} in chats.")
+                if kind == _IMAGE:
+                    yield Image(row, column), fields[1]
 
 
-def data_url(media_type: str, coded: bytes | bytearray) -> str:
-    """`coded`: the picture in base64."""
-    return f"data:{media_type};base64,{coded.decode('ascii')}"
+def _kind(fields: tuple[Raw, ...]) -> str:
+    """What a part is, by the fields of `_Part`. Engines go by its type or, where that is missing,
+    by what it has: what it has counts here.
+    """
+    type_ = fields[0]
+    named = "" if type_ is _NONE or type_ == _TEXT else _name(type_)
+    if fields[1:] == _NO_MEDIA:
+        return named if named in _MEDIA else ""
+    if named in _OTHERS:
+        return named
+    has = [name for name, value in zip(_MEDIA, fields[1:], strict=True) if value != _NONE]
+    # What no engine takes counts before an image.
+    return has[-1]
 
 
-def invalid(where: str, message: str) -> Reply:
-    """What is wrong with an image, or with its address."""
-    told = f"{where}: the image {message}."
-    return error(400, "invalid_image_url", told, param="messages")
+def _name(value: Raw) -> str:
+    """A short string; empty for everything else."""
+    view = memoryview(value)
+    if bytes(view[:1]) != b'"' or len(view) > _NAME_MAX:
+        return ""
+    return str(bodies.decode_any(value))
 
 
-def _has_parts(messages: msgspec.Raw) -> bool:
-    """Whether any message's content is a list and no text."""
-    if not memoryview(messages)[:1]:
-        return False
-    try:
-        contents = _decode_contents(messages)
-    except bodies.UNREADABLE:
-        raise _no_messages() from None
-    return any(bytes(memoryview(each.content)[:1]) == b"[" for each in contents)
+def _require_few(items: Raw, most: int, what: str) -> None:
+    """Refuse a long list of too many items before anything is made of them."""
+    if len(memoryview(items)) > _SHORT_BYTES:
+        try:
+            _counter(most)(items)
+        except msgspec.ValidationError:
+            if bytes(memoryview(items)[:1]) == b"[":
+                raise _too_many(most, what) from None
+            raise
 
 
-def _has_objects(prompt: msgspec.Raw) -> bool:
+@cache
+def _counter(most: int) -> Callable[[Raw], object]:
+    """Fails at once where a list has more items, and makes nothing of those it has. Made once,
+    when it is first needed: that takes 30 ms.
+    """
+    fields = [(f"item_{number}", Raw, _NONE) for number in range(most)]
+    items = msgspec.defstruct("_Items", fields, array_like=True, forbid_unknown_fields=True)
+    return msgspec.json.Decoder(items).decode
+
+
+def _has_objects(prompt: Raw) -> bool:
     try:
         found = bodies.decode_any(prompt)
     except bodies.UNREADABLE:
@@ -170,72 +270,17 @@ def _has_objects(prompt: msgspec.Raw) -> bool:
     return any(isinstance(each, dict) for each in (found if isinstance(found, list) else [found]))
 
 
-def _kind(part: dict[str, Any]) -> str:
-    """What a part is. Engines go by its type or, where that is missing, by what it has: what it
-    has counts here.
-    """
-    for kind in (*_OTHERS, _IMAGE):
-        if part.get("type") == kind or kind in part:
-            return kind
-    return ""
+def _where(row: int, column: int) -> str:
+    return f"messages[{row}].content[{column}]"
 
 
-def _checked(image: Any, where: str, types: tuple[str, ...]) -> Link | None:
-    """None for an image that is here. Raises a 400."""
-    url = image.get("url") if isinstance(image, dict) else None
-    if not isinstance(url, str):
-        raise invalid(where, "is missing: give 'image_url': {'url': …}")
-    scheme, _, rest = url[: _ADDRESS_MAX + 1].partition(":")
-    match scheme.lower():
-        case "http" | "https":
-            if len(url) > _ADDRESS_MAX:
-                raise invalid(where, f"has an address over {_ADDRESS_MAX} characters")
-            return Link(image, where, types)
-        case "data":
-            media, comma, _ = rest[:100].partition(",")
-            kind, _, coding = media.lower().partition(";")
-            if not comma or coding != "base64" or kind not in pictures.MEDIA_TYPES:
-                raise invalid(
-                    where,
-                    "needs the form data:image/png;base64,…, and image/jpeg, image/webp or "
-                    "image/gif for those",
-                )
-            try:
-                _check_data(url[len(scheme) + len(media) + 2 :], pictures.MEDIA_TYPES[kind])
-                require_type(pictures.MEDIA_TYPES[kind], types)
-            except NotAPicture as problem:
-                raise invalid(where, str(problem)) from None
-            return None
-    raise invalid(where, "needs an address that begins with https:, http: or data:")
+def _too_many(most: int, what: str) -> Reply:
+    return bad_request(f"The request has too many {what}; {most} are taken at most.", "messages")
 
 
-def _check_data(text: str, media_type: str) -> None:
-    """Whether it is base64 of such a picture. Raises `NotAPicture`."""
-    if len(text) > _CODED_MOST:
-        raise NotAPicture(f"is larger than {pictures.BYTES_MOST >> 20} MiB")
-    # A test of the letters takes a quarter of the time that decoding does.
-    coded = text.encode("ascii", "replace")
-    bare = coded.rstrip(b"=")
-    if len(coded) % 4 or len(coded) - len(bare) > 2 or bare.translate(None, _ALPHABET):
-        raise NotAPicture("is no valid base64")
-    head = _head(coded, 16 * 1024) if len(coded) > 64 * 1024 else _head(coded, len(coded))
-    try:
-        picture = pictures.look(head)
-    except NotAPicture:
-        if not head.startswith(b"\xff\xd8"):
-            raise
-        # A photograph may have a preview before its size.
-        picture = pictures.look(_head(coded, pictures.HEAD_BYTES))
-    if picture.media_type != media_type:
-        raise NotAPicture(f"is {picture.media_type}, and not {media_type} as its address says")
-
-
-def _head(coded: bytes, size: int) -> bytes:
-    return binascii.a2b_base64(coded[: -(-size // 3) * 4])
-
-
-def _no_messages() -> Reply:
-    return bad_request("'messages' must be a list of objects.", "messages")
+def _no_images(image: Image, route: Route) -> Reply:
+    where = _where(image.row, image.column)
+    return _unsupported(f"{where}: {route.access_path} takes no images, it reads text alone.")
 
 
 def _unsupported(message: str, param: str = "messages") -> Reply:

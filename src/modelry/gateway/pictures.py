@@ -5,6 +5,7 @@ opens whatever it gets, so what does not say its size in its header goes no furt
 Formats: PNG (RFC 2083, 3.2), JPEG (ITU T.81, annex B), GIF89a (section 18), WebP (RFC 9649).
 """
 
+import re
 from dataclasses import dataclass
 
 BYTES_MOST = 20 * 1024 * 1024
@@ -29,6 +30,7 @@ _SCAN, _END = 0xDA, 0xD9
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 """JPEG's markers that nothing belongs to."""
 _SEGMENTS_MOST = 1000
+_AFTER_FILLING = re.compile(rb"[^\xff]")
 
 
 class NotAPicture(Exception):
@@ -80,9 +82,10 @@ def _jpeg(head: bytes) -> Picture:
     for _ in range(_SEGMENTS_MOST):
         # Filling, and what lies between segments and should not, is passed over by decoders too.
         at = head.find(b"\xff", at)
-        while at >= 0 and head[at + 1 : at + 2] == b"\xff":
-            at += 1
-        _require(0 <= at < len(head) - 9)
+        _require(at >= 0)
+        marked = _AFTER_FILLING.search(head, at)
+        at = len(head) if marked is None else marked.start() - 1
+        _require(at < len(head) - 9)
         marker = head[at + 1]
         if marker in _FRAMES:
             return Picture("image/jpeg", _big(head[at + 7 : at + 9]), _big(head[at + 5 : at + 7]))

@@ -7,7 +7,6 @@ between changes nothing. The same holds for each redirect. No cookies, no creden
 
 import asyncio
 import re
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -18,6 +17,9 @@ from urllib.parse import quote, urljoin, urlsplit
 import httptools
 
 from modelry import __version__
+from modelry.gateway.shares import Shares
+from modelry.gateway.web_answer import REDIRECTS, WebAnswer
+from modelry.gateway.web_names import Names
 from modelry.routing.addresses import is_public
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -25,13 +27,16 @@ Take: TypeAlias = Callable[[bytes], None]
 """Gets a file's bytes as they come. What it raises ends the fetch."""
 
 _CONNECT_TIMEOUT_S = 5.0
+"""For the name too."""
 _TIMEOUT_S = 15.0
 _REDIRECTS_MOST = 3
-_HEAD_MAX = 64 * 1024
 _READ = 64 * 1024
 _AT_ONCE = 64
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HOST = re.compile(r"[a-z0-9._-]{1,253}", re.ASCII)
+_AT_ONCE_EACH = 8
+"""Of one key."""
+_PLACE_WAIT_S = 10.0
+# Labels of 63 characters at most, 253 in all, and maybe the root's dot (RFC 1035, 2.3.4).
+_HOST = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 # What a browser takes too. Other services below 1024 are not for us to speak to.
 _LOW_PORTS = frozenset({80, 443})
@@ -41,33 +46,45 @@ class Unfetched(Exception):
     """Why a file did not come, to come after "the image "."""
 
 
+class Crowded(Exception):
+    """So many files are read now that none more may be."""
+
+
 class Web:
     """`networks` may be read from as if they were public. `size_most`: of a file, in bytes."""
 
     def __init__(self, networks: Sequence[Network] = (), *, size_most: int) -> None:
         self._networks = networks
         self._size_most = size_most
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._places = Shares(_AT_ONCE, _AT_ONCE_EACH)
+        self._names = Names()
 
-    async def get(self, url: str, take: Take) -> str:
-        """Read a file and return its Content-Type without parameters, in lower case; empty where
-        it has none. Raises `Unfetched`, and what `take` raises.
+    async def get(self, url: str, take: Take, key_id: str) -> str:
+        """Read a file for a key and return its Content-Type without parameters, in lower case;
+        empty where it has none. Raises `Unfetched`, `Crowded`, and what `take` raises.
         """
         try:
-            async with asyncio.timeout(_TIMEOUT_S), self._places:
+            async with asyncio.timeout(_PLACE_WAIT_S):
+                leave = await self._places.take(key_id)
+        except TimeoutError:
+            raise Crowded from None
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
                 for _ in range(_REDIRECTS_MOST + 1):
-                    answer = await self._ask(_parsed(url), take)
-                    if answer.status not in _REDIRECTS:
+                    answer = await self._ask(_parsed(url), take, key_id)
+                    if answer.status not in REDIRECTS:
                         return answer.content_type
                     url = _redirected(url, answer.location)
         except TimeoutError:
             raise Unfetched(f"did not come within {_TIMEOUT_S:.0f} seconds") from None
+        finally:
+            leave()
         raise Unfetched(f"is redirected more than {_REDIRECTS_MOST} times")
 
     # ------------------------------------------------------------------------
 
-    async def _ask(self, target: "_Target", take: Take) -> "_Answer":
-        reader, writer = await self._connect(target)
+    async def _ask(self, target: "_Target", take: Take, key_id: str) -> WebAnswer:
+        reader, writer = await self._connect(target, key_id)
         try:
             writer.write(target.request())
             return await self._answer(reader, take)
@@ -76,8 +93,8 @@ class Web:
         finally:
             writer.transport.abort()
 
-    async def _answer(self, reader: asyncio.StreamReader, take: Take) -> "_Answer":
-        answer = _Answer(self._size_most)
+    async def _answer(self, reader: asyncio.StreamReader, take: Take) -> WebAnswer:
+        answer = WebAnswer(self._size_most)
         parser = httptools.HttpResponseParser(answer)
         answer.parser = parser
         try:
@@ -90,9 +107,9 @@ class Web:
         self,
         reader: asyncio.StreamReader,
         parser: httptools.HttpResponseParser,
-        answer: "_Answer",
+        answer: WebAnswer,
         take: Take,
-    ) -> "_Answer":
+    ) -> WebAnswer:
         while not answer.done:
             data = await reader.read(_READ)
             if not data:
@@ -106,7 +123,7 @@ class Web:
             answer.came(len(data))
             if answer.problem is not None:
                 raise Unfetched(answer.problem)
-            if answer.status in _REDIRECTS:
+            if answer.status in REDIRECTS:
                 # Whatever else it says, it is not the file.
                 return answer
             for piece in answer.taken():
@@ -116,14 +133,14 @@ class Web:
         return answer
 
     async def _connect(
-        self, target: "_Target"
+        self, target: "_Target", key_id: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = _tls() if target.tls else None
         name = target.host if target.tls else None
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 failed: OSError | None = None
-                for address in await self._addresses(target):
+                for address in await self._addresses(target, key_id):
                     try:
                         return await asyncio.open_connection(
                             address, target.port, ssl=tls, server_hostname=name, limit=_READ
@@ -137,15 +154,13 @@ class Web:
             raise Unfetched("cannot be reached: its server does not answer") from None
         except ssl.SSLError:
             raise Unfetched("cannot be reached: its server has no valid certificate") from None
-        except OSError:
+        except (OSError, ValueError):
             # Not why: that would tell what is there and what is not.
             raise Unfetched("cannot be reached") from None
 
-    async def _addresses(self, target: "_Target") -> list[str]:
+    async def _addresses(self, target: "_Target", key_id: str) -> list[str]:
         """Those of its host, if all of them may be read from."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+        addresses = await self._names.addresses(target.host, key_id)
         if not all(is_public(each) or self._is_allowed(each) for each in addresses):
             raise Unfetched("has an address that is not public")
         return addresses
@@ -172,90 +187,6 @@ class _Target:
             f"accept-encoding: identity\r\nuser-agent: modelry/{__version__}\r\n"
             "connection: close\r\n\r\n"
         ).encode("ascii")
-
-
-class _Answer:
-    """What the parser calls. It raises nothing itself: `problem` says what is wrong."""
-
-    def __init__(self, size_most: int) -> None:
-        self._size_most = size_most
-        self._headers: dict[bytes, bytes] = {}
-        self._size = 0
-        self._head_size = 0
-        self._pieces: list[bytes] = []
-        self.parser: httptools.HttpResponseParser | None = None
-        self.status = 0
-        self.done = False
-        self.problem: str | None = None
-
-    # -- the parser's --------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        self._headers = {}
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.setdefault(name.lower(), value.strip())
-
-    def on_headers_complete(self) -> None:
-        assert self.parser is not None
-        status = self.parser.get_status_code()
-        if status == 101:
-            self.problem = "comes from a server that speaks no plain HTTP"
-        if status < 200:
-            return
-        self.status = status
-        length = self._headers.get(b"content-length", b"")
-        coding = self._headers.get(b"content-encoding", b"identity").lower()
-        if status in _REDIRECTS:
-            return
-        if status != 200:
-            self.problem = f"did not come: its server answered {status}"
-        elif coding not in (b"", b"identity"):
-            self.problem = "comes compressed, though that was not asked for"
-        elif length.isdigit() and (len(length) > 15 or int(length) > self._size_most):
-            self.problem = self._too_large
-
-    def on_body(self, body: bytes) -> None:
-        self._size += len(body)
-        if self._size > self._size_most:
-            self.problem = self.problem or self._too_large
-        elif self.problem is None:
-            self._pieces.append(body)
-
-    def on_message_complete(self) -> None:
-        self.done = self.status >= 200
-
-    # ------------------------------------------------------------------------
-
-    def came(self, size: int) -> None:
-        """So many bytes of the answer, whatever they were."""
-        if not self.status:
-            self._head_size += size
-            if self._head_size > _HEAD_MAX:
-                self.problem = "comes with headers that are too long"
-
-    def taken(self) -> list[bytes]:
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def ended(self) -> None:
-        """The connection did: which is the end of a file without a length, and of no other."""
-        framed = b"content-length" in self._headers or b"transfer-encoding" in self._headers
-        if self.status != 200 or framed:
-            self.problem = "did not come whole: its server hung up"
-
-    @property
-    def _too_large(self) -> str:
-        return f"is larger than {self._size_most >> 20} MiB"
-
-    @property
-    def content_type(self) -> str:
-        kind = self._headers.get(b"content-type", b"").partition(b";")[0]
-        return kind.strip().lower().decode("ascii", "replace")
-
-    @property
-    def location(self) -> str:
-        return self._headers.get(b"location", b"").decode("latin-1")
 
 
 def _parsed(url: str) -> _Target:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 
 from modelry.runners.image_drafts import Draft, Made, Step
 from modelry.runners.image_requests import Task
-from modelry.runners.image_work import Finished, Job, Worker, preview_steps, take
+from modelry.runners.image_work import (
+    Finished,
+    Job,
+    Preview,
+    Worker,
+    one_by_one,
+    preview_steps,
+    take,
+)
 from modelry.runners.refusals import Cancelled, Refused
 
 DRAFT = Draft("a cat", None, 1, steps=20, guidance=None, strength=None, size=(64, 64))
@@ -28,6 +36,24 @@ def job(count: int = 1, draft: Draft = DRAFT) -> Job:
 
 def taken(jobs: "deque[Job]", most: int, names: dict[Job, str]) -> str:
     return " ".join(f"{names[each]}{number}" for each, number in take(jobs, most))
+
+
+def test_all_of_a_picture_comes_before_anything_of_the_next() -> None:
+    def shown(number: int, index: int) -> Preview:
+        return Preview(number, index, None)  # type: ignore[arg-type]
+
+    def done(number: int) -> Finished:
+        return Finished(number, None)  # type: ignore[arg-type]
+
+    made: list[Preview | Finished] = [shown(1, 0), shown(0, 0), shown(1, 1), shown(0, 1)]
+    made += [done(1), done(0), shown(2, 0), done(2)]
+    told = [
+        (part.number, part.index if isinstance(part, Preview) else "done")
+        for part in one_by_one(made)
+    ]
+    expected = [(number, at) for number in (0, 1) for at in (0, 1, "done")]
+    assert told == [*expected, (2, 0), (2, "done")]
+    assert next(one_by_one(iter(made[1:2]))) == shown(0, 0), "as soon as it is there"
 
 
 def test_requests_that_are_alike_are_one_batch() -> None:

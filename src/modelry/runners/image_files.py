@@ -80,9 +80,9 @@ def read_picture(data: bytes, name: str, side: int) -> Sent:
     except UnidentifiedImageError:
         raise Refused(f"'{name}' is no PNG, JPEG or WebP picture.", param=name) from None
     # Pillow's readers raise whatever a broken file makes them stumble over.
-    except Exception as problem:
+    except Exception:
         raise Refused(
-            f"'{name}' is a broken picture: {type(problem).__name__}.", param=name
+            f"'{name}' cannot be opened: the picture is broken, or cut off.", param=name
         ) from None
 
 

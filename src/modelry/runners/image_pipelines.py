@@ -7,7 +7,8 @@ import inspect
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ class Pipelines:
             wanted["strength"] = first.strength
         takes = self._calls[task]
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _drawing_on_its_own_latents(pipe, task):
                 out = pipe(**{name: value for name, value in wanted.items() if name in takes})
         finally:
             if self._offload != "off":
@@ -303,6 +304,24 @@ def _offload(settings: Settings, pipe: Any, device: str) -> str:
     free, _ = torch.cuda.mem_get_info()
     # What is computed needs room too.
     return "model" if weights * 1.2 > free else "off"
+
+
+@contextmanager
+def _drawing_on_its_own_latents(pipe: Any, task: Task) -> Iterator[None]:
+    """The library's pipelines of masks take a denoiser with four channels for one that draws on
+    the latents of the picture alone, and know no other such: of one with as many as its latents
+    have, they are told the same.
+    """
+    unet: Any = getattr(pipe, "unet", None)
+    channels = None if unet is None else unet.config.in_channels
+    if task != "inpaint" or channels in (None, 4) or channels != pipe.vae.config.latent_channels:
+        yield
+        return
+    unet.register_to_config(in_channels=4)
+    try:
+        yield
+    finally:
+        unet.register_to_config(in_channels=channels)
 
 
 def _one_or_all(pictures: tuple[Picture, ...]) -> Any:

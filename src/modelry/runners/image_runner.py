@@ -21,7 +21,7 @@ from modelry.runners.image_requests import (
     read_request,
 )
 from modelry.runners.image_sources import Opener
-from modelry.runners.image_work import Finished, Job, Preview, Worker
+from modelry.runners.image_work import Finished, Job, Preview, Worker, one_by_one
 from modelry.runners.refusals import Refused
 from modelry.runners.serving import (
     Feed,
@@ -145,7 +145,7 @@ class _Server:
 
 def _events(asked: _Asked) -> Iterator[bytes]:
     request, size = asked.request, asked.size
-    for part in asked.job.results():
+    for part in one_by_one(asked.job.results()):
         picture = _file(request, part)
         if isinstance(part, Preview):
             yield event(partial_image(request, size, picture, part.index))

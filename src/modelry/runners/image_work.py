@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,6 +108,21 @@ class Job:
         self.parts.put(problem)
         # Last: whoever waits would otherwise take it that nobody does.
         self.gone.set()
+
+
+def one_by_one(parts: Iterable[Preview | Finished]) -> Iterator[Preview | Finished]:
+    """The same with all of a picture before anything of the next: OpenAI's events do not say which
+    one they are of.
+    """
+    later: dict[int, list[Preview | Finished]] = {}
+    now = 0
+    for part in parts:
+        later.setdefault(part.number, []).append(part)
+        while now in later:
+            for each in later.pop(now):
+                yield each
+                if isinstance(each, Finished):
+                    now += 1
 
 
 Item = tuple[Job, int]

@@ -40,10 +40,10 @@ def taken(jobs: "deque[Job]", most: int, names: dict[Job, str]) -> str:
 
 def test_all_of_a_picture_comes_before_anything_of_the_next() -> None:
     def shown(number: int, index: int) -> Preview:
-        return Preview(number, index, None)  # type: ignore[arg-type]
+        return Preview(number, index, None)
 
     def done(number: int) -> Finished:
-        return Finished(number, None)  # type: ignore[arg-type]
+        return Finished(number, None)
 
     made: list[Preview | Finished] = [shown(1, 0), shown(0, 0), shown(1, 1), shown(0, 1)]
     made += [done(1), done(0), shown(2, 0), done(2)]

@@ -59,7 +59,11 @@ class Work:
 
 
 async def _post(http: httpx2.AsyncClient, path: str, **request: Any) -> bytes:
-    answer = await http.post(path, **request)
+    try:
+        answer = await http.post(path, **request)
+    except httpx2.RemoteProtocolError:
+        # Engines close a connection that was kept long enough; the gateway knows.
+        answer = await http.post(path, **request)
     if answer.status_code != 200:
         raise RuntimeError(f"{path} answered {answer.status_code}: {answer.text[:300]}")
     return answer.content

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelry.runners import image_work
 from modelry.runners.image_drafts import Draft, Made, Step
 from modelry.runners.image_requests import Task
 from modelry.runners.image_work import (
@@ -197,6 +198,19 @@ def test_where_no_memory_can_be_freed_the_process_ends_and_does_not_hang(
     worker.submit(job())
     worker.start()
     assert statuses.get(timeout=20) == 1
+
+
+def test_who_comes_a_moment_later_is_in_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    # For as long as that, it would wait for the batch to be full, and no longer.
+    monkeypatch.setattr(image_work, "_GATHER_S", 60.0)
+    maker, jobs = Small(room=9), [job(3), job(1)]
+    worker = Worker(maker)
+    worker.start()
+    for each in jobs:
+        worker.submit(each)
+    for each in jobs:
+        assert len(list(each.results())) == len(each.drafts)
+    assert maker.said == ["4 into empty memory"]
 
 
 class Late(queue.SimpleQueue[object]):

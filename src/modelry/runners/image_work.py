@@ -25,6 +25,9 @@ log = logging.getLogger("runner")
 _LOOK_S = 0.1
 """How often a caller who waits is looked after."""
 
+_GATHER_S = 0.01
+"""How long a batch that is not full is held open: little beside a picture's making."""
+
 _BROKEN = ("AcceleratorError",)
 """Errors after which a GPU does nothing more for this process."""
 _NO_MEMORY = ("OutOfMemoryError", "MemoryError")
@@ -180,6 +183,7 @@ class Worker:
             with self._changed:
                 while not self._jobs:
                     self._changed.wait()
+                self._gather()
                 for job in [job for job in self._jobs if job.gone.is_set()]:
                     self._jobs.remove(job)
                 if not self._jobs:
@@ -187,6 +191,18 @@ class Worker:
                 first = self._jobs[0]
                 items = take(self._jobs, self._maker.batch_max(first.task, first.drafts[0].size))
             self._make(items)
+
+    def _gather(self) -> None:
+        """Wait a moment for those who come together with the first: alone it would take as long,
+        and they would wait for it.
+        """
+        first = self._jobs[0]
+        most = self._maker.batch_max(first.task, first.drafts[0].size)
+        until = time.monotonic() + _GATHER_S
+        while sum(len(job.waiting) for job in self._jobs) < most:
+            left_s = until - time.monotonic()
+            if left_s <= 0 or not self._changed.wait(left_s):
+                return
 
     def _make(self, items: list[Item]) -> None:
         """What goes wrong with several is tried with each alone: one request must not spoil

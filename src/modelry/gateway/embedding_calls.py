@@ -14,7 +14,7 @@ import msgspec
 from modelry.gateway import body as bodies
 from modelry.gateway.body import UNREADABLE, Head
 from modelry.gateway.items import TooMany, first_of, items_of, kind_of
-from modelry.gateway.pieces import cut
+from modelry.gateway.pieces import Cutting
 from modelry.gateway.replies import Reply, bad_request
 from modelry.gateway.request import Request
 from modelry.gateway.usage import Usage
@@ -72,28 +72,24 @@ class EmbeddingCall:
     ) -> None:
         self._model = route.access_path
         self._fields = fields
-        self._inputs = inputs
         self._as_numbers = as_numbers
         self._dimensions = dimensions
         # Vectors that are cut here are work for the loop, which is to do it bit by bit.
-        self._ends = cut(inputs, whole=not route.collect and dimensions is None)
-        self._start = self._at = 0
+        self._cutting = Cutting(inputs, whole=not route.collect and dimensions is None)
         self._made = _Answer([], self._model)
 
     def request(self, body: bytes | bytearray) -> bytes:
         """The piece that is due. Of vectors that are to be cut here, all numbers come."""
-        inputs = self._inputs[self._start : self._ends[self._at]]
-        fields = {**self._fields, "input": inputs}
+        fields = {**self._fields, "input": self._cutting.due}
         if self._dimensions is not None:
             fields["encoding_format"] = "base64"
         return _encode(fields)
 
     def take(self, answer: bytes) -> bool:
-        if self._at == len(self._ends) - 1:
+        if self._cutting.is_last:
             return False
         self._add(answer)
-        self._start = self._ends[self._at]
-        self._at += 1
+        self._cutting.go_on()
         return True
 
     def answer(self, answer: bytes) -> bytes:
@@ -105,13 +101,12 @@ class EmbeddingCall:
 
     def estimated(self) -> Usage:
         """What was told of pieces before, and the piece under way by its length."""
-        piece = self._inputs[self._start : self._ends[self._at]]
-        size = sum(len(memoryview(each)) for each in piece)
-        return Usage(self._made.usage.prompt_tokens + size // _BYTES_PER_TOKEN, 0)
+        due = self._cutting.due_bytes // _BYTES_PER_TOKEN
+        return Usage(self._made.usage.prompt_tokens + due, 0)
 
     def _add(self, answer: bytes) -> None:
         came = _decode_answer(answer)
-        if len(came.data) != self._ends[self._at] - self._start:
+        if len(came.data) != len(self._cutting.due):
             raise ValueError("it has not one embedding for each input")
         came.data.sort(key=lambda each: each.index)
         vectors = [each.embedding for each in came.data]

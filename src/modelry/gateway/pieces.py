@@ -24,3 +24,33 @@ def cut(items: Sequence[msgspec.Raw], *, whole: bool, beside_bytes: int = 0) -> 
             start, size = at, 0
         size += mine
     return [*ends, len(items)]
+
+
+class Cutting:
+    """A list that is being asked for, piece by piece; see `cut` for its arguments."""
+
+    def __init__(self, items: Sequence[msgspec.Raw], *, whole: bool, beside_bytes: int = 0) -> None:
+        self._items = items
+        self._beside_bytes = beside_bytes
+        self._ends = cut(items, whole=whole, beside_bytes=beside_bytes)
+        self._at = 0
+        self.start = 0
+        """Where the piece that is due begins."""
+
+    @property
+    def due(self) -> Sequence[msgspec.Raw]:
+        return self._items[self.start : self._ends[self._at]]
+
+    @property
+    def due_bytes(self) -> int:
+        """Of the piece that is due, with what comes beside each of its items."""
+        return sum(len(memoryview(each)) + self._beside_bytes for each in self.due)
+
+    @property
+    def is_last(self) -> bool:
+        return self._at == len(self._ends) - 1
+
+    def go_on(self) -> None:
+        """To the next piece."""
+        self.start = self._ends[self._at]
+        self._at += 1

@@ -11,7 +11,7 @@ import msgspec
 from modelry.gateway import body as bodies
 from modelry.gateway.body import UNREADABLE, Head
 from modelry.gateway.items import TooMany, items_of, kind_of
-from modelry.gateway.pieces import cut
+from modelry.gateway.pieces import Cutting
 from modelry.gateway.replies import bad_request
 from modelry.gateway.request import Request
 from modelry.gateway.usage import Usage
@@ -86,9 +86,7 @@ class RerankCall:
         self._returned = returned
         # Each document is read together with the query.
         query_bytes = len(memoryview(fields["query"]))
-        self._query_bytes = query_bytes
-        self._ends = cut(documents, whole=not route.collect, beside_bytes=query_bytes)
-        self._start = self._at = 0
+        self._cutting = Cutting(documents, whole=not route.collect, beside_bytes=query_bytes)
         self._results: list[_Result] = []
         self._usage = _Usage()
 
@@ -97,15 +95,13 @@ class RerankCall:
 
     def request(self, body: bytes | bytearray) -> bytes:
         """The piece that is due."""
-        documents = self._documents[self._start : self._ends[self._at]]
-        return _encode({**self._fields, "documents": documents})
+        return _encode({**self._fields, "documents": self._cutting.due})
 
     def take(self, answer: bytes) -> bool:
-        if self._at == len(self._ends) - 1:
+        if self._cutting.is_last:
             return False
         self._add(answer)
-        self._start = self._ends[self._at]
-        self._at += 1
+        self._cutting.go_on()
         return True
 
     def answer(self, answer: bytes) -> bytes:
@@ -123,20 +119,19 @@ class RerankCall:
 
     def estimated(self) -> Usage:
         """What was told of pieces before, and the piece under way by its length."""
-        piece = self._documents[self._start : self._ends[self._at]]
-        size = sum(len(memoryview(each)) + self._query_bytes for each in piece)
-        return Usage(self._usage.prompt_tokens + size // _BYTES_PER_TOKEN, 0)
+        due = self._cutting.due_bytes // _BYTES_PER_TOKEN
+        return Usage(self._usage.prompt_tokens + due, 0)
 
     def _add(self, answer: bytes) -> None:
         came = _decode_came(answer)
-        count = self._ends[self._at] - self._start
+        count = len(self._cutting.due)
         if sorted(each.index for each in came.results) != list(range(count)):
             raise ValueError("it has not one score for each document")
         for each in came.results:
             score = each.relevance_score
             if self._raw_scores:
                 score = _between_0_and_1(score)
-            self._results.append(_Result(self._start + each.index, score))
+            self._results.append(_Result(self._cutting.start + each.index, score))
         prompt = came.usage.prompt_tokens or came.usage.total_tokens
         self._usage.prompt_tokens += prompt
         self._usage.total_tokens += prompt

@@ -38,6 +38,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # type: i
 
 LATENT_SIDE, LATENT_CHANNELS = 8, 8
 TOKENS = 24
+AVERAGE_DECAY = 0.999
 
 
 def tensor(pictures: list[np.ndarray]) -> torch.Tensor:
@@ -64,19 +65,54 @@ class Clock:
         return self._peak * min(1.0, over / 0.02 + 0.01) * (0.5 + 0.5 * math.cos(math.pi * over))
 
 
-class Average:
-    """The moving average of a module's parameters, which is what is kept in the end."""
+class Training:
+    """A module on its way, with the moving average of its parameters, which is what is kept in the
+    end. Its state is written to `file` every minute, and found there by the next start.
+    """
 
-    def __init__(self, module: torch.nn.Module, decay: float) -> None:
-        self._module, self._decay, self._steps = module, decay, 0
-        self.kept = {name: value.detach().clone() for name, value in module.state_dict().items()}
+    def __init__(self, module: torch.nn.Module, file: Path, minutes: float, peak: float) -> None:
+        self.step = 0
+        self._module, self._file = module, file
+        self._optimiser = torch.optim.AdamW(module.parameters(), lr=peak, weight_decay=1e-4)
+        self._average = {name: value.clone() for name, value in module.state_dict().items()}
+        spent = 0.0
+        if file.exists():
+            state = torch.load(file, weights_only=True)
+            module.load_state_dict(state["model"])
+            self._optimiser.load_state_dict(state["optimiser"])
+            self._average, spent, self.step = state["average"], state["spent"], state["step"]
+        self.clock = Clock(minutes, spent, peak)
+        self._saved = time.monotonic()
 
-    @torch.no_grad()  # type: ignore[untyped-decorator]
-    def update(self) -> None:
-        self._steps += 1
-        decay = min(self._decay, self._steps / (self._steps + 10))
+    def learn(self, loss: torch.Tensor) -> None:
+        """One step down from where `loss` was computed."""
+        for group in self._optimiser.param_groups:
+            group["lr"] = self.clock.rate()
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self._module.parameters(), 1.0)
+        self._optimiser.step()
+        self.step += 1
+        keep = min(AVERAGE_DECAY, self.step / (self.step + 10))
         for name, value in self._module.state_dict().items():
-            self.kept[name].lerp_(value.detach(), 1 - decay)
+            self._average[name].lerp_(value.detach(), 1 - keep)
+        if time.monotonic() - self._saved > 60 or self.clock.over() >= 1:
+            self._write()
+
+    def _write(self) -> None:
+        scratch = self._file.with_suffix(".new")
+        torch.save(
+            {
+                "model": self._module.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "average": self._average,
+                "spent": self.clock.spent(),
+                "step": self.step,
+            },
+            scratch,
+        )
+        scratch.replace(self._file)
+        self._saved = time.monotonic()
 
 
 def autoencoder() -> AutoencoderKL:
@@ -93,23 +129,11 @@ def autoencoder() -> AutoencoderKL:
 def train_autoencoder(work: Path, found: list[Pair], minutes: float) -> None:
     torch.manual_seed(1)
     model = autoencoder().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-4)
-    average = Average(model, 0.999)
-    state_file = work / "autoencoder.pt"
-    spent, step = 0.0, 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        average.kept, spent, step = state["average"], state["spent"], state["step"]
-        average._steps = step
-    clock = Clock(minutes, spent, 2e-3)
+    training = Training(model, work / "autoencoder.pt", minutes, peak=2e-3)
+    clock = training.clock
     pictures = tensor([pair.picture for pair in found])
-    saved = time.monotonic()
     while clock.over() < 1:
         batch = pictures[torch.randint(len(pictures), (16,))]
-        for group in optimiser.param_groups:
-            group["lr"] = clock.rate()
         # Half as long in half precision; the last tenth, in full, makes it exact.
         with torch.autocast("cpu", torch.bfloat16, enabled=clock.over() < 0.9):
             code = model.encode(batch).latent_dist
@@ -117,43 +141,11 @@ def train_autoencoder(work: Path, found: list[Pair], minutes: float) -> None:
         # The error itself is what is measured in the end; that of edges keeps them sharp.
         edges = sum(F.l1_loss(back.diff(dim=axis), batch.diff(dim=axis)) for axis in (2, 3))
         loss = F.mse_loss(back, batch) + 0.1 * F.l1_loss(back, batch) + 0.1 * edges
-        loss = loss + 2e-6 * code.kl().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        average.update()
-        step += 1
-        if step % 500 == 0:
+        training.learn(loss + 2e-6 * code.kl().mean())
+        if training.step % 500 == 0:
             error = F.mse_loss(back.detach().clamp(-1, 1), batch).item() / 4
-            print(
-                f"{clock.spent():6.0f} s  step {step}  {-10 * math.log10(error):.2f} dB", flush=True
-            )
-        if time.monotonic() - saved > 60 or clock.over() >= 1:
-            _write(state_file, model, optimiser, average, clock.spent(), step)
-            saved = time.monotonic()
-
-
-def _write(
-    file: Path,
-    model: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: Average,
-    spent: float,
-    step: int,
-) -> None:
-    scratch = file.with_suffix(".new")
-    torch.save(
-        {
-            "model": model.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "average": average.kept,
-            "spent": spent,
-            "step": step,
-        },
-        scratch,
-    )
-    scratch.replace(file)
+            told = f"{-10 * math.log10(error):.2f} dB"
+            print(f"{clock.spent():6.0f} s  step {training.step}  {told}", flush=True)
 
 
 def trained_autoencoder(work: Path) -> AutoencoderKL:
@@ -249,19 +241,10 @@ def train_diffusion(work: Path, found: list[Pair], minutes: float) -> None:
     captions = [pair.caption for pair in found]
     words = tokenizer(work, [wording.format(text) for text in captions for wording in WORDINGS])
     model = torch.nn.ModuleDict({"text": text_encoder(words), "unet": denoiser()})
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    average = Average(model, 0.999)
-    state_file = work / "diffusion.pt"
-    spent, step = 0.0, 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        average.kept, spent, step = state["average"], state["spent"], state["step"]
-        average._steps = step
-    clock = Clock(minutes, spent, 1e-3)
+    training = Training(model, work / "diffusion.pt", minutes, peak=1e-3)
+    clock = training.clock
     schedule = DDPMScheduler(**SCHEDULE)
-    saved, losses = time.monotonic(), 0.0
+    losses = 0.0
     while clock.over() < 1:
         chosen = torch.randint(len(found), (64,))
         texts = [
@@ -271,27 +254,18 @@ def train_diffusion(work: Path, found: list[Pair], minutes: float) -> None:
         tokens = words(
             texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt"
         )
-        for group in optimiser.param_groups:
-            group["lr"] = clock.rate()
         clean = latents[chosen]
         noise = torch.randn_like(clean)
         times = torch.randint(1000, (len(chosen),))
         said = model["text"](tokens.input_ids).last_hidden_state
         guess = model["unet"](schedule.add_noise(clean, noise, times), times, said).sample
         loss = F.mse_loss(guess, schedule.get_velocity(clean, noise, times))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        average.update()
-        step += 1
+        training.learn(loss)
         losses += loss.item()
-        if step % 200 == 0:
-            print(f"{clock.spent():6.0f} s  step {step}  loss {losses / 200:.4f}", flush=True)
+        if training.step % 200 == 0:
+            told = f"loss {losses / 200:.4f}"
+            print(f"{clock.spent():6.0f} s  step {training.step}  {told}", flush=True)
             losses = 0.0
-        if time.monotonic() - saved > 60 or clock.over() >= 1:
-            _write(state_file, model, optimiser, average, clock.spent(), step)
-            saved = time.monotonic()
 
 
 def assemble(work: Path, found: list[Pair], into: Path) -> None:

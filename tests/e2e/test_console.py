@@ -1,63 +1,21 @@
 """The console in a real browser."""
 
 import hashlib
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import httpx2
-import pytest
 from fastapi.routing import APIRoute
-from playwright.sync_api import Browser, Locator, Page, Route, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, expect
 
 from modelry.console import pages
+from tests.support.browser import cookie_of, sign_in
 from tests.support.instance import ADMIN_PASSWORD, MODEL, Instance
 from tests.support.waiting import wait_for
 from tests.support.weights_files import gguf, safetensors
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "the tests need Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page of a browser without cookies; anything it complains about fails the test."""
-    context = browser.new_context()
-    context.set_default_timeout(15_000)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("console", lambda message: complaints.append(message.text))
-    yield page
-    context.close()
-    expected = "the server responded with a status of 4"
-    assert [each for each in complaints if expected not in each] == []
-
-
-def sign_in(page: Page, instance: Instance, password: str = ADMIN_PASSWORD) -> None:
-    page.goto(instance.url + "/")
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Sign in").click()
 
 
 def test_the_operator_signs_in_and_finds_out_how_to_call_a_service(
@@ -110,16 +68,6 @@ def test_signing_out_ends_the_session(shared: Instance, page: Page) -> None:
     expect(page.get_by_label("Password")).to_be_visible()
     page.goto(f"{shared.url}/services")
     assert page.url.endswith("/login")
-
-
-def cookie_of(instance: Instance) -> str:
-    form = {"name": "admin", "password": ADMIN_PASSWORD}
-    answer = httpx2.post(f"{instance.url}/login", data=form)
-    assert answer.status_code == 303
-    header = answer.headers["set-cookie"].lower()
-    assert "httponly" in header
-    assert "samesite=lax" in header
-    return answer.cookies["modelry_session"]
 
 
 def test_a_service_on_endpoints_elsewhere_has_a_page_without_their_keys(shared: Instance) -> None:
@@ -187,7 +135,7 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
     """Public: the sign-in page, what it is drawn with, and the probes."""
     public = {"/login", "/static/{name}"}
     nothing = cast(Any, None)
-    routes = pages.router(*[nothing] * 9).routes
+    routes = pages.router(*[nothing] * 11).routes
     checked = 0
     for route in routes:
         assert isinstance(route, APIRoute)

@@ -10,14 +10,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from modelry.catalog.cards import load_cards
+from modelry.client import Json
 from tests.support.instance import MODEL, Instance, end, share_weights
+from tests.support.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
+START_S = 1800.0
+"""Its runtime may have to be installed first."""
 
 
 @pytest.fixture(scope="session")
@@ -78,3 +83,28 @@ def _training_environment(kept: Path) -> Path:
         subprocess.run([*install, "-r", str(requirements)], check=True, timeout=1800)
         (folder / "ready").touch()
     return python
+
+
+def running(instance: Instance, name: str, **spec: Any) -> Json:
+    """A new service, once it runs."""
+    made = instance.api("POST", "/services", json={"name": name, **spec})
+    assert made.status_code == 201, made.text
+
+    def over() -> Json | None:
+        service = instance.service(name)
+        return service if service["status"]["state"] in ("running", "failed") else None
+
+    service = wait_for(over, f"{name} to run", START_S, 0.5)
+    assert service["status"]["state"] == "running", service["status"]
+    return service
+
+
+@pytest.fixture(scope="module")
+def reranker(instance: Instance, kept: Path) -> Path:
+    folder = kept / "reranker"
+    if not folder.exists():
+        [base] = instance.paths.weights.joinpath("trees").iterdir()
+        [python] = instance.paths.data.glob("runtimes/gguf-converter-*/bin/python")
+        script = SCRIPTS / "make_reranker.py"
+        subprocess.run([str(python), str(script), str(base), str(folder)], check=True, timeout=1800)
+    return folder

@@ -1,7 +1,6 @@
 """A cross-encoder as people bring it: a folder, converted, and asked for an order."""
 
 import math
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,12 @@ import msgspec
 import pytest
 
 from modelry.client import Json
-from tests.slow.conftest import SCRIPTS
+from tests.slow.conftest import running
 from tests.support.instance import Instance
-from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(3600)
 
 MINILM = "all-minilm-l6-v2"
-START_S = 1800.0
 
 
 class Told(msgspec.Struct):
@@ -29,36 +26,12 @@ class Told(msgspec.Struct):
     scores: list[float]
 
 
-def running(instance: Instance, name: str, **spec: Any) -> Json:
-    made = instance.api("POST", "/services", json={"name": name, **spec})
-    assert made.status_code == 201, made.text
-
-    def over() -> Json | None:
-        service = instance.service(name)
-        return service if service["status"]["state"] in ("running", "failed") else None
-
-    service = wait_for(over, f"{name} to run", START_S, 0.5)
-    assert service["status"]["state"] == "running", service["status"]
-    return service
-
-
 @pytest.fixture(scope="module")
 def instance(make_slow_instance: Callable[[], Instance]) -> Instance:
     started = make_slow_instance().start()
     # Its weights are what the reranker is made of, and the runtime that converts it makes it.
     running(started, "minilm", model=MINILM)
     return started
-
-
-@pytest.fixture(scope="module")
-def reranker(instance: Instance, kept: Path) -> Path:
-    folder = kept / "reranker"
-    if not folder.exists():
-        [base] = instance.paths.weights.joinpath("trees").iterdir()
-        [python] = instance.paths.data.glob("runtimes/gguf-converter-*/bin/python")
-        script = SCRIPTS / "make_reranker.py"
-        subprocess.run([str(python), str(script), str(base), str(folder)], check=True, timeout=1800)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ get argon2id.
 """
 
 import hashlib
+import hmac
 import secrets
+from base64 import urlsafe_b64encode
 
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
@@ -18,6 +20,15 @@ _passwords = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=19 * 1024, para
 
 def new_api_key() -> str:
     return "sk-" + secrets.token_urlsafe(36)
+
+
+def session_api_key(cookie: str, access_path: str) -> str:
+    """The key with which one browser's session calls one service: the same one every time.
+
+    It is as hard to guess as the session's cookie, which is random.
+    """
+    made = hmac.digest(cookie.encode(), b"api key " + access_path.encode(), "sha256")
+    return "sk-" + urlsafe_b64encode(made).decode().rstrip("=")
 
 
 def new_access_token() -> str:

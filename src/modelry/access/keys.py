@@ -1,18 +1,20 @@
 """API keys: what their owner asks for, and what gateways are told."""
 
 import asyncio
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypedDict
 
 import msgspec
 
 from modelry.access import store
-from modelry.access.credentials import digest, new_api_key, new_id
+from modelry.access.credentials import digest, new_api_key, new_id, session_api_key
 from modelry.access.principal import Principal
 from modelry.db import Database, Session
 from modelry.errors import NotFound
 from modelry.routing.feed import Feed
 from modelry.routing.messages import KeyGrant, Limits
+
+SESSION_KEY_LIFE = timedelta(hours=1)
 
 
 class KeyChanges(TypedDict, total=False):
@@ -101,6 +103,43 @@ class Keys:
             async with self._db.begin() as session:
                 await session.delete(await _get(session, principal, key_id))
             self._feed.drop_key(key_id)
+
+    async def ensure_for_session(
+        self, principal: Principal, cookie: str, access_path: str
+    ) -> tuple[store.KeyRow, str]:
+        """A key with which the browser that has `cookie` calls one service for an hour from now.
+
+        It is the same key each time, so a browser's pages share it, and there are no more keys
+        than sessions and services. Those that have expired are removed on this occasion.
+        """
+        key = session_api_key(cookie, access_path)
+        async with self._changing:
+            async with self._db.begin() as session:
+                expired = await store.remove_session_keys(session, None)
+                row = await store.key_by_hash(session, digest(key))
+                if row is None:
+                    row = store.KeyRow(
+                        id=new_id("key"),
+                        user_id=principal.owner_id,
+                        name=f"playground of {access_path.rpartition('/')[2]}",
+                        hash=digest(key),
+                        tail=key[-4:],
+                        services=[access_path],
+                        session=digest(cookie),
+                    )
+                    session.add(row)
+                row.expires_at = store.now() + SESSION_KEY_LIFE
+            for key_id in expired:
+                self._feed.drop_key(key_id)
+            self._feed.put_key(grant_of(row))
+        return row, key
+
+    async def revoke_of_session(self, cookie: str) -> None:
+        async with self._changing:
+            async with self._db.begin() as session:
+                gone = await store.remove_session_keys(session, digest(cookie))
+            for key_id in gone:
+                self._feed.drop_key(key_id)
 
     async def note_use(self, last_used_at: dict[str, float]) -> None:
         async with self._db.begin() as session:

@@ -48,7 +48,8 @@ class KeyRow(Numbered):
     """`services`: access paths or globs, NULL for every service of the owner.
 
     `limits`: those of `Limits` that are set, by name. `seq` is the number by
-    which gateways count its use, so none is ever given twice.
+    which gateways count its use, so none is ever given twice. `session`: the hash
+    of the browser session that the key was made for and ends with.
     """
 
     __tablename__ = "keys"
@@ -64,6 +65,7 @@ class KeyRow(Numbered):
     expires_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime | None]
+    session: Mapped[str | None] = mapped_column(String(64), index=True)
 
 
 async def user_by_name(session: Session, name: str) -> UserRow | None:
@@ -125,6 +127,16 @@ async def all_keys(session: Session) -> list[KeyRow]:
 async def key_of(session: Session, user_id: str, key_id: str) -> KeyRow | None:
     statement = select(KeyRow).where(KeyRow.id == key_id, KeyRow.user_id == user_id)
     return (await session.scalars(statement)).one_or_none()
+
+
+async def key_by_hash(session: Session, hashed: str) -> KeyRow | None:
+    return (await session.scalars(select(KeyRow).where(KeyRow.hash == hashed))).one_or_none()
+
+
+async def remove_session_keys(session: Session, hashed: str | None) -> list[str]:
+    """Delete the keys of one browser's session, and those of any that have expired. Their ids."""
+    gone = (KeyRow.session == hashed) | (KeyRow.session.is_not(None) & (KeyRow.expires_at <= now()))
+    return list(await session.scalars(delete(KeyRow).where(gone).returning(KeyRow.id)))
 
 
 async def note_key_use(session: Session, last_used_at: dict[str, float]) -> None:

@@ -114,6 +114,8 @@ def application(parts: Parts) -> FastAPI:
                 parts.fetches,
                 parts.offers,
                 parts.uploads,
+                parts.keys,
+                published,
                 base,
             ),
             usage_endpoints.metrics_router(authenticator, parts.metrics),

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Form, Request
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from sqlalchemy import select
 
 from modelry import __version__
+from modelry.access.keys import SESSION_KEY_LIFE, Keys
 from modelry.access.principal import Principal
 from modelry.access.sessions import COOKIE, LIFE, Sessions, csrf_token, same_csrf
 from modelry.catalog.cards import TOKENLESS
@@ -35,8 +36,9 @@ from modelry.services.states import ReplicaState, ServiceState
 _HERE = Path(__file__).parent
 _HEADERS = {
     "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+        "media-src blob:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
@@ -46,11 +48,15 @@ _STATIC = {
     "console.css": "text/css",
     "copy.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    "inference.js": "text/javascript",
+    "playground.js": "text/javascript",
+    "recorder.js": "text/javascript",
     "upload.js": "text/javascript",
 }
 _UNSETTLED = frozenset(
     {ServiceState.PENDING, ServiceState.FETCHING, ServiceState.STARTING, ServiceState.DELETING}
 )
+_CALLABLE = frozenset({ServiceState.RUNNING, ServiceState.UPDATING, ServiceState.IDLE})
 _LANGUAGE_NAMES = {"curl": "curl", "python": "Python", "node": "Node.js"}
 _EVENTS_SHOWN = 20
 
@@ -66,8 +72,11 @@ def router(
     fetches: Fetches,
     offers: Offers,
     uploads: Uploads,
+    keys: Keys,
+    published: Callable[[], Awaitable[None]],
     public_base: Callable[[Request], str],
 ) -> APIRouter:
+    """`published` returns once every gateway has heard what the feed holds."""
     routes = APIRouter(include_in_schema=False)
     templates = Environment(
         loader=FileSystemLoader(_HERE / "templates"),
@@ -141,6 +150,8 @@ def router(
     async def logout(request: Request, csrf: Annotated[str, Form()] = "") -> Response:
         if await act(request, csrf) is not None:
             await sessions.sign_out(request.cookies[COOKIE])
+            await keys.revoke_of_session(request.cookies[COOKIE])
+            await published()
         response = _go("/login")
         response.delete_cookie(COOKIE)
         return response
@@ -204,6 +215,22 @@ def router(
                 if any(each.language == language for each in shown)
             ],
             refresh=row.state in _UNSETTLED,
+            playable=row.state in _CALLABLE and row.owner_id == principal.owner_id,
+        )
+
+    @routes.post("/services/{name}/playground")
+    async def playground_key(request: Request, name: str) -> Response:
+        """The key with which this browser calls the service from its page."""
+        principal = await act(request, request.headers.get("x-csrf-token", ""))
+        if principal is None:
+            return _go("/login")
+        async with db.begin() as session:
+            row = await lifecycle.get(session, principal, name)
+        cookie = request.cookies[COOKIE]
+        _, key = await keys.ensure_for_session(principal, cookie, row.access_path)
+        await published()
+        return JSONResponse(
+            {"key": key, "expires_in_s": SESSION_KEY_LIFE.total_seconds()}, headers=_HEADERS
         )
 
     @routes.get("/models")

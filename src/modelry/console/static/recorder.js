@@ -1,0 +1,40 @@
+// A button that records from the microphone, once to start and once more to stop. The form then
+// sends the recording in place of a file.
+
+export function recorder(form, button, status) {
+  const label = button.textContent;
+  let running = null;
+
+  // A browser gives pages a microphone over HTTPS, or on this machine's own names.
+  button.hidden = !navigator.mediaDevices || !globalThis.MediaRecorder;
+  form.elements.file.addEventListener("change", () => { form.recording = null; });
+
+  button.addEventListener("click", async () => {
+    if (running !== null) {
+      running.stop();
+      return;
+    }
+    let stream;
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+    } catch {
+      status.textContent = "the browser gave no microphone";
+      return;
+    }
+    const pieces = [];
+    running = new MediaRecorder(stream);
+    running.addEventListener("dataavailable", (event) => pieces.push(event.data));
+    running.addEventListener("stop", () => {
+      const type = running.mimeType.split(";")[0];
+      const ending = { "audio/mp4": "mp4", "audio/ogg": "ogg" }[type] ?? "webm";
+      form.recording = new File(pieces, `recording.${ending}`, { type });
+      form.elements.file.value = "";
+      for (const track of stream.getTracks()) track.stop();
+      running = null;
+      button.textContent = label;
+      form.requestSubmit();
+    });
+    running.start();
+    button.textContent = "Stop and send";
+  });
+}

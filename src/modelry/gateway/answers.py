@@ -48,6 +48,8 @@ class AnswerWriter(asyncio.Protocol):
     has finished.
     """
 
+    translates = False
+
     def __init__(self, host: Host) -> None:
         self._host = host
         self._transport: asyncio.Transport | None = None

@@ -16,7 +16,7 @@ from modelry.gateway import body as bodies
 from modelry.gateway import forms
 from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
-from modelry.gateway.replies import Reply, anthropic_error, bad_request, error, error_body
+from modelry.gateway.replies import Reply, bad_request, error, error_body
 from modelry.gateway.request import Request
 from modelry.gateway.shaping import Pieces, Routed
 from modelry.gateway.tasks import ENDPOINTS, TOKENLESS
@@ -214,12 +214,7 @@ class Call(Relay):
             # A blank line ends an event that was cut off.
             self._client.write(b"\n\n")
         message = "The replica stopped before the answer was complete. Please try again."
-        if self._request.is_anthropic:
-            told = anthropic_error(502, message, self._request.id.decode())
-            self._client.write(b"event: error\ndata: " + told + b"\n\n")
-        else:
-            told = error_body(502, "bad_gateway", message)
-            self._client.write(b"data: " + told + b"\n\n")
+        self._client.write(b"data: " + error_body(502, "bad_gateway", message) + b"\n\n")
         self._client.finish()
 
     def _respond(self, reply: Reply) -> None:
@@ -270,7 +265,7 @@ class Call(Relay):
             route.access_path,
             self.key_id,
             self._key.owner_id,
-            _SHORT.get(request.path) or request.path[4:].decode(),
+            _SHORT.get(request.asked_path) or request.asked_path[4:].decode(),
             status,
             desk.clock() - arrived_at,
             self._queue_s,

@@ -140,6 +140,7 @@ class Gateway:
             record=self._spool.write,
             unseal=lambda address: _unsealed(sealer, address),
             shapes=_shapes(self._images, origin, settings.public_url),
+            translates={},
             answer_timeout_s=settings.answer_timeout_s,
             memory=memory,
             pictures=PictureFetch(_web(settings), settings.max_body_bytes),

@@ -22,10 +22,11 @@ from modelry.gateway.picture_fetch import PictureFetch
 from modelry.gateway.picture_parts import Pictures
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_not_found, shown
-from modelry.gateway.request import Request
+from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.service import Service
 from modelry.gateway.table import Table, allows
 from modelry.gateway.tasks import ENDPOINTS, Shape, tokens_expected
+from modelry.gateway.translating import Answering, Translate
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
 MODELS = b"/v1/models"
@@ -43,7 +44,8 @@ log = logging.getLogger(__name__)
 
 class Inference:
     """Also the desk of its calls. `record` keeps the line of a call that ended; `unseal` opens
-    the key of an endpoint elsewhere; `shapes`: what is done to calls of an endpoint.
+    the key of an endpoint elsewhere; `shapes`: what is done to calls of an endpoint;
+    `translates`: which calls are made calls of another endpoint, and how.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Inference:
         record: Callable[[bytes], None],
         unseal: Callable[[EndpointAddress], str],
         shapes: Mapping[bytes, Shape],
+        translates: Mapping[bytes, Translate],
         answer_timeout_s: float,
         memory: Memory,
         pictures: PictureFetch,
@@ -63,6 +66,7 @@ class Inference:
         self.record = record
         self._unseal = unseal
         self._shapes = shapes
+        self._translates = translates
         self.answer_timeout_s = answer_timeout_s
         self.memory = memory
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="answers")
@@ -96,6 +100,11 @@ class Inference:
             raise error(404, "unknown_url", f"There is no {request.method.decode()} {told} here.")
         if request.method != b"POST":
             _require_method(request, b"POST")
+        translate = self._translates.get(path)
+        answering: Answering = client
+        if translate is not None:
+            request, answering = self._translated(translate, request, client)
+            path = request.path
         body = request.body
         form = forms.boundary_of(request) if path in forms.ENDPOINTS else None
         head = forms.read(body, form) if form else bodies.read(body)
@@ -106,7 +115,7 @@ class Inference:
         if limits is not None and len(body) > _LOOKED_AT_BYTES:
             refusal = self._limiter.refusal(key, limits)
             if refusal is not None:
-                Call(self, service, key, request, head, client, None, 0).refused(refusal)
+                Call(self, service, key, request, head, answering, None, 0).refused(refusal)
                 return None
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
@@ -121,9 +130,9 @@ class Inference:
             admitted = None if limits is None else self._limiter.admit(key, limits, tokens)
         except Reply as reply:
             # Of no replica's doing, but of this key's and this service's all the same.
-            Call(self, service, key, request, head, client, None, cost, shaping).refused(reply)
+            Call(self, service, key, request, head, answering, None, cost, shaping).refused(reply)
             return None
-        call = Call(self, service, key, request, head, client, admitted, cost, shaping)
+        call = Call(self, service, key, request, head, answering, admitted, cost, shaping)
         if pictures is not None:
             call.preparing = asyncio.ensure_future(self._prepare(call, pictures, service, request))
             return call
@@ -212,6 +221,16 @@ class Inference:
             b"POST %b HTTP/1.1\r\nhost: %b\r\n%baccept: */*\r\naccept-encoding: identity\r\n"
             b"user-agent: %b\r\n%bx-request-id: "
         ) % (url.path.encode() + path[3:], url.netloc.encode(), key, _AGENT, _type_line(path))
+
+    def _translated(
+        self, translate: Translate, request: Request, client: Answering
+    ) -> tuple[DerivedRequest, Answering]:
+        """The call as what it is to replicas. Raises a `Reply` for what cannot be made one."""
+        derived, answering = translate(request, client)
+        if not self.memory.hold(request, len(derived.body)):
+            message = "The requests under way are too large together. Please try again."
+            raise error(503, "overloaded", message, retry_after_s=1)
+        return derived, answering
 
     def _authenticate(self, request: Request) -> KeyGrant:
         secret = request.fields.get(b"authorization")

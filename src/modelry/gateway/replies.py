@@ -91,7 +91,8 @@ def engine_refusal(status: int, told: Any) -> Reply:
     fields["type"] = _TYPES.get(status, kind)
     fields["param"] = fields.get("param")
     fields["code"] = code
-    return json_reply({"error": fields}, status)
+    problem = (code, fields["message"])
+    return Reply(status, msgspec.json.encode({"error": fields}), problem=problem)
 
 
 # llama.cpp, of an input that has to be worked on at once.

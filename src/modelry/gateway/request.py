@@ -77,6 +77,11 @@ class Request:
         return self
 
     @property
+    def asked_path(self) -> bytes:
+        """What its caller called; `path` is what that was made of."""
+        return self.path
+
+    @property
     def of_stranger(self) -> bool:
         """Whether nobody has said yet whose it is: no key, or the control plane's to know."""
         return self.key is None
@@ -90,6 +95,37 @@ class Request:
     def head_size(self) -> int:
         """Bytes of target, names and values."""
         return len(self.target) + sum(len(name) + len(value) for name, value in self.headers)
+
+
+class DerivedRequest(Request):
+    """What a request of another API was made: `body` for `path`. Its caller is that of `origin`,
+    whose connection knows nothing of this one.
+    """
+
+    __slots__ = ("origin",)
+
+    def __init__(self, origin: Request, path: bytes, body: bytes) -> None:
+        self.origin = origin
+        super().__init__(origin.peer, origin.arrived_at)
+        self.path = path
+        self.body = body
+        self.id = origin.id
+        self.method = origin.method
+        self.fields = origin.fields
+        self.is_inference = True
+        self.key, self.key_version = origin.key, origin.key_version
+
+    @property
+    def asked_path(self) -> bytes:
+        return self.origin.asked_path
+
+    @property
+    def accounted(self) -> bool:
+        return self.origin.accounted
+
+    @accounted.setter
+    def accounted(self, is_it: bool) -> None:
+        self.origin.accounted = is_it
 
 
 def origin_form(target: bytes) -> bytes:

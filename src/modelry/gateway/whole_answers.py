@@ -15,7 +15,6 @@ import msgspec
 from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
 from modelry.gateway import forms
-from modelry.gateway.answers import AnswerWriter
 from modelry.gateway.heads import Head as AnswerHead
 from modelry.gateway.held import Held
 from modelry.gateway.limits import Admitted
@@ -25,6 +24,7 @@ from modelry.gateway.replies import Reply, engine_refusal, error
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.shaping import Pieces, Shaping
+from modelry.gateway.translating import Answering
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer, read_duration
 from modelry.gateway.waiting import Waiter
@@ -98,7 +98,7 @@ class WholeAnswers:
         key: KeyGrant,
         request: Request,
         head: bodies.Head,
-        client: AnswerWriter,
+        client: Answering,
         admitted: Admitted | None,
         cost: int,
         shaping: Shaping | None = None,
@@ -172,7 +172,8 @@ class WholeAnswers:
     def _let_go(self, held: Held) -> None:
         """An answer that has grown long goes on as it comes, unless that would be of no use."""
         shaping = self._own_shaping
-        if shaping is not None and shaping.changes_answer and self._answer.is_json:
+        whole_only = self._client.translates or (shaping is not None and shaping.changes_answer)
+        if whole_only and self._answer.is_json:
             connection = self._connection
             if connection is not None:
                 # The replica has done nothing wrong: nobody is told that it failed.
@@ -192,7 +193,8 @@ class WholeAnswers:
     def _is_changed(self) -> bool:
         replica, shaping = self._replica, self._own_shaping
         renamed = replica is not None and replica.weighted
-        return renamed or (shaping is not None and shaping.changes_answer)
+        shaped = shaping is not None and shaping.changes_answer
+        return renamed or shaped or self._client.translates
 
     @property
     def _flows(self) -> bool:

@@ -245,6 +245,7 @@ class EventView(BaseModel):
 
 
 class ExampleView(BaseModel):
+    task: str = Field(description="The one of the service's `tasks` that the program is for.")
     language: str
     title: str
     streaming: bool

@@ -243,6 +243,7 @@ def test_login_refuses_what_does_not_work(shared: Instance, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["models", "--task", "poetry"], ["'poetry'", "chat, completion, embedding, image"]),
         (["deploy", "no-such-model", "--name", "x1"], ["no-such-model", "modelry models"]),
         (["deploy", MODEL, "--name", "Bad_Name"], ["name", "2-64 characters"]),
         (["deploy", MODEL, "--name", "demo"], ["'demo' already", "another name"]),

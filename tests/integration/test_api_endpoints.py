@@ -86,8 +86,8 @@ def test_it_is_stopped_started_and_deleted_like_any_other(api: Instance) -> None
 def test_its_examples_are_those_of_its_tasks(api: Instance) -> None:
     service = connect(api, {"url": URL}, tasks=["speech", "transcription"])
     found = api.api("GET", f"/services/{service['id']}/examples").json()["data"]
-    titles = {example["title"].partition(",")[0] for example in found}
-    assert titles == {"Speech", "Transcription of speech.wav"}
+    titles = {(example["task"], example["title"].partition(",")[0]) for example in found}
+    assert titles == {("speech", "Speech"), ("transcription", "Transcription of speech.wav")}
     assert all(service["access_path"] in example["code"] for example in found)
 
 

@@ -118,7 +118,14 @@ def test_a_body_without_input_is_refused(plane: Plane) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"encoding_format": "hex"}, {"encoding_format": 1}, {"dimensions": 2}]
+    "field",
+    [
+        {"encoding_format": "hex"},
+        {"encoding_format": 1},
+        {"dimensions": 0},
+        {"dimensions": "2"},
+        {"dimensions": True},
+    ],
 )
 def test_what_cannot_be_had_is_refused(plane: Plane, field: dict[str, Any]) -> None:
     path, replica = vectors(plane)
@@ -158,6 +165,34 @@ def test_more_dimensions_than_a_vector_has_are_refused(plane: Plane, form: str) 
     assert "have 3 numbers" in answer.json()["error"]["message"]
     # The engine has worked for it.
     assert plane.event(answer).prompt_tokens == 5
+
+
+@pytest.mark.parametrize("form", [None, "float", "base64"])
+def test_a_model_that_cannot_be_cut_may_be_asked_for_all_its_dimensions(
+    plane: Plane, form: str | None
+) -> None:
+    path, replica = vectors(plane, numbers=[4.0, 12.0])
+    field = {} if form is None else {"encoding_format": form}
+    plain = ask(plane, EMBEDDINGS, model=path, input=["abc", "de"], **field)
+    answer = ask(plane, EMBEDDINGS, model=path, input=["abc", "de"], dimensions=3, **field)
+    assert answer.status == 200
+    assert answer.json() == plain.json()
+    assert sent(replica)[1] == sent(replica)[0]
+
+
+@pytest.mark.parametrize("dimensions", [2, 4])
+@pytest.mark.parametrize("form", ["float", "base64"])
+def test_but_for_no_other_number_and_little_is_worked_on_for_it(
+    plane: Plane, form: str, dimensions: int
+) -> None:
+    path, replica = vectors(plane, numbers=[4.0, 12.0])
+    fields = {"input": ["abc"] * 200, "encoding_format": form, "dimensions": dimensions}
+    answer = ask(plane, EMBEDDINGS, model=path, **fields)
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert answer.json()["error"]["param"] == "dimensions"
+    assert "have 3 numbers, which cannot be cut" in answer.json()["error"]["message"]
+    assert plane.event(answer).prompt_tokens == 32 * 3
+    assert len(replica.requests) == 1
 
 
 def test_vectors_that_are_cut_come_in_pieces_from_every_engine(plane: Plane) -> None:
@@ -281,6 +316,92 @@ def test_an_input_that_is_too_long_is_the_caller_s_fault(
     assert error["type"] == "invalid_request_error"
     assert "2002" in error["message"]
     assert "512" in error["message"]
+
+
+LLAMA = (
+    "input (40 tokens) is too large to process. increase the physical batch size "
+    "(current batch size: 10)"
+)
+VLLM = "This model's maximum context length is 10 tokens. However, your prompt contains 40"
+
+
+@pytest.mark.parametrize(
+    ("path", "do", "field"), [(EMBEDDINGS, "vectors", "input"), (RERANK, "scores", "documents")]
+)
+@pytest.mark.parametrize(
+    ("collect", "status", "says", "code"),
+    [
+        (True, 500, LLAMA, "context_length_exceeded"),
+        (False, 400, VLLM, "context_length_exceeded"),
+        (True, 400, "Prompt contains invalid tokens", "invalid_request_error"),
+    ],
+)
+@pytest.mark.parametrize(("count", "bad"), [(1, 0), (2, 1), (32, 0), (32, 31), (27, 19)])
+def test_the_one_of_a_list_that_an_engine_refuses_is_named(
+    plane: Plane,
+    path: str,
+    do: str,
+    field: str,
+    collect: bool,
+    status: int,
+    says: str,
+    code: str,
+    count: int,
+    bad: int,
+) -> None:
+    replica = plane.replica(do=do, longest=10, status=status, says=says)
+    service = plane.service(replica, tasks=TASKS, collect=collect)
+    items = ["x" * 10] * count
+    items[bad] = "y" * 40
+    answer = ask(plane, path, **{"model": service, "query": "q", field: items})
+    error = answer.json()["error"]
+    assert (answer.status, error["code"], error["param"]) == (400, code, f"{field}[{bad}]")
+    assert error["type"] == "invalid_request_error"
+    assert error["message"].startswith(f"{field}[{bad}]: ")
+    # The one is found by halves, and what was worked on for that is paid for.
+    assert len(replica.requests) <= 11
+    assert plane.event(answer).prompt_tokens == 10 * bad
+
+
+def test_it_is_named_by_its_place_in_the_whole_of_a_list_that_goes_in_pieces(
+    plane: Plane,
+) -> None:
+    replica = plane.replica(do="vectors", longest=10, status=500, says=LLAMA)
+    path = plane.service(replica, tasks=TASKS, collect=True)
+    items = ["x"] * 100
+    items[70] = items[80] = "y" * 40
+    answer = ask(plane, EMBEDDINGS, model=path, input=items)
+    assert answer.json()["error"]["param"] == "input[70]"
+    assert ask(plane, EMBEDDINGS, model=path, input="x").status == 200
+
+
+def test_where_a_list_goes_whole_and_is_long_nothing_is_worked_on_to_name_it(
+    plane: Plane,
+) -> None:
+    replica = plane.replica(do="vectors", longest=10, says=VLLM)
+    path = plane.service(replica, tasks=TASKS)
+    answer = ask(plane, EMBEDDINGS, model=path, input=["x"] * 100 + ["y" * 40])
+    error = answer.json()["error"]
+    assert (answer.status, error["code"]) == (400, "context_length_exceeded")
+    assert (error["param"], error["message"]) == ("input", VLLM)
+    assert len(replica.requests) == 1
+
+
+@pytest.mark.parametrize("given", ["y" * 40, [7] * 40])
+def test_what_is_no_list_of_inputs_has_no_place_in_one(plane: Plane, given: Any) -> None:
+    replica = plane.replica(do="vectors", longest=10, status=500, says=LLAMA)
+    answer = ask(plane, EMBEDDINGS, model=plane.service(replica, tasks=TASKS), input=given)
+    error = answer.json()["error"]
+    assert (answer.status, error["param"]) == (400, "input")
+    assert error["message"] == "The input has 40 tokens, and 10 are the most the service takes."
+
+
+def test_what_an_engine_refuses_of_the_whole_request_is_asked_once(plane: Plane) -> None:
+    replica = plane.replica(do="vectors", longest=10, says="no such field")
+    path = plane.service(replica, tasks=TASKS, collect=True)
+    answer = ask(plane, EMBEDDINGS, model=path, input=["x", "y" * 40])
+    assert (answer.status, answer.json()["error"]["param"]) == (400, None)
+    assert len(replica.requests) == 1
 
 
 def test_endpoints_elsewhere_get_what_came_and_say_what_they_like(plane: Plane) -> None:

@@ -60,6 +60,16 @@ def test_an_endpoint_elsewhere_hears_its_own_name_of_the_model(plane: Plane) -> 
     assert FORM in request["head"]
 
 
+def test_a_form_with_two_recordings_reaches_nobody(plane: Plane) -> None:
+    replica = plane.replica()
+    body = form(plane.service(replica, tasks=("transcription",)), ("file", "another"))
+    with plane.wire() as wire:
+        answer = wire.ask(asking(AUDIO, plane.owner_key, body))
+    assert (answer.status, answer.code) == (400, "invalid_request_error")
+    assert answer.json()["error"]["param"] == "file"
+    assert replica.requests == []
+
+
 def test_what_is_no_form_is_refused_before_it_reaches_anybody(plane: Plane) -> None:
     replica = plane.replica()
     path = plane.service(replica, tasks=("transcription",))

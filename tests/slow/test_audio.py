@@ -201,6 +201,7 @@ def test_a_transcription_is_streamed_as_it_is_heard(caller: OpenAI, recording: b
     assert len(deltas) > 1
     assert events[-1].type == "transcript.text.done"
     assert events[-1].text == "".join(deltas)
+    assert events[-1].usage.type == "duration"
     assert word_errors(words(" ".join(SENTENCES[:4])), words(events[-1].text)) <= 3
 
 

@@ -13,7 +13,8 @@ JSON `default` of the command line:
     {"do": "stream", "frames", "gated"?, "pace_s"?}     the same of these texts, and no others
     {"do": "vectors", "delay_s"?, "numbers"?}           of every input: its length, then `numbers`
     {"do": "scores", "delay_s"?}                        of every document: its length
-                                                        `longest`: if one is more, `status` or 400
+                                                        `longest`: if one is more, `status` or 400,
+                                                        and `says`
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
     {"do": "hang"}                                      never a byte
     {"do": "raw", "pieces": [...], "gated"?, "end"?}    bytes as they stand, no HTTP added
@@ -213,9 +214,8 @@ class Connection(asyncio.Protocol):
             await asyncio.sleep(fake.get("delay_s", 0))
             items = items_of(json.loads(body), fake)
             if any(len(item) > fake.get("longest", len(item)) for item in items):
-                await self.whole(
-                    fake.get("status", 400), '{"error": {"message": "an item is too long"}}'
-                )
+                said = {"error": {"message": fake.get("says", "an item is too long")}}
+                await self.whole(fake.get("status", 400), json.dumps(said))
             else:
                 await self.whole(200, of_inputs(json.loads(body), fake))
         elif fake.get("do") == "flood":

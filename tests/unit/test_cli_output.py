@@ -1,14 +1,22 @@
 """How the command line writes."""
 
+import io
 import json
 
 import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from modelry.cli import output
 from modelry.errors import NotFound, SettingsError
+
+COLUMNS = ["NAME", "STATE", "MODEL", "NOTE"]
+ROWS = [
+    ["a-service", "[green]running[/]", "smollm2-135m-instruct", "-"],
+    ["b", "failed", "qwen3-0.6b", "it has no weights"],
+]
 
 UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -76,6 +84,66 @@ def test_json_is_printed_for_programs(capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out
     assert json.loads(printed) == {"name": "é", "value": None}
     assert "é" in printed
+
+
+def table(monkeypatch: pytest.MonkeyPatch, width: int | None, *spare: str) -> list[str]:
+    """What a terminal of that width shows; None: a pipe."""
+    told = io.StringIO()
+    if width is None:
+        monkeypatch.delenv("COLUMNS", raising=False)
+    else:
+        monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(output, "out", Console(file=told, highlight=False, width=width))
+    output.print_table(COLUMNS, ROWS, "None.", as_json=None, json_flag=False, spare=spare)
+    return [line.rstrip() for line in told.getvalue().splitlines()]
+
+
+WHOLE = [
+    "NAME       STATE    MODEL                  NOTE",
+    "a-service  running  smollm2-135m-instruct  -",
+    "b          failed   qwen3-0.6b             it has no weights",
+]
+
+
+@pytest.mark.parametrize("width", [60, 200, None])
+def test_a_table_has_a_line_for_each_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int | None
+) -> None:
+    assert table(monkeypatch, width, "NOTE") == WHOLE
+    assert capsys.readouterr().err == ""
+
+
+def test_a_narrow_terminal_does_without_what_can_be_spared_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = io.StringIO()
+    monkeypatch.setattr(output, "err", Console(file=told, highlight=False, width=59))
+    assert table(monkeypatch, 59, "NOTE", "STATE") == [line[:42].rstrip() for line in WHOLE]
+    assert "without NOTE: " in told.getvalue()
+    assert table(monkeypatch, 40, "NOTE", "STATE")[1] == "a-service  smollm2-135m-instruct"
+    assert "without STATE, NOTE: " in told.getvalue()
+
+
+def test_a_terminal_that_is_too_narrow_for_that_shows_each_row_in_lines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert table(monkeypatch, 30, "NOTE", "STATE") == [
+        "a-service",
+        "  STATE running",
+        "  MODEL smollm2-135m-instruct",
+        "b",
+        "  STATE failed",
+        "  MODEL qwen3-0.6b",
+        "  NOTE  it has no weights",
+    ]
+
+
+@given(st.integers(1, 120))
+def test_no_cell_is_broken_however_narrow_the_terminal_is(width: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        shown = "\n".join(table(patch, width))
+    for cell in ("a-service", "running", "smollm2-135m-instruct", "it has no weights"):
+        assert cell in shown
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """What calls of images and speech are counted as, where nobody says."""
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from modelry.gateway import body as bodies
 from modelry.gateway import forms
+from modelry.gateway.image_answers import ImageAnswers
 from modelry.gateway.request import Request
 from modelry.gateway.tasks import ENDPOINTS, SHAPES, TOKENLESS
 from modelry.gateway.usage import (
@@ -24,14 +26,22 @@ from modelry.routing.messages import Route
 ROUTE = Route("svc_1", "u-0123456789ab/x", "u-0123456789ab", ("image",), "running", "", 0)
 
 
-def counted(path: str, body: bytes, content_type: str = "application/json") -> Usage:
+def counted(
+    path: str, body: bytes, content_type: str = "application/json", *, addressed: bool = False
+) -> Usage:
+    """`addressed`: as where images get addresses, if the caller wants any."""
     request = Request("127.0.0.1", 0.0)
     request.target, request.body = path.encode(), body
     request.headers = [(b"content-type", content_type.encode())]
     request.complete_head()
     boundary = forms.boundary_of(request) if request.path in forms.ENDPOINTS else None
     head = forms.read(body, boundary) if boundary else bodies.read(body)
-    shaping = SHAPES[request.path](request, head, ROUTE)
+    shape = SHAPES[request.path]
+    if addressed:
+        # Of a caller who wants none, neither is asked.
+        nobody = cast(Any, None)
+        shape = ImageAnswers(nobody, nobody, None, shape).shape
+    shaping = shape(request, head, ROUTE)
     assert shaping is not None
     # It goes through as it came.
     assert shaping.request(body) is body
@@ -86,6 +96,22 @@ def test_images_that_are_edited_are_counted_by_the_forms_fields() -> None:
     assert used.units == Units(images=2, pixels=2 * 64 * 64)
     as_json = json.dumps({"model": "x", "n": 2, "size": "64x64"}).encode()
     assert counted("/v1/images/edits", as_json).units == used.units
+
+
+def test_a_form_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+
+    def parts(body: bytes, boundary: bytes) -> Iterator[forms.Part]:
+        read.append(boundary)
+        return plain(body, boundary)
+
+    plain = forms.parts
+    monkeypatch.setattr(forms, "parts", parts)
+    kind = 'multipart/form-data; boundary="edge"'
+    body = form(size="64x64", response_format="b64_json")
+    used = counted("/v1/images/edits", body, kind, addressed=True)
+    assert used.units == Units(images=1, pixels=64 * 64)
+    assert read == [b"edge"]
 
 
 # -- speech ------------------------------------------------------------------

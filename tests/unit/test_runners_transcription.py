@@ -173,8 +173,7 @@ async def answer(problem: Exception | None, **fields: str) -> Response:
     return found
 
 
-@pytest.mark.parametrize("problem", [Refused("damaged", param="file"), RuntimeError("a secret")])
-def test_a_stream_that_breaks_off_ends_with_an_error(files: list[Any], problem: Exception) -> None:
+def streamed_events(files: list[Any], problem: Exception | None) -> list[Any]:
     async def run() -> list[Any]:
         streamed = await answer(problem, model="ears", stream="true")
         assert isinstance(streamed, StreamingResponse)
@@ -182,7 +181,23 @@ def test_a_stream_that_breaks_off_ends_with_an_error(files: list[Any], problem: 
         said = b"".join([cast(bytes, part) async for part in streamed.body_iterator]).decode()
         return [json.loads(line[6:]) for line in said.splitlines() if line.startswith("data: ")]
 
-    events = asyncio.run(run())
+    return asyncio.run(run())
+
+
+def test_a_stream_ends_with_all_that_was_said_and_how_long_the_recording_is(
+    files: list[Any],
+) -> None:
+    delta, done = streamed_events(files, None)
+    assert done == {
+        "type": "transcript.text.done",
+        "text": delta["delta"],
+        "usage": {"type": "duration", "seconds": 2},
+    }
+
+
+@pytest.mark.parametrize("problem", [Refused("damaged", param="file"), RuntimeError("a secret")])
+def test_a_stream_that_breaks_off_ends_with_an_error(files: list[Any], problem: Exception) -> None:
+    events = streamed_events(files, problem)
     assert [event["type"] for event in events] == ["transcript.text.delta", "error"]
     told = events[1]["error"]
     assert told["param"] == getattr(problem, "param", None)

@@ -77,6 +77,7 @@ def test_a_service_that_does_not_chat_shows_what_it_does() -> None:
 def test_every_task_has_a_program_in_every_language(task: str) -> None:
     found = [(each.language, each.streaming) for each in examples(BASE, PATH, (task,))]
     streams = task not in ("embedding", "rerank")
+    assert {each.task for each in examples(BASE, PATH, (task,))} == {task}
     for language in LANGUAGES:
         assert (language, False) in found
         assert ((language, True) in found) is streams
@@ -98,7 +99,7 @@ def test_every_task_has_a_call_with_its_own_fields(task: str, path: str, field: 
     assert f"{BASE}/{path}" in words
     assert body_of(words)["model"] == PATH
     assert field in body_of(words)
-    assert ("-o" in words) is (task == "speech")
+    assert ("-o" in words) is (task in ("speech", "image"))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rich.markup import escape
 from modelry.cli.login import open_client
 from modelry.cli.output import AsJson, err, out, print_json, print_table, shown_errors, size
 from modelry.client import Client, Json, part
-from modelry.errors import ModelryError
+from modelry.errors import InvalidRequest, ModelryError
 
 models_app = typer.Typer(invoke_without_command=True)
 
@@ -32,11 +32,11 @@ def models(
         return
     with shown_errors(), open_client() as client:
         found = client.list("/models")
+        if task is not None:
+            found = _of_task(found, task)
         problems = _problems(client)
     for problem in problems:
         err.print(f"[yellow]warning:[/] {escape(problem['message'])}", soft_wrap=True)
-    if task is not None:
-        found = [model for model in found if task in model["tasks"]]
     rows = [
         [
             escape(model["reference"]),
@@ -54,6 +54,7 @@ def models(
         "There are no such models.",
         as_json=found,
         json_flag=json_flag,
+        spare=["LICENCE", "FETCHED", "TASKS"],
     )
 
 
@@ -159,6 +160,15 @@ _VERDICTS = {
     "too_large": "[red]too large[/]",
     "unknown": "unknown",
 }
+
+
+def _of_task(models: list[Json], task: str) -> list[Json]:
+    """Raises `InvalidRequest` where there are none."""
+    found = [model for model in models if task in model["tasks"]]
+    if models and not found:
+        known = ", ".join(sorted({each for model in models for each in model["tasks"]}))
+        raise InvalidRequest(f"no model does {task!r}", hint=f"models here do {known}")
+    return found
 
 
 def _chosen(model: Json) -> Json:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 from typer.exceptions import TyperException
 
@@ -90,23 +91,60 @@ def print_table(
     *,
     as_json: Any,
     json_flag: bool,
+    spare: Sequence[str] = (),
 ) -> None:
-    """`as_json` if `json_flag`, a table otherwise; `empty` where there is no row."""
+    """`as_json` if `json_flag`, a table otherwise; `empty` where there is no row.
+
+    A terminal that is too narrow does without columns of `spare`, the first of them first; where
+    that is not enough, each row gets lines of its own.
+    """
     if json_flag:
         print_json(as_json)
         return
     if not rows:
         out.print(empty)
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        # The first is what people copy: it stays in one piece.
-        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    if not out.is_terminal and "COLUMNS" not in os.environ:
+        # Of a pipe nobody knows how wide it is: a row stays a line, for `grep` and its likes.
+        out.print(_table(columns, rows), width=_PIPE_WIDTH, crop=False)
+        return
+    for count in range(len(spare) + 1):
+        left_out = spare[:count]
+        kept = [at for at, column in enumerate(columns) if column not in left_out]
+        table = _table([columns[at] for at in kept], [[row[at] for at in kept] for row in rows])
+        if _width(table) <= out.width:
+            out.print(table)
+            if left_out:
+                told = ", ".join(column for column in columns if column in left_out)
+                hint = "a wider terminal shows more, and --json all"
+                err.print(f"  [dim]without {told}: {hint}[/]", soft_wrap=True)
+            return
+    for row in rows:
+        _print_lines(columns, row)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    # Of a pipe nobody knows how wide it is: a row stays a line, for `grep` and its likes.
-    piped = not out.is_terminal and "COLUMNS" not in os.environ
-    out.print(table, width=_PIPE_WIDTH if piped else None, crop=not piped)
+    return table
+
+
+def _width(table: Table) -> int:
+    """What it takes so that no cell is broken."""
+    options = out.options.update(width=_PIPE_WIDTH)
+    return Measurement.get(out, options, table).maximum
+
+
+def _print_lines(columns: Sequence[str], row: Sequence[str]) -> None:
+    """A row as a heading with a line for each column. A terminal breaks what is too long: it is
+    copied in one piece all the same.
+    """
+    out.print(f"[bold]{row[0]}[/]", soft_wrap=True)
+    width = max(map(len, columns))
+    for column, value in zip(columns[1:], row[1:], strict=True):
+        if value not in ("", "-"):
+            out.print(f"  [dim]{column:<{width}}[/] {value}", soft_wrap=True)
 
 
 def state_text(state: str) -> str:

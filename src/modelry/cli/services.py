@@ -147,6 +147,7 @@ def list_services(json_flag: AsJson = False) -> None:
         "You have no services yet. `modelry deploy MODEL` makes one.",
         as_json=services,
         json_flag=json_flag,
+        spare=["REPLICAS", "MODEL"],
     )
 
 

@@ -62,6 +62,7 @@ def usage(
         "Nothing was used in that time.",
         as_json=sums,
         json_flag=json_flag,
+        spare=["CACHED", "CANC", "ERR"],
     )
 
 

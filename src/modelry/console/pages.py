@@ -31,7 +31,8 @@ from modelry.executors.base import Executor
 from modelry.services import store
 from modelry.services.examples import KEY_VARIABLE, LANGUAGES, examples
 from modelry.services.lifecycle import Lifecycle
-from modelry.services.states import ReplicaState, ServiceState
+from modelry.services.states import ServiceState
+from modelry.services.views import shown_replicas
 
 _HERE = Path(__file__).parent
 _HEADERS = {
@@ -203,7 +204,7 @@ def router(
             spec=spec,
             tokens=not TOKENLESS.issuperset(row.tasks),
             parts=parts,
-            replicas=[each for each in replicas if each.state != ReplicaState.STOPPED],
+            replicas=shown_replicas(replicas),
             observed=executor.observe(),
             events=events,
             log_tail=log_tail if row.state == ServiceState.FAILED else None,

@@ -56,7 +56,10 @@ _decode_text = msgspec.json.Decoder(str).decode
 
 
 class EmbeddingCall:
-    """`Pieces` of a call whose `inputs` have been checked."""
+    """`Pieces` of a call whose `inputs` have been checked. `listed`: they came as a list.
+    `dimensions`: how many numbers a vector is to have; of a model whose vectors may not be cut,
+    it can only have them already.
+    """
 
     changes_answer = True
     in_thread = False
@@ -67,13 +70,16 @@ class EmbeddingCall:
         fields: dict[str, msgspec.Raw],
         inputs: list[msgspec.Raw],
         *,
+        listed: bool,
         as_numbers: bool,
         dimensions: int | None,
     ) -> None:
         self._model = route.access_path
+        self._listed = listed
         self._fields = fields
         self._as_numbers = as_numbers
         self._dimensions = dimensions
+        self._cuts = dimensions is not None and route.dimensions_min is not None
         # Vectors that are cut here are work for the loop, which is to do it bit by bit.
         self._cutting = Cutting(inputs, whole=not route.collect and dimensions is None)
         self._made = _Answer([], self._model)
@@ -81,7 +87,7 @@ class EmbeddingCall:
     def request(self, body: bytes | bytearray) -> bytes:
         """The piece that is due. Of vectors that are to be cut here, all numbers come."""
         fields = {**self._fields, "input": self._cutting.due}
-        if self._dimensions is not None:
+        if self._cuts:
             fields["encoding_format"] = "base64"
         return _encode(fields)
 
@@ -95,6 +101,11 @@ class EmbeddingCall:
     def answer(self, answer: bytes) -> bytes:
         self._add(answer)
         return _encode(self._made)
+
+    def narrow(self) -> str | None:
+        if self._cutting.halve():
+            return None
+        return self._cutting.place("input") if self._listed else "input"
 
     def taken(self) -> Usage:
         return Usage(self._made.usage.prompt_tokens, 0)
@@ -111,17 +122,14 @@ class EmbeddingCall:
         came.data.sort(key=lambda each: each.index)
         vectors = [each.embedding for each in came.data]
         if self._dimensions is not None:
-            told = [binascii.a2b_base64(_decode_text(vector)) for vector in vectors]
-            shortest = min(map(len, told)) // _BYTES_PER_NUMBER
-            if shortest < self._dimensions:
+            # Those of one model have as many numbers each.
+            has = _numbers_in(vectors[0])
+            if has < self._dimensions or (has > self._dimensions and not self._cuts):
                 # Worked on, all the same.
                 self._count(came.usage)
-                raise bad_request(
-                    f"'dimensions' is {self._dimensions}, and the embeddings of {self._model} have "
-                    f"{shortest} numbers.",
-                    "dimensions",
-                )
-            vectors = [self._shorter(numbers, self._dimensions) for numbers in told]
+                raise self._other_than(has)
+            if self._cuts:
+                vectors = [self._shorter(vector, self._dimensions) for vector in vectors]
         for vector in vectors:
             self._made.data.append(_Embedding(vector, len(self._made.data)))
         self._count(came.usage)
@@ -131,8 +139,17 @@ class EmbeddingCall:
         self._made.usage.prompt_tokens += tokens
         self._made.usage.total_tokens += tokens
 
-    def _shorter(self, told: bytes, dimensions: int) -> msgspec.Raw:
+    def _other_than(self, has: int) -> Reply:
+        cut = "" if self._cuts else ", which cannot be cut"
+        return bad_request(
+            f"'dimensions' is {self._dimensions}, and the embeddings of {self._model} have "
+            f"{has} numbers{cut}.",
+            "dimensions",
+        )
+
+    def _shorter(self, vector: msgspec.Raw, dimensions: int) -> msgspec.Raw:
         """The first numbers of a vector, made as long as a vector of all is: one."""
+        told = binascii.a2b_base64(_decode_text(vector))
         numbers: list[float] = array("f", told[: dimensions * _BYTES_PER_NUMBER]).tolist()
         # A third of the time of a sum of squares.
         length = math.hypot(*numbers)
@@ -153,26 +170,32 @@ def shape(request: Request, head: Head, route: Route) -> EmbeddingCall | None:
     if given is None:
         raise bad_request(f"The body lacks 'input': {_GIVEN[8:]}.", "input")
     inputs = _inputs(given)
+    listed = inputs[0] is not given
     form = bodies.value(fields, "encoding_format")
     if form is not None and form not in _FORMATS:
         raise bad_request("'encoding_format' must be 'float' or 'base64'.", "encoding_format")
     dimensions = _dimensions(bodies.value(fields, "dimensions"), route)
     fields.pop("dimensions", None)
-    return EmbeddingCall(route, fields, inputs, as_numbers=form != "base64", dimensions=dimensions)
+    as_numbers = form != "base64"
+    return EmbeddingCall(
+        *(route, fields, inputs), listed=listed, as_numbers=as_numbers, dimensions=dimensions
+    )
 
 
 def _dimensions(wanted: Any, route: Route) -> int | None:
+    """How many numbers a model's vectors have, only they tell: here it is what may be asked for."""
     if wanted is None:
         return None
-    least = route.dimensions_min
-    if least is None:
-        raise bad_request(
-            f"The embeddings of {route.access_path} cannot be cut: leave 'dimensions' out.",
-            "dimensions",
-        )
+    least = route.dimensions_min or 1
     if type(wanted) is not int or wanted < least:
         raise bad_request(f"'dimensions' must be a number of at least {least}.", "dimensions")
     return wanted
+
+
+def _numbers_in(vector: msgspec.Raw) -> int:
+    if kind_of(vector) == b'"':
+        return len(binascii.a2b_base64(_decode_text(vector))) // _BYTES_PER_NUMBER
+    return bytes(vector).count(b",") + 1
 
 
 def _inputs(given: msgspec.Raw) -> list[msgspec.Raw]:

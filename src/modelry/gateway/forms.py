@@ -18,6 +18,11 @@ JSON = b"application/json"
 COST = 256
 """Stands for the tokens of a call that has none."""
 
+_READ = frozenset({"model", "stream", "n", "size", "response_format"})
+"""Texts that are read here."""
+_ONCE = _READ | {"file", "mask"}
+"""Of two of them, the gateway might go by one, and an engine by the other."""
+
 _PARTS_MOST = 256
 _PART_HEAD_MAX = 8 * 1024
 _VALUE_MAX = 64 * 1024
@@ -39,6 +44,13 @@ class Part:
         self.name, self.is_file, self.start, self.end = name, is_file, start, end
 
 
+class FormHead(Head):
+    """What is read of a form; `size` and `response_format` are those of images."""
+
+    size: str | None = None
+    response_format: str | None = None
+
+
 def boundary_of(request: Request) -> bytes | None:
     """What parts a form's fields; None for a body that says it is no form. Raises a `Reply`."""
     kind = request.fields.get(b"content-type", b"")
@@ -54,19 +66,28 @@ def boundary_of(request: Request) -> bytes | None:
     return match[1] or match[2]
 
 
-def read(body: bytes | bytearray, boundary: bytes) -> Head:
+def read(body: bytes | bytearray, boundary: bytes) -> FormHead:
     """What the gateway reads of any call. Raises a 400 that says what is wrong."""
-    head = Head()
+    head = FormHead()
+    seen = set()
     for part in parts(body, boundary):
-        if part.is_file or part.name not in ("model", "stream", "n"):
+        name = part.name
+        if name not in _ONCE or (part.is_file and name in _READ):
+            continue
+        if name in seen:
+            raise bad_request(f"The form has several fields '{name}'.", name)
+        seen.add(name)
+        if name not in _READ:
             continue
         value = text_of(body, part).strip()
-        if part.name == "model":
-            if head.model:
-                raise bad_request("The form has several fields 'model'.", "model")
+        if name == "model":
             head.model = value
-        elif part.name == "stream":
+        elif name == "stream":
             head.stream = value.lower() in ("true", "1")
+        elif name == "size":
+            head.size = value
+        elif name == "response_format":
+            head.response_format = value
         elif value.isdecimal() and len(value) < 10:
             head.n = int(value)
     if not head.model:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from modelry.errors import ModelryError
-from modelry.gateway import forms
 from modelry.gateway.body import UNREADABLE, Head
+from modelry.gateway.forms import FormHead
 from modelry.gateway.image_files import ImageFiles
 from modelry.gateway.origin import Origin
 from modelry.gateway.replies import bad_request
@@ -56,7 +56,7 @@ class ImageAnswers:
         if route.endpoints:
             # They get what the caller sent, and answer for what they do not know.
             return plain
-        wish = _wish(request)
+        wish = _wish(request, head)
         if wish not in (None, *_FORMATS):
             raise bad_request("'response_format' must be url or b64_json.", "response_format")
         if head.stream is True or wish == "b64_json":
@@ -107,15 +107,11 @@ def _owner(request: Request) -> str:
     return "" if request.key is None else request.key.owner_id
 
 
-def _wish(request: Request) -> Any:
+def _wish(request: Request, head: Head) -> Any:
     """The `response_format` of a request, None where it does not say."""
-    boundary = forms.boundary_of(request) if request.path in forms.ENDPOINTS else None
-    if boundary is None:
-        try:
-            return _decode_wish(request.body).response_format
-        except UNREADABLE:
-            return None
-    for part in forms.parts(request.body, boundary):
-        if part.name == "response_format" and not part.is_file:
-            return forms.text_of(request.body, part).strip()
-    return None
+    if isinstance(head, FormHead):
+        return head.response_format
+    try:
+        return _decode_wish(request.body).response_format
+    except UNREADABLE:
+        return None

@@ -11,7 +11,6 @@ import msgspec
 
 from modelry.gateway import body as bodies
 from modelry.gateway import forms
-from modelry.gateway.replies import Reply
 from modelry.gateway.request import Request
 from modelry.gateway.usage import NO_UNITS, Units, Usage
 from modelry.routing.messages import Route
@@ -53,7 +52,7 @@ _decode_input = msgspec.json.Decoder(_Input).decode
 
 
 def images(request: Request, head: bodies.Head, _route: Route) -> MediaCall:
-    return MediaCall(image_units(head.n, _size_of(request)))
+    return MediaCall(image_units(head.n, _size_of(request, head)))
 
 
 def speech(request: Request, _head: bodies.Head, _route: Route) -> MediaCall:
@@ -76,13 +75,10 @@ def image_units(n: object, size: object) -> Units:
     return Units(images=count, pixels=count * pixels)
 
 
-def _size_of(request: Request) -> object:
-    body = request.body
+def _size_of(request: Request, head: bodies.Head) -> object:
+    if isinstance(head, forms.FormHead):
+        return head.size
     try:
-        boundary = forms.boundary_of(request) if request.path in forms.ENDPOINTS else None
-        if boundary is None:
-            return _decode_size(body).size
-        fields = (each for each in forms.parts(body, boundary) if not each.is_file)
-        return next((forms.text_of(body, each) for each in fields if each.name == "size"), None)
-    except (Reply, *bodies.UNREADABLE):
+        return _decode_size(request.body).size
+    except bodies.UNREADABLE:
         return None

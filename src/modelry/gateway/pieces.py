@@ -50,6 +50,20 @@ class Cutting:
     def is_last(self) -> bool:
         return self._at == len(self._ends) - 1
 
+    def halve(self) -> bool:
+        """Cut the piece that is due in two. False where it is one item; or so many that, to find
+        the one that an engine refuses, too much work would be done for nothing.
+        """
+        count = len(self.due)
+        if not 1 < count <= _INPUTS:
+            return False
+        self._ends.insert(self._at, self.start + count // 2)
+        return True
+
+    def place(self, field: str) -> str:
+        """Where the piece that is due stands in the body, such as `input[3]`, if it is one item."""
+        return f"{field}[{self.start}]" if len(self.due) == 1 else field
+
     def go_on(self) -> None:
         """To the next piece."""
         self.start = self._ends[self._at]

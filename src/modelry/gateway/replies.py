@@ -70,11 +70,12 @@ def error(
 _ENGINE_CODES = {"exceed_context_size_error": "context_length_exceeded"}
 
 
-def engine_refusal(status: int, told: Any) -> Reply:
+def engine_refusal(status: int, told: Any, param: str | None = None) -> Reply:
     """An engine's refusal in OpenAI's shape.
 
     `told` is its decoded answer: `{"error": {…}}`, `{"error": "…"}`, or
-    anything at all. What it says beyond the four fields stays.
+    anything at all. What it says beyond the four fields stays. `param`: what it is about,
+    where the engine does not say.
     """
     error = told.get("error", told) if isinstance(told, dict) else told
     fields = dict(error) if isinstance(error, dict) else {"message": str(error)}
@@ -89,10 +90,26 @@ def engine_refusal(status: int, told: Any) -> Reply:
         status, code, fields["message"] = 400, "context_length_exceeded", too_long
     kind = "invalid_request_error" if status < 500 else "server_error"
     fields["type"] = _TYPES.get(status, kind)
+    if param is not None and not fields.get("param"):
+        fields["param"] = param
+        if param.endswith("]"):
+            # One of a list: most people see the message alone.
+            fields["message"] = f"{param}: {fields['message']}"
     fields["param"] = fields.get("param")
     fields["code"] = code
-    problem = (code, fields["message"])
-    return Reply(status, msgspec.json.encode({"error": fields}), problem=problem)
+    body = msgspec.json.encode({"error": fields})
+    return Reply(status, body, problem=(code, fields["message"]))
+
+
+# llama.cpp and vLLM, of tokens that the model does not have.
+_NO_TOKENS = re.compile(r"contains invalid tokens|out of vocabulary")
+
+
+def is_of_an_input(refusal: Reply) -> bool:
+    """Whether an engine refused one input, which might stand in a list with others."""
+    assert refusal.problem is not None
+    code, message = refusal.problem
+    return code == "context_length_exceeded" or _NO_TOKENS.search(message) is not None
 
 
 # llama.cpp, of an input that has to be worked on at once.

@@ -114,6 +114,9 @@ class RerankCall:
                 each.document = _Document(self._documents[each.index])
         return _encode(_Answer(self._id, self._model, best, self._usage))
 
+    def narrow(self) -> str | None:
+        return None if self._cutting.halve() else self._cutting.place("documents")
+
     def taken(self) -> Usage:
         return Usage(self._usage.prompt_tokens, 0)
 

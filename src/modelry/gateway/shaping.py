@@ -52,6 +52,12 @@ class Pieces(Shaping, Protocol):
         """
         ...
 
+    def narrow(self) -> str | None:
+        """An engine refuses one of the inputs of the piece that is due: where it stands in the
+        body, such as `input[3]`. None where the piece was made smaller, to find out.
+        """
+        ...
+
     def taken(self) -> Usage:
         """What engines told of the pieces that were worked on: used, however the call ends."""
         ...

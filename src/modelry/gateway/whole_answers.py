@@ -20,7 +20,7 @@ from modelry.gateway.held import Held
 from modelry.gateway.limits import Admitted
 from modelry.gateway.memory import Memory
 from modelry.gateway.replica import Replica
-from modelry.gateway.replies import Reply, engine_refusal, error
+from modelry.gateway.replies import Reply, engine_refusal, error, is_of_an_input
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.shaping import Pieces, Shaping
@@ -314,5 +314,13 @@ class WholeAnswers:
         except bodies.UNREADABLE:
             told = said.decode("utf-8", "replace")
         reply = engine_refusal(status, told)
+        shaping = self._own_shaping
+        if isinstance(shaping, Pieces) and is_of_an_input(reply):
+            place = shaping.narrow()
+            if place is None:
+                self._drop_held()
+                self._ask_on(replica)
+                return
+            reply = engine_refusal(status, told, place)
         reply.lines += self._answer.retry_after
         self._respond(reply)

@@ -182,14 +182,16 @@ async def _streamed(
 
     def make(feed: "Feed[float | bytes]") -> None:
         recording = Recording(file.file, model.most_s, feed.gone)
-        feed.put(recording.measure())
+        duration_s = recording.measure()
+        feed.put(duration_s)
         text = ""
         for _, segment in model.segments(recording, asked, feed.gone):
             delta = segment.text if text else segment.text.lstrip()
             if delta:
                 text += delta
                 feed.put(event({"type": "transcript.text.delta", "delta": delta}))
-        feed.put(event({"type": "transcript.text.done", "text": text}))
+        usage = transcripts.usage(duration_s)
+        feed.put(event({"type": "transcript.text.done", "text": text, "usage": usage}))
 
     feed: Feed[float | bytes] = Feed(make)
     duration_s = cast(float, await feed.first(request))

@@ -80,7 +80,7 @@ def vtt(transcript: Transcript) -> str:
 
 
 def brief(transcript: Transcript) -> dict[str, Any]:
-    return {"text": transcript.text, "usage": _usage(transcript.duration_s)}
+    return {"text": transcript.text, "usage": usage(transcript.duration_s)}
 
 
 def verbose(
@@ -102,7 +102,7 @@ def verbose(
             for segment in transcript.segments
             for word in segment.words
         ]
-    return {**told, "usage": _usage(transcript.duration_s)}
+    return {**told, "usage": usage(transcript.duration_s)}
 
 
 def _segment(id: int, segment: Segment) -> dict[str, Any]:
@@ -120,8 +120,8 @@ def _segment(id: int, segment: Segment) -> dict[str, Any]:
     }
 
 
-def _usage(duration_s: float) -> dict[str, Any]:
-    # OpenAI's are whole seconds, of what has begun.
+def usage(duration_s: float) -> dict[str, Any]:
+    """OpenAI's, of a model that is paid by the second: whole ones, of what has begun."""
     return {"type": "duration", "seconds": -int(-duration_s // 1)}
 
 

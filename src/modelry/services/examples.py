@@ -18,8 +18,11 @@ KEY_VARIABLE = "MODELRY_API_KEY"
 
 @dataclass(frozen=True)
 class Example:
-    """`install`: the command that brings what the program needs, if anything."""
+    """`task`: what of the service it calls. `install`: the command that brings what the program
+    needs, if anything.
+    """
 
+    task: str
     language: Language
     title: str
     streaming: bool
@@ -42,7 +45,7 @@ _CALLS = (
     _Call("completion", "completion", "Completion", streams=True),
     _Call("embedding", "embedding", "Embedding"),
     _Call("rerank", "rerank", "Rerank"),
-    _Call("image", "image", "Image", streams=True),
+    _Call("image", "image", "Image, into gull.png", streams=True),
     _Call("image", "edit", "Image edit, of gull.png"),
     _Call("speech", "speech", "Speech, into speech.wav", streams=True),
     _Call("transcription", "transcription", "Transcription of speech.wav", streams=True),
@@ -71,5 +74,5 @@ def examples(base_url: str, access_path: str, tasks: tuple[str, ...]) -> list[Ex
             for streaming in (False, True) if call.streams else (False,):
                 title = f"{call.title}, streaming" if streaming else call.title
                 code, install = _WRITERS[language](call.name, streaming, base_url, access_path)
-                found.append(Example(language, title, streaming, install, code))
+                found.append(Example(call.task, language, title, streaming, install, code))
     return found

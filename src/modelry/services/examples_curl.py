@@ -39,6 +39,10 @@ _BODIES: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
         {"stream_format": "sse"},
     ),
 }
+# What is done with the answer that a call leaves in a file.
+_PICTURE = r"""
+cat gull.json
+sed -n 's/.*"url": *"\([^"]*\)".*/\1/p' gull.json | xargs -I{} curl -sS -o gull.png {}"""
 # The same of those that send a file, as the fields of a form.
 _FORMS = {
     "edit": (
@@ -51,7 +55,7 @@ _FORMS = {
 
 def write(name: str, streaming: bool, base_url: str, access_path: str) -> tuple[str, None]:
     """The text of a call, which needs nothing besides."""
-    flags = "-N " if streaming else ""
+    flags, then = "-N " if streaming else "", ""
     if name in _FORMS:
         path, fields = _FORMS[name]
         wanted = [f"model={access_path}", *fields, *(["stream=true"] if streaming else [])]
@@ -61,6 +65,9 @@ def write(name: str, streaming: bool, base_url: str, access_path: str) -> tuple[
         body = {"model": access_path, **body, **(stream if streaming else {})}
         if name == "speech" and not streaming:
             flags = "-o speech.wav "
+        elif name == "image" and not streaming:
+            flags, then = "-sS -o gull.json ", _PICTURE
         data = shlex.quote(json.dumps(body, indent=2))
         rest = ['  -H "Content-Type: application/json"', _KEY, f"  -d {data}"]
-    return " \\\n".join([f"curl {flags}{shlex.quote(f'{base_url}/{path}')}", *rest]), None
+    asked = " \\\n".join([f"curl {flags}{shlex.quote(f'{base_url}/{path}')}", *rest])
+    return asked + then, None

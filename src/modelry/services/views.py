@@ -245,11 +245,25 @@ class EventView(BaseModel):
 
 
 class ExampleView(BaseModel):
+    task: str = Field(description="The one of the service's `tasks` that the program is for.")
     language: str
     title: str
     streaming: bool
     install: str | None
     code: str
+
+
+def shown_replicas(replicas: list[ReplicaRow]) -> list[ReplicaRow]:
+    """Without those that are over: stopped, or failed before another became ready."""
+    ready = [each for each in replicas if each.state == ReplicaState.READY]
+    newest = max((each.ready_at or each.created_at for each in ready), default=None)
+
+    def is_over(replica: ReplicaRow) -> bool:
+        if replica.state != ReplicaState.FAILED:
+            return replica.state == ReplicaState.STOPPED
+        return newest is not None and (replica.ended_at or replica.created_at) < newest
+
+    return [each for each in replicas if not is_over(each)]
 
 
 def service_view(
@@ -261,7 +275,6 @@ def service_view(
     log_tail: list[str] | None,
     parts: list[Part],
 ) -> ServiceView:
-    shown = [replica for replica in replicas if replica.state != ReplicaState.STOPPED]
     return ServiceView(
         id=row.id,
         name=row.name,
@@ -273,7 +286,10 @@ def service_view(
             state=row.state,
             message=row.message,
             progress=None if progress is None else progress_view(progress),
-            replicas=[_replica_view(replica, observed.get(replica.id)) for replica in shown],
+            replicas=[
+                _replica_view(replica, observed.get(replica.id))
+                for replica in shown_replicas(replicas)
+            ],
             log_tail=log_tail,
         ),
         weights=[

@@ -112,7 +112,7 @@ class Call(Relay):
                 head = self._desk.request_head(replica, request.path)
             own = _hop(request) if replica.weighted else b""
             if request.path in forms.ENDPOINTS:
-                own += b"content-type: %b\r\n" % request.fields.get(b"content-type", forms.JSON)
+                own += b"content-type: %b\r\n" % forms.content_type(request)
             body = self._body(replica)
         except Exception as problem:
             # Whatever it is: the slot goes back, and the caller hears of it.

@@ -30,12 +30,15 @@ _CONNECT_TIMEOUT_S = 5.0
 """For the name too."""
 _TIMEOUT_S = 15.0
 _REDIRECTS_MOST = 3
+_LOCATION_MAX = 8192
+"""Characters, as of an address that a chat brings."""
 _READ = 64 * 1024
 _AT_ONCE = 64
 _AT_ONCE_EACH = 8
 """Of one key."""
 _PLACE_WAIT_S = 10.0
 # Labels of 63 characters at most, 253 in all, and maybe the root's dot (RFC 1035, 2.3.4).
+_HOST_MOST = 254
 _HOST = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 # What a browser takes too. Other services below 1024 are not for us to speak to.
@@ -88,7 +91,7 @@ class Web:
         try:
             writer.write(target.request())
             return await self._answer(reader, take)
-        except (OSError, ssl.SSLError):
+        except OSError:
             raise Unfetched("did not come whole: its server hung up") from None
         finally:
             writer.transport.abort()
@@ -194,6 +197,9 @@ def _parsed(url: str) -> _Target:
     try:
         split = urlsplit(url)
         port, host = split.port, split.hostname or ""
+        if len(host) > _HOST_MOST:
+            # Coding thousands of letters beyond ASCII would stop the gateway for a second.
+            raise ValueError
         if not host.isascii():
             host = host.encode("idna").decode("ascii").lower()
         if ":" in host:
@@ -212,15 +218,17 @@ def _parsed(url: str) -> _Target:
     if port < 1024 and port not in _LOW_PORTS:
         raise Unfetched(f"has an address with port {port}; 80, 443 and those from 1024 are read")
     # What is percent-encoded already stays as it is.
-    path = quote(split.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    path = quote(split.path or "/", safe="/%:@!$&'()*+,;=~-._", errors="surrogateescape")
     if split.query:
-        path += "?" + quote(split.query, safe="/%:@!$&'()*+,;=~-._?")
+        path += "?" + quote(split.query, safe="/%:@!$&'()*+,;=~-._?", errors="surrogateescape")
     return _Target(tls, host, port, path)
 
 
 def _redirected(url: str, location: str) -> str:
     if not location:
         raise Unfetched("is redirected to nowhere")
+    if len(location) > _LOCATION_MAX:
+        raise Unfetched("is redirected to no valid address")
     try:
         found = urljoin(url, location)
         downgraded = urlsplit(url).scheme == "https" and urlsplit(found).scheme != "https"

@@ -85,6 +85,7 @@ def test_what_matters_of_a_form_is_read() -> None:
         (form(*[("a", b"")] * 300), "more than"),
         (b"x" + form(("model", b"x")), "no form"),
         (form(("model", b"x"), ("model", b"y")), "several"),
+        (form(("model", b"x"), ("Model", b"y")), "write it 'model'"),
     ],
 )
 def test_what_is_no_form_is_refused_with_a_reason(body: bytes, told: str) -> None:

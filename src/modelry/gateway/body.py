@@ -116,6 +116,14 @@ def edited(body: bytes | bytearray, **fields: object) -> bytes:
     return msgspec.json.encode(known)
 
 
+def for_model(body: bytes | bytearray, model: str) -> bytes:
+    """The same object for another model, named once: some readers take `Model` for it too, or the
+    first of several.
+    """
+    rest = {name: value for name, value in _decode_fields(body).items() if name.lower() != "model"}
+    return msgspec.json.encode({"model": model, **rest})
+
+
 def fields(body: bytes | bytearray) -> dict[str, msgspec.Raw]:
     """Of an object, each as it came. Raises a 400 where a name cannot be read."""
     try:

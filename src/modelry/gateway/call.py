@@ -168,10 +168,11 @@ class Call(Relay):
             if isinstance(self._shaping, Routed):
                 self._shaping.routed(route)
             body = self._shaping.request(body)
-        if replica.weighted or replica.model is not None:
-            theirs = replica.model or route.access_path
-            if theirs != head.model:
-                body = self._renamed(body, theirs)
+        if replica.weighted:
+            # Also where it is what the caller said: it may say so in more than one way.
+            body = self._renamed(body, replica.model or route.access_path)
+        elif replica.model is not None and replica.model != head.model:
+            body = self._renamed(body, replica.model)
         return bytes(body)
 
     def _renamed(self, body: bytes | bytearray, model: str) -> bytes:
@@ -179,7 +180,7 @@ class Call(Relay):
         if self._request.path in forms.ENDPOINTS:
             boundary = forms.boundary_of(self._request)
         if boundary is None:
-            return bodies.edited(body, model=model)
+            return bodies.for_model(body, model)
         return forms.edited(body, boundary, "model", model.encode())
 
     def _elsewhere(self, replica: Replica) -> None:

@@ -75,6 +75,8 @@ def read(body: bytes | bytearray, boundary: bytes) -> Head:
     """What the gateway reads of any call. Raises a 400 that says what is wrong."""
     head = Head()
     for part in parts(body, boundary):
+        if not part.is_file and part.name.lower() == "model" != part.name:
+            raise bad_request(f"The form has a field {part.name!r}: write it 'model'.", "model")
         if part.is_file or part.name not in ("model", "stream", "n"):
             continue
         value = text_of(body, part).strip()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import encodings.idna
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -328,6 +329,49 @@ def test_a_redirect_is_no_longer_than_an_address_may_be(server: PictureServer) -
     server.put("/" + "x" * 8192, answer(b"x"))
     said = refusal(server.put("/a", redirect("/" + "x" * 8192)))
     assert said == "is redirected to no valid address"
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port of 127.0.0.2 and 127.0.0.3 that lets whoever connects wait."""
+    listeners = [socket.socket() for _ in range(2)]
+    filling = [socket.socket() for _ in range(8)]
+    try:
+        listeners[0].bind(("127.0.0.2", 0))
+        port = int(listeners[0].getsockname()[1])
+        listeners[1].bind(("127.0.0.3", port))
+        for at, listener in enumerate(listeners):
+            listener.listen(0)
+            for each in filling[4 * at : 4 * at + 4]:
+                each.setblocking(False)
+                each.connect_ex(listener.getsockname())
+        yield port
+    finally:
+        for each in (*listeners, *filling):
+            each.close()
+
+
+def test_a_silent_address_leaves_time_for_the_next(
+    silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a host with IPv6, where that leads nowhere."""
+    monkeypatch.setattr(web_module, "_CONNECT_TIMEOUT_S", 2.0)
+    names(monkeypatch, lambda host: ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
+    with PictureServer(port=silent) as server:
+        assert get(server.put("/a", answer(b"x")).replace("127.0.0.1", "b.example"))[0] == b"x"
+
+
+@pytest.mark.parametrize(
+    ("told", "tried"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["::1", "::2", "a", "b"], ["::1", "a", "b", "::2"]),
+        (["a", "::1", "b"], ["a", "::1", "b"]),
+        ([], []),
+    ],
+)
+def test_another_family_is_tried_next(told: list[str], tried: list[str]) -> None:
+    assert web_module._in_turn(told) == tried
 
 
 # -- who may, at once ------------------------------------------------------------------

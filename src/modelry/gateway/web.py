@@ -138,16 +138,15 @@ class Web:
     async def _connect(
         self, target: "_Target", key_id: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        tls = _tls() if target.tls else None
-        name = target.host if target.tls else None
+        until = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_S
+        failed: OSError | None = None
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                failed: OSError | None = None
-                for address in await self._addresses(target, key_id):
+            async with asyncio.timeout_at(until):
+                left = _in_turn(await self._addresses(target, key_id))
+                while left:
+                    address = left.pop(0)
                     try:
-                        return await asyncio.open_connection(
-                            address, target.port, ssl=tls, server_hostname=name, limit=_READ
-                        )
+                        return await _connected(address, target, until, is_last=not left)
                     except ssl.SSLError:
                         raise
                     except OSError as problem:
@@ -175,6 +174,26 @@ class Web:
         if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
             found = found.ipv4_mapped
         return any(found in network for network in self._networks)
+
+
+def _in_turn(addresses: list[str]) -> list[str]:
+    """As the system orders them, but after the first those of the other family: all of one may
+    lead nowhere.
+    """
+    first = [":" in each for each in addresses[:1]]
+    return addresses[:1] + sorted(addresses[1:], key=lambda each: (":" in each) in first)
+
+
+async def _connected(
+    address: str, target: "_Target", until: float, *, is_last: bool
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises `OSError`, of which TLS errors are. If others are left, half of the time is theirs."""
+    now = asyncio.get_running_loop().time()
+    tls, name = (_tls(), target.host) if target.tls else (None, None)
+    async with asyncio.timeout_at(until if is_last else (now + until) / 2):
+        return await asyncio.open_connection(
+            address, target.port, ssl=tls, server_hostname=name, limit=_READ
+        )
 
 
 class _Target:

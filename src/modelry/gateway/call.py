@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _ONE_WRITE_BYTES = 64 * 1024
 """With a body up to this size a head is sent at once; a larger one is not copied for that."""
+_CHATS = b"/v1/chat/completions"
 _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
 # With these, an engine has worked, whatever it said of it.
@@ -53,8 +54,11 @@ class Call(Relay):
 
     @property
     def prefix(self) -> bytes | None:
-        if self._prefix is None:
-            self._prefix = bodies.conversation(self._request.body, self._service.route.access_path)
+        """Where a chat begins, by which it returns to the replica that it was on."""
+        route = self._service.route
+        # Not of what was not looked at (`picture_parts.py`): it may have any number of messages.
+        if self._prefix is None and self._request.path == _CHATS and not route.endpoints:
+            self._prefix = bodies.conversation(self._request.body, route.access_path)
         return self._prefix
 
     def waiting(self) -> None:

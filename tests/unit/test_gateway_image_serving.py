@@ -199,6 +199,21 @@ async def test_so_many_at_a_time_and_no_more(files: Files) -> None:
 
 
 @in_a_loop
+async def test_the_images_of_one_owner_leave_places_for_those_of_others(files: Files) -> None:
+    """Whoever has one address could keep everybody else's images from being fetched."""
+    serving = ImageServing(files, each=2)
+    annas, bens = files.keep(IMAGE, "u-anna"), files.keep(IMAGE, "u-ben")
+    jobs = [start(serving, annas, Client(takes=1)) for _ in range(2)]
+    with pytest.raises(Reply) as refusal:
+        start(serving, files.keep(IMAGE, "u-anna"), Client())
+    assert refusal.value.status == 503
+    start(serving, bens, Client())
+    jobs[0].client_gone()
+    start(serving, annas, Client())
+    assert files.under_way == 3
+
+
+@in_a_loop
 async def test_who_dawdles_is_dropped(files: Files) -> None:
     serving, client = ImageServing(files, patience_s=0, at_once=1), Client(takes=1)
     job = start(serving, files.keep(b"\x89PNG\r\n\x1a\n", "u"), client)

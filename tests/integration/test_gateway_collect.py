@@ -1,5 +1,6 @@
 """Replicas that are asked for a stream although the caller wants a whole answer."""
 
+import itertools
 import json
 
 import pytest
@@ -69,6 +70,27 @@ def test_a_stream_that_is_no_json_is_a_502(plane: Plane) -> None:
     with plane.wire() as wire:
         answer = wire.ask(post(CHAT, plane.owner_key, chat(path)))
     assert answer.status == 502
+
+
+def test_a_stream_that_comes_at_once_and_is_none_costs_the_caller_nothing(plane: Plane) -> None:
+    """With a head that is known already, its end comes along with it."""
+    head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: %d\r\n\r\n"
+    good, bad = 'data: {"number": 0}\n\ndata: [DONE]\n\n', "data: nothing\n\n"
+    replica, other = plane.replica(), plane.replica(do="stream", chunks=3)
+    path = plane.service(replica, name="at-once", collect=True)
+    with plane.wire() as wire:
+        replica.now(do="raw", pieces=[head % len(good) + good], end="next")
+        answer = wire.ask(post(CHAT, plane.owner_key, chat(path)))
+        assert json.loads(answer.body)["number"] == 0
+        replica.now(do="raw", pieces=[head % len(bad) + bad], end="next")
+        plane.service(replica, other, name="at-once", collect=True)
+        for number in itertools.count():
+            # Conversations have a replica each, by what they begin with.
+            said = [{"role": "user", "content": str(number)}]
+            answer = wire.ask(post(CHAT, plane.owner_key, chat(path) | {"messages": said}))
+            if len(replica.requests) > 1:
+                break
+    assert (answer.status, json.loads(answer.body).get("number")) == (200, 2)
 
 
 def test_a_caller_who_hangs_up_frees_the_replica(plane: Plane) -> None:

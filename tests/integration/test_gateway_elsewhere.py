@@ -70,6 +70,22 @@ def test_an_endpoint_gets_its_own_host_and_key_and_nothing_of_the_caller_s(
         assert mine not in head
 
 
+@pytest.mark.parametrize("model", ["theirs", None])
+def test_an_endpoint_is_told_of_one_model_however_it_reads_names(
+    plane: Plane, model: str | None
+) -> None:
+    """Some take `Model` for it, or the first of two: that would be one the key may not be allowed
+    on, by the key that Modelry holds.
+    """
+    replica = plane.replica(tcp=True)
+    path = plane.service(endpoints=(plane.endpoint(replica, model=model),))
+    body = f'{{"model": "a", "MODEL": "b", "model": "{path}", "Model": "c", "messages": []}}'
+    with plane.wire() as wire:
+        assert wire.ask(post(CHAT, plane.owner_key, body.encode())).status == 200
+    told = json.loads(replica.requests[0]["body"], object_pairs_hook=list)
+    assert sorted(told) == [("messages", []), ("model", model or path)]
+
+
 def test_an_endpoint_without_a_key_is_sent_none(plane: Plane) -> None:
     replica = plane.replica(tcp=True)
     path = plane.service(endpoints=(plane.endpoint(replica, secret=None),))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelry.gateway.image_serving import AT_ONCE
+from modelry.gateway.image_serving import AT_ONCE_EACH
 from tests.support.data_plane import Plane, Replica
 from tests.support.waiting import wait_for
 from tests.support.wire import Answer, Wire, post
@@ -66,7 +66,7 @@ def test_callers_who_read_nothing_take_no_memory(plane: Plane) -> None:
 def test_so_many_images_are_fetched_at_once(plane: Plane) -> None:
     target = address(plane, plane.replica(), mebibytes=12)
     with ExitStack() as open_, plane.wire() as wire:
-        for _ in range(AT_ONCE):
+        for _ in range(AT_ONCE_EACH):
             slow = open_.enter_context(plane.wire(receive_buffer=4096))
             slow.send(unsigned(target))
             slow.head()

@@ -70,6 +70,19 @@ def test_a_form_with_two_recordings_reaches_nobody(plane: Plane) -> None:
     assert replica.requests == []
 
 
+def test_a_body_of_json_is_not_passed_on_as_a_form(plane: Plane) -> None:
+    """As one, a server that reads both would find another model in it."""
+    replica = plane.replica(tcp=True, text="{}")
+    path = plane.service(endpoints=(plane.endpoint(replica),), tasks=("image",))
+    body = json.dumps({"model": path, "prompt": "&model=another&"}).encode()
+    kind = "content-type: application/x-www-form-urlencoded"
+    with plane.wire() as wire:
+        assert wire.ask(asking("/v1/images/edits", plane.owner_key, body, kind)).status == 200
+    (request,) = replica.requests
+    assert "content-type: application/json" in request["head"]
+    assert "urlencoded" not in request["head"]
+
+
 def test_what_is_no_form_is_refused_before_it_reaches_anybody(plane: Plane) -> None:
     replica = plane.replica()
     path = plane.service(replica, tasks=("transcription",))

@@ -31,7 +31,7 @@ class PictureServer:
     nothing more while its caller stays; `waiting` and `gone` count those. With `pem` it speaks TLS.
     """
 
-    def __init__(self, pem: Path | None = None) -> None:
+    def __init__(self, pem: Path | None = None, port: int = 0) -> None:
         self.answers: dict[str, bytes] = {}
         self.hangs: set[str] = set()
         self.requests: list[str] = []
@@ -49,7 +49,7 @@ class PictureServer:
             def handle(self) -> None:
                 outer.serve(self.request, tls)
 
-        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", port), Handler)
         self.scheme = "https" if pem else "http"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()

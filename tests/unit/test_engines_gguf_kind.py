@@ -70,7 +70,8 @@ def test_weights_do_what_they_are_for_alone(kind: Kind, does: set[str]) -> None:
 def test_what_cannot_be_read_is_left_to_the_engine(tmp_path: Path) -> None:
     whole = gguf(BERT)
     file = tmp_path / "model.gguf"
-    assert read_kind(file) is None
+    with pytest.raises(FileNotFoundError):
+        read_kind(file)
     for data in (b"", b"GGUF", b"nope" + whole[4:], whole[:200], whole[:12] + b"\xff" * 12):
         file.write_bytes(data)
         assert read_kind(file) is None

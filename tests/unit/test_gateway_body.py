@@ -1,11 +1,17 @@
 """What the gateway reads of a body, and that it changes nothing else in it."""
 
 import json
+import tracemalloc
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from modelry.gateway import body as bodies
+from modelry.gateway.call import Call
+from modelry.gateway.picture_parts import refuse_media
 from modelry.gateway.replies import Reply
+from modelry.gateway.request import Request
 from modelry.gateway.tasks import tokens_expected
 
 ODD = '{"model":"x","temperature":0.70,"big":12345678901234567890,"text":"\\u00fc ü"}'
@@ -102,6 +108,12 @@ def test_a_body_that_ends_within_an_image_has_a_length() -> None:
     assert bodies.prompt_tokens(body) == len(body) // 4
 
 
+def test_images_are_counted_up_to_what_any_request_may_have() -> None:
+    """Millions of them would take seconds."""
+    body = b'{"x":[' + b'";base64,",' * 5000 + b"0]}"
+    assert bodies.prompt_tokens(body) < 2000 * bodies.IMAGE_TOKENS
+
+
 def turns(*said: tuple[str, str], model: str = "x") -> bytes:
     messages = [{"role": role, "content": text} for role, text in said]
     return json.dumps({"model": model, "messages": messages}).encode()
@@ -152,3 +164,70 @@ def test_how_many_answers_are_asked_for(
     head = bodies.read(body)
     assert bodies.answers(head) == (prompts, answers)
     assert bodies.expected_tokens(head, body) == len(body) // 4 + 10 * answers
+
+
+ROUTE = cast(Any, SimpleNamespace(endpoints=(), access_path="u/x"))
+MIB = 1024 * 1024
+
+
+def look(prompt: str) -> int:
+    """What a completion's prompt leads to before a slot is taken; returns its answers."""
+    body = f'{{"model":"m","prompt":{prompt}}}'.encode()
+    request = Request("", 0.0)
+    request.body, head = body, bodies.read(body)
+    refuse_media(request, head, ROUTE)
+    tokens_expected(b"/v1/completions", head, body)
+    return bodies.answers(head)[1]
+
+
+@pytest.mark.parametrize(
+    ("item", "answers"), [("7", 1), ('"a"', None), ("[7]", None), ("{}", None), ("[]", None)]
+)
+def test_a_prompt_of_a_million_items_takes_no_memory(item: str, answers: int | None) -> None:
+    """A list of tokens is one prompt; of others there are only so many."""
+    prompt = "[" + ",".join([item] * 1_000_000) + "]"
+    tracemalloc.start()
+    try:
+        if answers is None:
+            with pytest.raises(Reply) as refused:
+                look(prompt)
+            assert refused.value.status == 400
+        else:
+            assert look(prompt) == answers
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(prompt) + MIB
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["{}", '[{"prompt_string":"x"}]', '["a",{}]', "[1,{}]", "[1, 2, {}]"]
+)
+def test_a_prompt_brings_no_objects(prompt: str) -> None:
+    with pytest.raises(Reply) as refused:
+        look(prompt)
+    assert b"unsupported_content" in refused.value.body
+
+
+@pytest.mark.parametrize("prompt", ['"a {b}"', '["a {b}","{}"]', "[1,2]", '[1,"{"]'])
+def test_braces_in_texts_are_no_objects(prompt: str) -> None:
+    assert look(prompt) > 0
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoints", "has"),
+    [
+        (b"/v1/chat/completions", (), True),
+        (b"/v1/completions", (), False),
+        (b"/v1/chat/completions", ("elsewhere",), False),
+    ],
+)
+def test_only_chats_that_return_to_a_replica_are_read_for_it(
+    path: bytes, endpoints: tuple[str, ...], has: bool
+) -> None:
+    """Those have been looked at; others may have millions of messages."""
+    request = Request("", 0.0)
+    request.path, request.body = path, turns(("user", "hi"))
+    route = SimpleNamespace(endpoints=endpoints, access_path="u/x")
+    service = SimpleNamespace(route=route)
+    call = cast(Any, Call)(None, service, SimpleNamespace(id="k"), request, None, None, None, 0)
+    assert (call.prefix is not None) is has

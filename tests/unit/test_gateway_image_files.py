@@ -191,6 +191,28 @@ def test_a_disk_that_is_nearly_full_takes_no_image(
         kept.keep(PNG, ANNA)
 
 
+class Unreadable:
+    """An entry of a folder whose sector the disk has lost."""
+
+    name = path = "lost"
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_file_that_cannot_be_looked_at_does_not_keep_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = files(tmp_path, ttl_s=60)
+    old = file_of(tmp_path, kept.keep(PNG, ANNA))
+    os.utime(old, (1, 1))
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: [Unreadable(), *scandir(path)])
+    kept.sweep()
+    assert not old.exists()
+    assert read(kept, kept.keep(PNG, ANNA)) == PNG
+
+
 def test_a_disk_that_takes_no_write_is_no_accident(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,13 +4,16 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from functools import wraps
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ParamSpec, cast
 
 import pytest
 
 from modelry.gateway.answers import AnswerWriter, Job
+from modelry.gateway.connection import ClientConnection, Server
 from modelry.gateway.image_files import ImageFiles, OpenImage
 from modelry.gateway.image_serving import ImageServing
+from modelry.gateway.memory import Memory
 from modelry.gateway.replies import Reply
 from modelry.gateway.request import Request
 
@@ -117,6 +120,57 @@ async def test_nothing_is_read_ahead_of_a_caller_who_takes_nothing(files: Files)
     assert client.data == IMAGE
 
 
+class Full(asyncio.Transport):
+    """Takes what is written, and is full at once until it is `emptied`."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        super().__init__()
+        self._connection = connection
+        self.full = False
+        self.data = b""
+
+    def write(self, data: Any) -> None:
+        self.data += data
+        if not self.full:
+            self.full = True
+            self._connection.pause_writing()
+
+    def emptied(self) -> None:
+        self.full = False
+        self._connection.resume_writing()
+
+
+@in_a_loop
+async def test_nothing_is_read_for_who_takes_not_even_the_head(files: Files) -> None:
+    """A caller may have so many answers unread that the head of one more fills the buffer."""
+    serving = ImageServing(files)
+    rules = {"check_head": lambda _: None, "body_limit": lambda _: 0, "streams": lambda *_: False}
+    server = SimpleNamespace(
+        handler=SimpleNamespace(start=serving.start, **rules),
+        memory=Memory(1),
+        request_id=lambda: b"req_1",
+        connections=set(),
+        check_drained=lambda: None,
+        draining=False,
+        cors=None,
+        log=None,
+    )
+    connection = ClientConnection(cast(Server, server))
+    transport = Full(connection)
+    connection.connection_made(transport)
+    address = files.keep(IMAGE, "u")
+    connection.data_received(f"GET {address} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert transport.data.endswith(b"\r\n\r\n")
+    (opened,) = files.opened
+    assert opened.file.tell() == 0
+    while not opened.file.closed:
+        transport.emptied()
+        await asyncio.sleep(0)
+    assert transport.data.endswith(IMAGE)
+
+
 @in_a_loop
 async def test_who_asks_for_the_head_has_nothing_read(files: Files) -> None:
     client = Client()
@@ -142,6 +196,21 @@ async def test_so_many_at_a_time_and_no_more(files: Files) -> None:
     start(serving, address, Client())
     with pytest.raises(Reply):
         start(serving, address, Client())
+
+
+@in_a_loop
+async def test_the_images_of_one_owner_leave_places_for_those_of_others(files: Files) -> None:
+    """Whoever has one address could keep everybody else's images from being fetched."""
+    serving = ImageServing(files, each=2)
+    annas, bens = files.keep(IMAGE, "u-anna"), files.keep(IMAGE, "u-ben")
+    jobs = [start(serving, annas, Client(takes=1)) for _ in range(2)]
+    with pytest.raises(Reply) as refusal:
+        start(serving, files.keep(IMAGE, "u-anna"), Client())
+    assert refusal.value.status == 503
+    start(serving, bens, Client())
+    jobs[0].client_gone()
+    start(serving, annas, Client())
+    assert files.under_way == 3
 
 
 @in_a_loop

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import encodings.idna
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -118,6 +120,21 @@ def test_redirects_are_followed_three_times(server: PictureServer) -> None:
     assert get(server.url("/0"))[0] == b"there"
     server.put("/start", redirect("/0"))
     assert "more than 3 times" in refusal(server.url("/start"))
+
+
+@pytest.mark.parametrize(
+    "location", ["/bild-ü", "/bild-%C3%BC", "bild-ü", "//127.0.0.1:{port}/bild-ü"]
+)
+def test_a_redirect_may_have_letters_beyond_ascii(server: PictureServer, location: str) -> None:
+    server.put("/bild-%C3%BC", answer(b"there"))
+    place = location.replace("{port}", str(server.port))
+    assert get(server.put("/a", redirect(place)))[0] == b"there"
+
+
+def test_a_redirect_in_latin_1_leads_where_its_bytes_do(server: PictureServer) -> None:
+    server.put("/bild-%FC", answer(b"there"))
+    raw = redirect("/bild-").replace(b"bild-", b"bild-\xfc")
+    assert get(server.put("/a", raw))[0] == b"there"
 
 
 # -- what does not ---------------------------------------------------------------------
@@ -292,6 +309,69 @@ def test_an_allowed_network_is_meant_in_every_notation(server: PictureServer, ne
 )
 def test_no_plain_address_is_no_address(url: str) -> None:
     assert "address" in refusal(url)
+
+
+@pytest.mark.parametrize("letter", ["ü", "\N{ARABIC LIGATURE SALLALLAHOU ALAYHE WASALLAM}"])
+def test_a_host_that_is_too_long_is_not_worked_on(
+    server: PictureServer, monkeypatch: pytest.MonkeyPatch, letter: str
+) -> None:
+    """Coding one of 8000 letters would stop the gateway for a second."""
+
+    def coded(label: str) -> str:
+        raise AssertionError(f"a host of {len(label)} letters was coded")
+
+    monkeypatch.setattr(encodings.idna, "nameprep", coded)
+    assert refusal(f"http://{letter * 8000}/") == "has no valid address"
+    assert refusal(server.put("/a", redirect(f"//{letter * 8000}/"))) == "has no valid address"
+
+
+def test_a_redirect_is_no_longer_than_an_address_may_be(server: PictureServer) -> None:
+    server.put("/" + "x" * 8192, answer(b"x"))
+    said = refusal(server.put("/a", redirect("/" + "x" * 8192)))
+    assert said == "is redirected to no valid address"
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """A port of 127.0.0.2 and 127.0.0.3 that lets whoever connects wait."""
+    listeners = [socket.socket() for _ in range(2)]
+    filling = [socket.socket() for _ in range(8)]
+    try:
+        listeners[0].bind(("127.0.0.2", 0))
+        port = int(listeners[0].getsockname()[1])
+        listeners[1].bind(("127.0.0.3", port))
+        for at, listener in enumerate(listeners):
+            listener.listen(0)
+            for each in filling[4 * at : 4 * at + 4]:
+                each.setblocking(False)
+                each.connect_ex(listener.getsockname())
+        yield port
+    finally:
+        for each in (*listeners, *filling):
+            each.close()
+
+
+def test_a_silent_address_leaves_time_for_the_next(
+    silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a host with IPv6, where that leads nowhere."""
+    monkeypatch.setattr(web_module, "_CONNECT_TIMEOUT_S", 2.0)
+    names(monkeypatch, lambda host: ["127.0.0.2", "127.0.0.3", "127.0.0.1"])
+    with PictureServer(port=silent) as server:
+        assert get(server.put("/a", answer(b"x")).replace("127.0.0.1", "b.example"))[0] == b"x"
+
+
+@pytest.mark.parametrize(
+    ("told", "tried"),
+    [
+        (["a", "b"], ["a", "b"]),
+        (["::1", "::2", "a", "b"], ["::1", "a", "b", "::2"]),
+        (["a", "::1", "b"], ["a", "::1", "b"]),
+        ([], []),
+    ],
+)
+def test_another_family_is_tried_next(told: list[str], tried: list[str]) -> None:
+    assert web_module._in_turn(told) == tried
 
 
 # -- who may, at once ------------------------------------------------------------------

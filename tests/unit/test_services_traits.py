@@ -1,6 +1,8 @@
 """What is read of weights: once, in a thread, and only of those that services have."""
 
 import asyncio
+import errno
+import struct
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 from modelry.catalog.cards import Variant
 from modelry.catalog.weights import Weights
 from modelry.engines.base import Engine
+from modelry.engines.llama_cpp import LlamaCpp
+from modelry.engines.vllm import Vllm
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.supplies import Needs, Supplied, Supplies
 from modelry.services.traits import Traits, TraitsReader
@@ -147,3 +151,26 @@ def test_what_cannot_be_read_holds_nobody_up_and_is_tried_again(
     assert read(reader, {"a": needs("a")}, "chat") == {"a": Traits()}
     engine.broken = False
     assert read(reader, {"a": needs("a")}, "chat") == {"a": Traits(images=True)}
+
+
+@pytest.mark.parametrize("engine", ["llama.cpp", "vllm"])
+def test_a_disk_that_fails_for_a_moment_is_no_answer_of_an_engine(
+    engine: str, here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be believed until the control plane ends."""
+    text = b"general.architecture"
+    value = struct.pack("<Q", len(text)) + text + struct.pack("<IQ", 8, 5) + b"qwen3"
+    (tmp_path / "weights.gguf").write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + value)
+    (tmp_path / "config.json").write_text('{"vision_config": {}}')
+    here.weights["a"] = (tmp_path, "d1")
+    reader = TraitsReader({"llama.cpp": LlamaCpp(), "vllm": Vllm()}, cast(Supplies, here))
+    specs = {"a": spec("a", engine)}
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", fails)
+        read(reader, {"a": needs("a")}, "rerank", specs=specs)
+    told = read(reader, {"a": needs("a")}, "rerank", specs=specs)
+    assert told == {"a": Traits(images=engine == "vllm")}

@@ -163,7 +163,9 @@ class Ranking(Protocol):
     """An engine that may rank by scores of any size."""
 
     def raw_scores(self, weights: Path) -> bool:
-        """Whether it does with such weights; otherwise its scores are between 0 and 1."""
+        """Whether it does with such weights; otherwise its scores are between 0 and 1. Raises
+        `OSError`.
+        """
         ...
 
 
@@ -171,7 +173,9 @@ class Ranking(Protocol):
 class ImageReader(Protocol):
     """An engine that takes images in chats, where the weights do."""
 
-    def reads_images(self, weights: Path) -> bool: ...
+    def reads_images(self, weights: Path) -> bool:
+        """Raises `OSError`."""
+        ...
 
 
 @runtime_checkable

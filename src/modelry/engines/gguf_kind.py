@@ -50,12 +50,12 @@ class Kind:
 
 
 def read_kind(path: Path) -> Kind | None:
-    """None where it cannot be read."""
-    try:
-        with path.open("rb") as file:
+    """None where it is no GGUF that can be read. Raises `OSError`, which says nothing of it."""
+    with path.open("rb") as file:
+        try:
             return _kind(file)
-    except (OSError, ValueError, struct.error, OverflowError):
-        return None
+        except (ValueError, struct.error, OverflowError):
+            return None
 
 
 def _kind(file: IO[bytes]) -> Kind:

@@ -94,6 +94,14 @@ def _busy(config: RunnerConfig) -> bool:
     return any(float(value) > 0 for value in values)
 
 
+def _kind(weights: Path) -> Kind:
+    try:
+        return read_kind(weights) or Kind()
+    except OSError:
+        # The engine opens them too, and says what is wrong.
+        return Kind()
+
+
 def _serve(config: RunnerConfig) -> None:
     try:
         # Here and not at the top: a missing system library must end in a
@@ -106,7 +114,7 @@ def _serve(config: RunnerConfig) -> None:
         )
         os._exit(EXIT_LIBRARY_MISSING)
 
-    kind = read_kind(Path(config.weights)) or Kind()
+    kind = _kind(Path(config.weights))
     refusal = kind.refusal(config.task)
     if refusal is not None:
         print(f"these weights do not do {config.task}: {refusal}", flush=True)

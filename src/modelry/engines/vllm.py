@@ -109,7 +109,7 @@ class Vllm:
         return takes_lora(read_config(weights))
 
     def reads_images(self, weights: Path) -> bool:
-        config = read_config(weights)
+        config = _read_config(weights)
         return any(config.get(name) is not None for name in _OF_IMAGES)
 
     def supports(self, format: str, tasks: tuple[str, ...]) -> str | None:
@@ -207,9 +207,17 @@ class Vllm:
 def read_config(weights: Path) -> dict[str, Any]:
     """`config.json` of a folder of weights, {} where it has none that can be read."""
     try:
+        return _read_config(weights)
+    except OSError:
+        return {}
+
+
+def _read_config(weights: Path) -> dict[str, Any]:
+    """The same. Raises `OSError` where that says nothing of the weights."""
+    try:
         with (weights / "config.json").open("rb") as file:
             found = json.loads(file.read(_CONFIG_MAX))
-    except (OSError, ValueError, RecursionError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from modelry.gateway import items
 from modelry.gateway.replies import Reply, bad_request
 
 # Deep nesting ends in a RecursionError.
@@ -21,6 +22,8 @@ IMAGE_TOKENS = 1000
 _LOOK_FOR_IMAGES_BYTES = IMAGE_TOKENS * _BYTES_PER_TOKEN
 """In a body of fewer bytes, an image counts for less."""
 _CODED = b";base64,"
+_IMAGES_COUNTED = 1024
+"""More than any request may have; each is looked for."""
 
 decode_any = msgspec.json.Decoder(Any).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -58,7 +61,7 @@ def prompt_tokens(body: bytes | bytearray) -> int:
     if len(body) < _LOOK_FOR_IMAGES_BYTES:
         return len(body) // _BYTES_PER_TOKEN
     size, images, at = len(body), 0, body.find(_CODED)
-    while at >= 0:
+    while at >= 0 and images < _IMAGES_COUNTED:
         end = body.find(b'"', at)
         if end < 0:
             break
@@ -69,19 +72,29 @@ def prompt_tokens(body: bytes | bytearray) -> int:
 
 
 _ANSWERS_MOST = 1 << 20
-_decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def answers(head: Head) -> tuple[int, int]:
-    """How many prompts a request has, and how many answers it asks for: `n` to each."""
+    """How many prompts a request has, and how many answers it asks for: `n` to each. Raises a 400
+    where there are too many.
+    """
     each = head.n if type(head.n) is int and head.n > 0 else 1
     prompts = 1
-    if bytes(memoryview(head.prompt)[:1]) == b"[":
-        items = _decode_list(head.prompt)
-        # A list of numbers is one prompt, of tokens.
-        if items and bytes(memoryview(items[0])[:1]) in (b'"', b"["):
-            prompts = len(items)
+    # A list of numbers is one prompt, of tokens.
+    if items.kind_of(head.prompt) == b"[" and items.first_of(head.prompt) in (b'"', b"["):
+        prompts = len(prompts_of(head.prompt))
     return prompts, min(prompts * each, _ANSWERS_MOST)
+
+
+def prompts_of(given: msgspec.Raw) -> list[msgspec.Raw]:
+    """Each prompt of a list of them, as it came. Raises a 400."""
+    try:
+        return items.items_of(given, items.MOST)
+    except items.TooMany:
+        told = f"'prompt' is a list of more than {items.MOST} items: send them in several calls."
+        raise bad_request(told, "prompt") from None
+    except UNREADABLE:
+        raise bad_request("'prompt' is no valid JSON.", "prompt") from None
 
 
 def expected_tokens(head: Head, body: bytes | bytearray) -> int:
@@ -114,6 +127,14 @@ def edited(body: bytes | bytearray, **fields: object) -> bytes:
     known: dict[str, Any] = dict(_decode_fields(body))
     known.update(fields)
     return msgspec.json.encode(known)
+
+
+def for_model(body: bytes | bytearray, model: str) -> bytes:
+    """The same object for another model, named once: some readers take `Model` for it too, or the
+    first of several.
+    """
+    rest = {name: value for name, value in _decode_fields(body).items() if name.lower() != "model"}
+    return msgspec.json.encode({"model": model, **rest})
 
 
 def fields(body: bytes | bytearray) -> dict[str, msgspec.Raw]:

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _ONE_WRITE_BYTES = 64 * 1024
 """With a body up to this size a head is sent at once; a larger one is not copied for that."""
+_CHATS = b"/v1/chat/completions"
 _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
 # With these, an engine has worked, whatever it said of it.
@@ -53,8 +54,11 @@ class Call(Relay):
 
     @property
     def prefix(self) -> bytes | None:
-        if self._prefix is None:
-            self._prefix = bodies.conversation(self._request.body, self._service.route.access_path)
+        """Where a chat begins, by which it returns to the replica that it was on."""
+        route = self._service.route
+        # Not of what was not looked at (`picture_parts.py`): it may have any number of messages.
+        if self._prefix is None and self._request.path == _CHATS and not route.endpoints:
+            self._prefix = bodies.conversation(self._request.body, route.access_path)
         return self._prefix
 
     def waiting(self) -> None:
@@ -112,7 +116,7 @@ class Call(Relay):
                 head = self._desk.request_head(replica, request.path)
             own = _hop(request) if replica.weighted else b""
             if request.path in forms.ENDPOINTS:
-                own += b"content-type: %b\r\n" % request.fields.get(b"content-type", forms.JSON)
+                own += b"content-type: %b\r\n" % forms.content_type(request)
             body = self._body(replica)
         except Exception as problem:
             # Whatever it is: the slot goes back, and the caller hears of it.
@@ -168,10 +172,11 @@ class Call(Relay):
             if isinstance(self._shaping, Routed):
                 self._shaping.routed(route)
             body = self._shaping.request(body)
-        if replica.weighted or replica.model is not None:
-            theirs = replica.model or route.access_path
-            if theirs != head.model:
-                body = self._renamed(body, theirs)
+        if replica.weighted:
+            # Also where it is what the caller said: it may say so in more than one way.
+            body = self._renamed(body, replica.model or route.access_path)
+        elif replica.model is not None and replica.model != head.model:
+            body = self._renamed(body, replica.model)
         return bytes(body)
 
     def _renamed(self, body: bytes | bytearray, model: str) -> bytes:
@@ -179,7 +184,7 @@ class Call(Relay):
         if self._request.path in forms.ENDPOINTS:
             boundary = forms.boundary_of(self._request)
         if boundary is None:
-            return bodies.edited(body, model=model)
+            return bodies.for_model(body, model)
         return forms.edited(body, boundary, "model", model.encode())
 
     def _elsewhere(self, replica: Replica) -> None:

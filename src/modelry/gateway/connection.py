@@ -279,6 +279,9 @@ class ClientConnection(AnswerWriter):
             return
         if job is not None and self._current is request:
             self._job = job
+            if not self._writable:
+                # The head that it began with was one answer too many.
+                job.client_writable(False)
             self._pass_backlog()
 
     def _refuse(self, reply: Reply) -> None:

@@ -1,13 +1,15 @@
 """Bodies that come as forms with files in them (multipart/form-data, RFC 7578).
 
 Only the fields that matter to the gateway are read, where they lie; files are never copied.
+Whoever reads the form after us must find the same fields in it: a `model` that only they see is one
+that the key may not be allowed on. What readers take differently is refused.
 """
 
 import re
 from collections.abc import Iterator
 
 from modelry.gateway.body import Head
-from modelry.gateway.replies import bad_request
+from modelry.gateway.replies import Reply, bad_request
 from modelry.gateway.request import Request
 
 AUDIO = frozenset({b"/v1/audio/transcriptions", b"/v1/audio/translations"})
@@ -26,7 +28,11 @@ _ONCE = _READ | {"file", "mask"}
 _PARTS_MOST = 256
 _PART_HEAD_MAX = 8 * 1024
 _VALUE_MAX = 64 * 1024
-_BOUNDARY = re.compile(rb';\s*boundary=(?:"([^"\r\n]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
+# Those that need quotes or not (RFC 2046, 5.1.1), and more, but nothing that means an escape.
+_BOUNDARY = re.compile(
+    rb';\s*boundary=(?:"([ !#-\[\]-~]{0,69}[!#-\[\]-~])"|([!#-:<-\[\]-~]{1,70}))', re.IGNORECASE
+)
+_TOKEN = re.compile(rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER = re.compile(rb"([A-Za-z-]{1,40}):[ \t]*([^\r\n]*)")
 _DISPOSITION = re.compile(
     rb'form-data((?:[ \t]*;[ \t]*[A-Za-z*]{1,20}=(?:"(?:[^"\\]|\\.)*"|[^\s";,]+))*)[ \t]*',
@@ -66,12 +72,25 @@ def boundary_of(request: Request) -> bytes | None:
     return match[1] or match[2]
 
 
+def content_type(request: Request) -> bytes:
+    """Of the body as it is sent on, in words of our own: the caller's may name two boundaries, or
+    make a form of what was read as JSON. Raises a `Reply`.
+    """
+    boundary = boundary_of(request)
+    if boundary is None:
+        return JSON
+    plain = _TOKEN.fullmatch(boundary) is not None
+    return b"multipart/form-data; boundary=" + (boundary if plain else b'"%b"' % boundary)
+
+
 def read(body: bytes | bytearray, boundary: bytes) -> FormHead:
     """What the gateway reads of any call. Raises a 400 that says what is wrong."""
     head = FormHead()
     seen = set()
     for part in parts(body, boundary):
         name = part.name
+        if not part.is_file and name.lower() == "model" != name:
+            raise bad_request(f"The form has a field {name!r}: write it 'model'.", "model")
         if name not in _ONCE or (part.is_file and name in _READ):
             continue
         if name in seen:
@@ -103,33 +122,50 @@ def parts(body: bytes | bytearray, boundary: bytes) -> Iterator[Part]:
         raise bad_request("The body is no form: the boundary of its Content-Type is not in it.")
     for _ in range(_PARTS_MOST):
         at += len(mark)
-        if body[at : at + 2] == b"--":
+        after = body[at : at + 2]
+        if after == b"--":
+            if body.find(mark, at) >= 0:
+                raise _ambiguous()
             return
         head_end = body.find(b"\r\n\r\n", at, at + _PART_HEAD_MAX)
-        next_at = -1 if head_end < 0 else _next_mark(body, b"\r\n" + mark, head_end + 2)
-        if next_at < 0:
+        start = head_end + 4
+        end = -1 if head_end < 0 else _content_end(body, mark, start)
+        if end < 0 or after != b"\r\n":
             raise bad_request("The body is no complete form: it is cut off, or a field has no end.")
         name, is_file = _described(bytes(body[at + 2 : head_end]))
-        yield Part(name, is_file, head_end + 4, max(head_end + 4, next_at))
-        at = next_at + 2
+        yield Part(name, is_file, start, end)
+        at = end + 2
     raise bad_request(f"The form has more than {_PARTS_MOST} fields.")
 
 
-def _next_mark(body: bytes | bytearray, mark: bytes, at: int) -> int:
-    """Where the next boundary begins: what only begins like one is content."""
-    while (at := body.find(mark, at)) >= 0:
-        end = at + len(mark)
-        if body[end : end + 2] in (b"\r\n", b"--"):
-            return at
-        at = end
-    return -1
+def _content_end(body: bytes | bytearray, mark: bytes, start: int) -> int:
+    """Where the content ends that begins at `start`; negative where it does not.
+
+    Raises a 400 where a line begins like a boundary and is none: with spaces behind it, or after
+    half a line end, it is one to some.
+    """
+    line = body.find(b"\n" + mark, start) + 1
+    after = line + len(mark)
+    if not line:
+        return -1
+    if (
+        body[line - 2 : line] != b"\r\n"
+        or body[after : after + 2] not in (b"\r\n", b"--")
+        or body.startswith(mark, start)
+        or body.find(b"\r" + mark, start, line) >= 0
+    ):
+        raise _ambiguous()
+    return line - 2
+
+
+def _ambiguous() -> Reply:
+    return bad_request(
+        "The form's boundary begins a line where it does not part its fields: choose another."
+    )
 
 
 def _described(head: bytes) -> tuple[str, bool]:
-    """A part's name, and whether it is a file.
-
-    It says so in one way only: whoever reads the form after us must not find another name in it.
-    """
+    """A part's name, and whether it is a file. It says so in one way only."""
     found = None
     for line in head.split(b"\r\n"):
         header = _HEADER.fullmatch(line)
@@ -148,9 +184,13 @@ def _described(head: bytes) -> tuple[str, bool]:
         for each in _PARAMETER.finditer(found[1])
     ]
     given = dict(told)
-    if len(given) < len(told) or b"name" not in given or b"name*" in given:
+    name = given.get(b"name")
+    if len(given) < len(told) or name is None or b"name*" in given:
         raise bad_request("The form has a field that does not have one name.")
-    return given[b"name"].decode("utf-8", "replace"), b"filename" in given or b"filename*" in given
+    # Some take escapes out of it, and slashes before it.
+    if b"\\" in name or name.startswith(b"/"):
+        raise bad_request("The form has a field whose name is not plain.")
+    return name.decode("utf-8", "replace"), b"filename" in given or b"filename*" in given
 
 
 def text_of(body: bytes | bytearray, part: Part) -> str:

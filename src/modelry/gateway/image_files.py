@@ -55,9 +55,12 @@ class SigningKey(Protocol):
 
 @dataclass(frozen=True)
 class OpenImage:
-    """`lines`: header lines of its answer. Whoever has it closes `file`."""
+    """`lines`: header lines of its answer; `owner`: stands for whose it is. Whoever has it closes
+    `file`.
+    """
 
     file: BinaryIO
+    owner: str
     size: int
     lines: bytes
 
@@ -134,7 +137,7 @@ class ImageFiles:
             b"content-security-policy: default-src 'none'; sandbox\r\n"
             b"cross-origin-resource-policy: cross-origin\r\n"
         )
-        return OpenImage(file, os.fstat(file.fileno()).st_size, lines)
+        return OpenImage(file, name[:_OWNER_DIGITS], os.fstat(file.fileno()).st_size, lines)
 
     def sweep(self) -> None:
         """Delete what has expired, and what is too much."""
@@ -181,7 +184,8 @@ class ImageFiles:
             log.warning("%s could not be read: %s", self._folder, problem.strerror)
             return
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
+            # One that another gateway has deleted, or that its disk has lost.
+            with contextlib.suppress(OSError):
                 found = entry.stat(follow_symlinks=False)
                 yield entry.name, _Found(found.st_mtime, found.st_size, entry.path)
 

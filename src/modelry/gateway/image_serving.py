@@ -1,11 +1,13 @@
 """Kept images on their way to whoever has their address, a slice at a time.
 
 Nobody who asks for them has shown a key, so what they can take is bounded: a slice of memory each,
-and so many at a time. A slice is read within the event loop: it lies in the system's cache, and
+and so many at a time, of one owner's images fewer: one address must not keep all others from being
+fetched. A slice is read within the event loop: it lies in the system's cache, and
 what is on a disk comes in a fraction of a millisecond.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from modelry.gateway.answers import AnswerWriter, Job
@@ -13,7 +15,9 @@ from modelry.gateway.image_files import ImageFiles, OpenImage
 from modelry.gateway.replies import error
 from modelry.gateway.request import Request
 
-AT_ONCE = 128
+AT_ONCE = 256
+AT_ONCE_EACH = 64
+"""Of one owner's."""
 _SLICE = 128 * 1024
 _PATIENCE_S = 60.0
 _PACE = 32 * 1024
@@ -21,15 +25,24 @@ _PACE = 32 * 1024
 
 
 class ImageServing:
-    """`at_once`: how many images may be under way; `patience_s`: how long the smallest may be."""
+    """`at_once`: how many images may be under way, `each`: of one owner; `patience_s`: how long
+    the smallest may be.
+    """
 
     def __init__(
-        self, files: ImageFiles, *, at_once: int = AT_ONCE, patience_s: float = _PATIENCE_S
+        self,
+        files: ImageFiles,
+        *,
+        at_once: int = AT_ONCE,
+        each: int = AT_ONCE_EACH,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._files = files
         self._at_once = at_once
+        self._each = each
         self._patience_s = patience_s
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
+        """Owner → images; none of who has none, for `total` goes over all of them."""
 
     def start(self, request: Request, client: AnswerWriter) -> Job | None:
         """None where it is answered already. Raises a `Reply` that refuses it."""
@@ -39,15 +52,19 @@ class ImageServing:
             client.begin(200, image.lines, image.size)
             client.finish()
             return None
-        if self._under_way >= self._at_once:
+        owner, under_way = image.owner, self._under_way
+        if under_way[owner] >= self._each or under_way.total() >= self._at_once:
             image.file.close()
             message = "Too many images are being fetched now. Please try again."
             raise error(503, "overloaded", message, retry_after_s=1)
-        self._under_way += 1
-        return _Download(image, client, self._patience_s + image.size / _PACE, self._ended)
+        under_way[owner] += 1
+        patience_s = self._patience_s + image.size / _PACE
+        return _Download(image, client, patience_s, lambda: self._ended(owner))
 
-    def _ended(self) -> None:
-        self._under_way -= 1
+    def _ended(self, owner: str) -> None:
+        self._under_way[owner] -= 1
+        if not self._under_way[owner]:
+            del self._under_way[owner]
 
 
 class _Download:

@@ -8,6 +8,7 @@ A chat is read no further than these questions need: whatever else is in it cost
 and is never held a second time.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Raw
 
 from modelry.gateway import body as bodies
+from modelry.gateway.items import kind_of
 from modelry.gateway.picture_urls import media_type_of
 from modelry.gateway.pictures import NotAPicture
 from modelry.gateway.replies import Reply, bad_request, error
@@ -48,6 +50,7 @@ _OTHERS = {
     "image_pil": "images in memory",
     "input_image": "images under this name; call them image_url",
 }
+_BRACE = re.compile(rb"\{")
 _NONE = Raw()
 _TEXT = Raw(b'"text"')
 
@@ -184,8 +187,7 @@ def shape(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
 
 def refuse_media(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
     """For completions, whose prompts llama.cpp lets bring files. Raises a 400."""
-    begins = bytes(memoryview(head.prompt)[:1])
-    if not route.endpoints and begins in (b"{", b"[") and _has_objects(head.prompt):
+    if not route.endpoints and _has_objects(head.prompt):
         raise _unsupported("A prompt is text here, or tokens; images belong into chats.", "prompt")
     return None
 
@@ -263,11 +265,11 @@ def _counter(most: int) -> Callable[[Raw], object]:
 
 
 def _has_objects(prompt: Raw) -> bool:
-    try:
-        found = bodies.decode_any(prompt)
-    except bodies.UNREADABLE:
-        raise bad_request("'prompt' is no valid JSON.", "prompt") from None
-    return any(isinstance(each, dict) for each in (found if isinstance(found, list) else [found]))
+    kind = kind_of(prompt)
+    if kind != b"[" or not _BRACE.search(memoryview(prompt)):
+        # A list of tokens may be long.
+        return kind == b"{"
+    return any(kind_of(each) == b"{" for each in bodies.prompts_of(prompt))
 
 
 def _where(row: int, column: int) -> str:

@@ -42,7 +42,7 @@ class Relay(WholeAnswers):
             )
 
     def upstream_whole(self, head: AnswerHead, body: bytes) -> None:
-        if head.status == 200 and not head.event_stream:
+        if head.status == 200:
             self._first_at = self._desk.clock()
             self._connection = None
             self._answer = head

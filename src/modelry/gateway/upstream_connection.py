@@ -45,7 +45,7 @@ class Exchange(Protocol):
         ...
 
     def upstream_whole(self, head: Head, body: bytes) -> None:
-        """An answer at once: its head, its body and its end."""
+        """An answer at once, and no stream: its head, its body and its end."""
         ...
 
     def upstream_done(self) -> None: ...
@@ -255,7 +255,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._answered = True
             self._head = Head(status, self._headers)
             self._after_chunk = self._head.chunked
-            if self._head.chunked:
+            if self._head.chunked or self._head.event_stream:
                 # Heads of such answers are not learned.
                 self._whole_data = b""
             self._exchange.upstream_head(self._head)

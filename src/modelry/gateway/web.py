@@ -30,12 +30,15 @@ _CONNECT_TIMEOUT_S = 5.0
 """For the name too."""
 _TIMEOUT_S = 15.0
 _REDIRECTS_MOST = 3
+_LOCATION_MAX = 8192
+"""Characters, as of an address that a chat brings."""
 _READ = 64 * 1024
 _AT_ONCE = 64
 _AT_ONCE_EACH = 8
 """Of one key."""
 _PLACE_WAIT_S = 10.0
 # Labels of 63 characters at most, 253 in all, and maybe the root's dot (RFC 1035, 2.3.4).
+_HOST_MOST = 254
 _HOST = re.compile(r"(?=.{1,254}\Z)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.ASCII)
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]")
 # What a browser takes too. Other services below 1024 are not for us to speak to.
@@ -88,7 +91,7 @@ class Web:
         try:
             writer.write(target.request())
             return await self._answer(reader, take)
-        except (OSError, ssl.SSLError):
+        except OSError:
             raise Unfetched("did not come whole: its server hung up") from None
         finally:
             writer.transport.abort()
@@ -135,16 +138,15 @@ class Web:
     async def _connect(
         self, target: "_Target", key_id: str
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        tls = _tls() if target.tls else None
-        name = target.host if target.tls else None
+        until = asyncio.get_running_loop().time() + _CONNECT_TIMEOUT_S
+        failed: OSError | None = None
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                failed: OSError | None = None
-                for address in await self._addresses(target, key_id):
+            async with asyncio.timeout_at(until):
+                left = _in_turn(await self._addresses(target, key_id))
+                while left:
+                    address = left.pop(0)
                     try:
-                        return await asyncio.open_connection(
-                            address, target.port, ssl=tls, server_hostname=name, limit=_READ
-                        )
+                        return await _connected(address, target, until, is_last=not left)
                     except ssl.SSLError:
                         raise
                     except OSError as problem:
@@ -174,6 +176,26 @@ class Web:
         return any(found in network for network in self._networks)
 
 
+def _in_turn(addresses: list[str]) -> list[str]:
+    """As the system orders them, but after the first those of the other family: all of one may
+    lead nowhere.
+    """
+    first = [":" in each for each in addresses[:1]]
+    return addresses[:1] + sorted(addresses[1:], key=lambda each: (":" in each) in first)
+
+
+async def _connected(
+    address: str, target: "_Target", until: float, *, is_last: bool
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Raises `OSError`, of which TLS errors are. If others are left, half of the time is theirs."""
+    now = asyncio.get_running_loop().time()
+    tls, name = (_tls(), target.host) if target.tls else (None, None)
+    async with asyncio.timeout_at(until if is_last else (now + until) / 2):
+        return await asyncio.open_connection(
+            address, target.port, ssl=tls, server_hostname=name, limit=_READ
+        )
+
+
 class _Target:
     def __init__(self, tls: bool, host: str, port: int, path: str) -> None:
         self.tls, self.host, self.port, self.path = tls, host, port, path
@@ -194,6 +216,9 @@ def _parsed(url: str) -> _Target:
     try:
         split = urlsplit(url)
         port, host = split.port, split.hostname or ""
+        if len(host) > _HOST_MOST:
+            # Coding thousands of letters beyond ASCII would stop the gateway for a second.
+            raise ValueError
         if not host.isascii():
             host = host.encode("idna").decode("ascii").lower()
         if ":" in host:
@@ -212,15 +237,17 @@ def _parsed(url: str) -> _Target:
     if port < 1024 and port not in _LOW_PORTS:
         raise Unfetched(f"has an address with port {port}; 80, 443 and those from 1024 are read")
     # What is percent-encoded already stays as it is.
-    path = quote(split.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    path = quote(split.path or "/", safe="/%:@!$&'()*+,;=~-._", errors="surrogateescape")
     if split.query:
-        path += "?" + quote(split.query, safe="/%:@!$&'()*+,;=~-._?")
+        path += "?" + quote(split.query, safe="/%:@!$&'()*+,;=~-._?", errors="surrogateescape")
     return _Target(tls, host, port, path)
 
 
 def _redirected(url: str, location: str) -> str:
     if not location:
         raise Unfetched("is redirected to nowhere")
+    if len(location) > _LOCATION_MAX:
+        raise Unfetched("is redirected to no valid address")
     try:
         found = urljoin(url, location)
         downgraded = urlsplit(url).scheme == "https" and urlsplit(found).scheme != "https"

@@ -101,4 +101,5 @@ class WebAnswer:
 
     @property
     def location(self) -> str:
-        return self._headers.get(b"location", b"").decode("latin-1")
+        """What is no UTF-8 in it stands for its bytes, as surrogates."""
+        return self._headers.get(b"location", b"").decode("utf-8", "surrogateescape")

@@ -106,6 +106,6 @@ class TraitsReader:
                     found[question] = engine.reads_images(question.path)
                 elif question.trait == "raw_scores" and isinstance(engine, Ranking):
                     found[question] = engine.raw_scores(question.path)
-            except (OSError, ValueError):
-                log.exception("%s could not be read", question.path)
+            except (OSError, ValueError) as problem:
+                log.warning("%s could not be read: %s", question.path, problem)
         return found

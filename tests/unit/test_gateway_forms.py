@@ -76,7 +76,7 @@ def test_what_matters_of_a_form_is_read() -> None:
         form(("model", b"m"), ("size", b"64x64 "), ("response_format", b"url"), ("@size", b"8x8")),
         BOUNDARY,
     )
-    assert (head.size, head.response_format) == ("64x64", "url")
+    assert (head.size, head.format) == ("64x64", "url")
 
 
 @pytest.mark.parametrize("name", ["model", "stream", "n", "size", "response_format"])

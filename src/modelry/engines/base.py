@@ -170,6 +170,19 @@ class Ranking(Protocol):
 
 
 @runtime_checkable
+class Constraining(Protocol):
+    """An engine that writes by a grammar, and calls no function for sure unless one makes it."""
+
+    def renders_tools(self, weights: Path) -> bool:
+        """Whether such weights' template tells the model of functions. Raises `OSError`."""
+        ...
+
+    def runs_on(self, weights: Path) -> bool:
+        """Whether so small a model may repeat itself without an end. Raises `OSError`."""
+        ...
+
+
+@runtime_checkable
 class ImageReader(Protocol):
     """An engine that takes images in chats, where the weights do."""
 

@@ -17,6 +17,8 @@ _SCALARS = {
 _STRING, _ARRAY = 8, 9
 _TEXT_MAX = 1024
 """What is longer says nothing here, and is passed over."""
+_TEMPLATE = "tokenizer.chat_template"
+_TEMPLATE_MAX = 1024 * 1024
 _COUNT_MAX = 10_000_000
 POOLED = {1: "mean", 2: "cls", 3: "last"}
 RANK = 4
@@ -26,7 +28,8 @@ RANK = 4
 class Kind:
     """`architecture` as GGUF names it. `pooling`: llama.cpp's number of how tokens' vectors become
     one, None where it names none. `ranks`: it has a head that gives a score. `context_tokens`:
-    the longest it can take.
+    the longest it can take. `renders_tools`: its chat template tells of functions.
+    `parameters`: how many there are in this file; of a split one, in its first part.
     """
 
     architecture: str = ""
@@ -34,6 +37,8 @@ class Kind:
     pooling: int | None = None
     ranks: bool = False
     context_tokens: int | None = None
+    renders_tools: bool = False
+    parameters: int = 0
 
     def refusal(self, task: str) -> str | None:
         """Why such weights do not do the task, `chat`, `embedding` or `rerank`; None if they do."""
@@ -66,12 +71,16 @@ def _kind(file: IO[bytes]) -> Kind:
     told: dict[str, Any] = {}
     for _ in range(_counted(values)):
         name = _text(file)
-        told[name or ""] = _value(file, _number(file, "I"))
-    ranks = False
+        told[name or ""] = _value(file, _number(file, "I"), is_long=name == _TEMPLATE)
+    ranks, parameters = False, 0
     for _ in range(_counted(tensors)):
         name = _text(file) or ""
-        # Name, dimensions, kind and place.
-        file.seek(8 * _counted(_number(file, "I")) + 4 + 8, 1)
+        size = 1
+        for _ in range(_counted(_number(file, "I"))):
+            size *= _number(file, "Q")
+        parameters += size
+        # Its kind and place.
+        file.seek(4 + 8, 1)
         ranks = ranks or name in ("cls.weight", "cls.output.weight")
     kind = str(told.get("general.architecture"))
     context, pooling = told.get(f"{kind}.context_length"), told.get(f"{kind}.pooling_type")
@@ -81,6 +90,9 @@ def _kind(file: IO[bytes]) -> Kind:
         pooling if isinstance(pooling, int) else None,
         ranks or pooling == RANK,
         context if isinstance(context, int) and context > 0 else None,
+        # As llama.cpp has it: a template that goes through `tools` renders them.
+        "tools" in str(told.get(_TEMPLATE)),
+        parameters,
     )
 
 
@@ -94,19 +106,19 @@ def _number(file: IO[bytes], kind: str) -> Any:
     return struct.unpack("<" + kind, file.read(struct.calcsize("<" + kind)))[0]
 
 
-def _text(file: IO[bytes]) -> str | None:
+def _text(file: IO[bytes], most: int = _TEXT_MAX) -> str | None:
     size = _number(file, "Q")
-    if size > _TEXT_MAX:
+    if size > most:
         file.seek(size, 1)
         return None
     return file.read(size).decode("utf-8", "replace")
 
 
-def _value(file: IO[bytes], kind: int) -> Any:
+def _value(file: IO[bytes], kind: int, *, is_long: bool = False) -> Any:
     if kind in _SCALARS:
         return _number(file, _SCALARS[kind])
     if kind == _STRING:
-        return _text(file)
+        return _text(file, _TEMPLATE_MAX if is_long else _TEXT_MAX)
     if kind != _ARRAY:
         raise ValueError("an unknown kind of value")
     inner, count = _number(file, "I"), _counted(_number(file, "Q"))

@@ -84,6 +84,14 @@ class LlamaCpp:
     def raw_scores(self, weights: Path) -> bool:
         return _architecture(_gguf(weights)) not in _SCORED
 
+    def renders_tools(self, weights: Path) -> bool:
+        kind = read_kind(_gguf(weights))
+        return kind is not None and kind.renders_tools
+
+    def runs_on(self, weights: Path) -> bool:
+        kind = read_kind(_gguf(weights))
+        return kind is not None and kind.parameters < _SMALL
+
     def converts(self, format: str) -> str | None:
         return "gguf" if format == "safetensors" else None
 
@@ -176,6 +184,9 @@ def _gguf(weights: Path) -> Path:
     """The file to open: of one that is split, the first part, which leads to the others."""
     return min(weights.glob("*.gguf")) if weights.is_dir() else weights
 
+
+_SMALL = 1_000_000_000
+"""Parameters."""
 
 # It ends their graphs with the share of a yes among the two answers.
 _SCORED = ("qwen3", "qwen3vl")

@@ -40,6 +40,8 @@ class Head(msgspec.Struct):
     n: Any = None
     prompt: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw()
+    response_format: msgspec.Raw = msgspec.Raw()
 
 
 _decode_head = msgspec.json.Decoder(Head).decode

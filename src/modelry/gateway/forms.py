@@ -51,10 +51,11 @@ class Part:
 
 
 class FormHead(Head):
-    """What is read of a form; `size` and `response_format` are those of images."""
+    """What is read of a form; `size` and `format` (`response_format`) are those of
+    images."""
 
     size: str | None = None
-    response_format: str | None = None
+    format: str | None = None
 
 
 def boundary_of(request: Request) -> bytes | None:
@@ -106,7 +107,7 @@ def read(body: bytes | bytearray, boundary: bytes) -> FormHead:
         elif name == "size":
             head.size = value
         elif name == "response_format":
-            head.response_format = value
+            head.format = value
         elif value.isdecimal() and len(value) < 10:
             head.n = int(value)
     if not head.model:

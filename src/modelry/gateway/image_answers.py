@@ -110,7 +110,7 @@ def _owner(request: Request) -> str:
 def _wish(request: Request, head: Head) -> Any:
     """The `response_format` of a request, None where it does not say."""
     if isinstance(head, FormHead):
-        return head.response_format
+        return head.format
     try:
         return _decode_wish(request.body).response_format
     except UNREADABLE:

@@ -24,6 +24,7 @@ from modelry.gateway.replica import Replica
 from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_not_found, shown
 from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.service import Service
+from modelry.gateway.structured import chats
 from modelry.gateway.table import Table, allows
 from modelry.gateway.tasks import ENDPOINTS, Shape, tokens_expected
 from modelry.gateway.translating import Answering, Translate
@@ -117,6 +118,11 @@ class Inference:
             if refusal is not None:
                 Call(self, service, key, request, head, answering, None, 0).refused(refusal)
                 return None
+        if path == chats.PATH and service.route.grammars:
+            changed = chats.structured(request, answering, head, service.route)
+            if changed is not None:
+                request, answering = self._held(*changed)
+                head, body = bodies.read(request.body), request.body
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
         tokens = tokens_expected(path, head, body)
@@ -226,8 +232,13 @@ class Inference:
         self, translate: Translate, request: Request, client: Answering
     ) -> tuple[DerivedRequest, Answering]:
         """The call as what it is to replicas. Raises a `Reply` for what cannot be made one."""
-        derived, answering = translate(request, client)
-        if not self.memory.hold(request, len(derived.body)):
+        return self._held(*translate(request, client))
+
+    def _held(
+        self, derived: DerivedRequest, answering: Answering
+    ) -> tuple[DerivedRequest, Answering]:
+        """The same, with its body counted. Raises a `Reply` where there is no room for it."""
+        if not self.memory.hold(derived.root, len(derived.body)):
             message = "The requests under way are too large together. Please try again."
             raise error(503, "overloaded", message, retry_after_s=1)
         return derived, answering

@@ -82,6 +82,16 @@ class Request:
         return self.path
 
     @property
+    def ignored(self) -> tuple[str, ...]:
+        """Names of what was asked for and has no effect, as the caller wrote them."""
+        return ()
+
+    @property
+    def root(self) -> "Request":
+        """The one that came in over a connection, which holds what is held for it."""
+        return self
+
+    @property
     def of_stranger(self) -> bool:
         """Whether nobody has said yet whose it is: no key, or the control plane's to know."""
         return self.key is None
@@ -102,10 +112,13 @@ class DerivedRequest(Request):
     whose connection knows nothing of this one.
     """
 
-    __slots__ = ("origin",)
+    __slots__ = ("_ignored", "origin")
 
-    def __init__(self, origin: Request, path: bytes, body: bytes) -> None:
+    def __init__(
+        self, origin: Request, path: bytes, body: bytes, ignored: tuple[str, ...] = ()
+    ) -> None:
         self.origin = origin
+        self._ignored = ignored
         super().__init__(origin.peer, origin.arrived_at)
         self.path = path
         self.body = body
@@ -118,6 +131,14 @@ class DerivedRequest(Request):
     @property
     def asked_path(self) -> bytes:
         return self.origin.asked_path
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        return self._ignored
+
+    @property
+    def root(self) -> Request:
+        return self.origin.root
 
     @property
     def accounted(self) -> bool:

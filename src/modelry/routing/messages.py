@@ -52,6 +52,11 @@ class Route(msgspec.Struct, frozen=True):
     of `image_types` alone where there are some (`image/png`). `dimensions_min`: its
     embeddings may be cut to so many numbers at least; None where they may not be cut.
     `raw_scores`: its engine ranks by scores of any size, which are no probabilities yet.
+    `grammars`: its engine writes by a grammar, which the gateway makes of schemas and functions
+    that an answer is to be held to; `tools`: its chats take functions by themselves all the same;
+    `small`: its model is so small that it may repeat itself without an end.
+    `context_tokens`: of one request, prompt and answer; `max_tokens`: of an answer where a request
+    does not say.
     """
 
     service_id: str
@@ -68,6 +73,11 @@ class Route(msgspec.Struct, frozen=True):
     image_types: tuple[str, ...] = ()
     dimensions_min: int | None = None
     raw_scores: bool = False
+    grammars: bool = False
+    tools: bool = False
+    small: bool = False
+    context_tokens: int | None = None
+    max_tokens: int | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):

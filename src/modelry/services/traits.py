@@ -6,12 +6,12 @@ be slow, and whoever asks has everything else to look after. It knows no databas
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from modelry.catalog.fetches import in_thread
-from modelry.engines.base import Engine, ImageReader, Ranking
+from modelry.engines.base import Constraining, Engine, ImageReader, Ranking
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.supplies import Needs, Supplies
 
@@ -24,16 +24,19 @@ class Traits:
 
     images: bool = False
     raw_scores: bool = False
+    tools: bool = False
+    small: bool = False
 
 
 NO_TRAITS = Traits()
+_Trait = Literal["images", "raw_scores", "tools", "small"]
 
 
 @dataclass(frozen=True)
 class _Question:
     """Something that an engine can say of weights. `sha256`: of what lies at `path`."""
 
-    trait: Literal["images", "raw_scores"]
+    trait: _Trait
     engine: str
     path: Path
     sha256: str
@@ -58,7 +61,7 @@ class TraitsReader:
         Where it goes by weights that are not here yet, chats may bring images: its calls wait for
         the weights anyway.
         """
-        images, scores = dict[str, _Question](), dict[str, _Question]()
+        asked = dict[str, list[_Question]]()
         found = {}
         for id_, wanted in needs.items():
             spec = specs[id_]
@@ -66,28 +69,23 @@ class TraitsReader:
                 self._engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
             )
             sees = isinstance(engine, ImageReader) and not wanted.images
-            ranks = isinstance(engine, Ranking) and "rerank" in tasks[id_]
-            supplied = self._supplies.ready(wanted) if sees or ranks else None
+            traits: list[_Trait] = ["images"] if sees else []
+            if isinstance(engine, Ranking) and "rerank" in tasks[id_]:
+                traits.append("raw_scores")
+            if isinstance(engine, Constraining) and "chat" in tasks[id_]:
+                traits += ["tools", "small"]
+            supplied = self._supplies.ready(wanted) if traits else None
             found[id_] = Traits(images=wanted.images or (sees and supplied is None))
-            if supplied is None or not isinstance(spec, ServiceSpec):
-                continue
-            where = (spec.engine, supplied.weights.path, supplied.weights.sha256)
-            if sees:
-                images[id_] = _Question("images", *where)
-            if ranks:
-                scores[id_] = _Question("raw_scores", *where)
-        await self._learn({*images.values(), *scores.values()})
-        for id_ in images.keys() | scores.keys():
-            found[id_] = Traits(
-                images=found[id_].images or self._yes(images.get(id_)),
-                raw_scores=self._yes(scores.get(id_)),
-            )
+            if supplied is not None and isinstance(spec, ServiceSpec):
+                where = (spec.engine, supplied.weights.path, supplied.weights.sha256)
+                asked[id_] = [_Question(trait, *where) for trait in traits]
+        await self._learn({question for each in asked.values() for question in each})
+        for id_, questions in asked.items():
+            told = {each.trait: self._known.get(each, False) for each in questions}
+            found[id_] = replace(found[id_], **told)
         return found
 
     # ------------------------------------------------------------------------
-
-    def _yes(self, question: _Question | None) -> bool:
-        return question is not None and self._known.get(question, False)
 
     async def _learn(self, asked: set[_Question]) -> None:
         """What is not known of these yet; the rest need not be known any longer."""
@@ -106,6 +104,10 @@ class TraitsReader:
                     found[question] = engine.reads_images(question.path)
                 elif question.trait == "raw_scores" and isinstance(engine, Ranking):
                     found[question] = engine.raw_scores(question.path)
+                elif question.trait == "tools" and isinstance(engine, Constraining):
+                    found[question] = engine.renders_tools(question.path)
+                elif question.trait == "small" and isinstance(engine, Constraining):
+                    found[question] = engine.runs_on(question.path)
             except (OSError, ValueError) as problem:
                 log.warning("%s could not be read: %s", question.path, problem)
         return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Engine, Projecting
+from modelry.engines.base import Constraining, Engine, Projecting
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
@@ -175,6 +175,11 @@ def route(
         endpoints=_endpoint_addresses(row, spec),
         dimensions_min=spec.dimensions_min if isinstance(spec, ServiceSpec) else None,
         raw_scores=traits.raw_scores,
+        grammars=isinstance(engine, Constraining),
+        tools=traits.tools,
+        small=traits.small,
+        context_tokens=spec.context_tokens if isinstance(spec, ServiceSpec) else None,
+        max_tokens=spec.defaults.max_tokens if isinstance(spec, ServiceSpec) else None,
         images=traits.images,
         image_types=_image_types(engine) if traits.images else (),
     )

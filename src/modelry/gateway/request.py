@@ -99,13 +99,17 @@ class Request:
 
 class DerivedRequest(Request):
     """What a request of another API was made: `body` for `path`. Its caller is that of `origin`,
-    whose connection knows nothing of this one.
+    whose connection knows nothing of this one. `ignored`: names of its fields that have no effect,
+    as the caller wrote them.
     """
 
-    __slots__ = ("origin",)
+    __slots__ = ("ignored", "origin")
 
-    def __init__(self, origin: Request, path: bytes, body: bytes) -> None:
+    def __init__(
+        self, origin: Request, path: bytes, body: bytes, ignored: tuple[str, ...] = ()
+    ) -> None:
         self.origin = origin
+        self.ignored = ignored
         super().__init__(origin.peer, origin.arrived_at)
         self.path = path
         self.body = body

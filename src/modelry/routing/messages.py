@@ -52,6 +52,8 @@ class Route(msgspec.Struct, frozen=True):
     of `image_types` alone where there are some (`image/png`). `dimensions_min`: its
     embeddings may be cut to so many numbers at least; None where they may not be cut.
     `raw_scores`: its engine ranks by scores of any size, which are no probabilities yet.
+    `tokenizing`: the engine in whose words its replicas are asked for tokens, `llama.cpp` or
+    `vllm`; empty where they cannot be. `context_tokens`: of one request, prompt and answer.
     """
 
     service_id: str
@@ -68,6 +70,8 @@ class Route(msgspec.Struct, frozen=True):
     image_types: tuple[str, ...] = ()
     dimensions_min: int | None = None
     raw_scores: bool = False
+    tokenizing: str = ""
+    context_tokens: int | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Engine, Projecting
+from modelry.engines.base import Engine, Projecting, Tokenizing
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
@@ -175,9 +175,15 @@ def route(
         endpoints=_endpoint_addresses(row, spec),
         dimensions_min=spec.dimensions_min if isinstance(spec, ServiceSpec) else None,
         raw_scores=traits.raw_scores,
+        tokenizing=_tokenizing(engine),
+        context_tokens=spec.context_tokens if isinstance(spec, ServiceSpec) else None,
         images=traits.images,
         image_types=_image_types(engine) if traits.images else (),
     )
+
+
+def _tokenizing(engine: object) -> str:
+    return engine.tokenizing if isinstance(engine, Tokenizing) else ""
 
 
 def _image_types(engine: object) -> tuple[str, ...]:

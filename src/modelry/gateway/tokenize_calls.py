@@ -18,8 +18,10 @@ from modelry.gateway.usage import NOTHING, Usage
 from modelry.routing.messages import Route
 
 PATH = b"/v1/tokenize"
-TEXT_BYTES_MOST = 4 * 1024 * 1024
-"""Of what is tokenized at a time, so that an engine is soon done; no context has room for more."""
+TEXT_BYTES_MOST = 1024 * 1024
+"""Of what is tokenized at a time, so that an engine is done in seconds."""
+_BYTES_PER_TOKEN_MOST = 8
+"""Whatever a context has room for may be counted, even if its words are long."""
 
 # Of the request, what no engine is asked, each in its own words.
 _OURS = ("prompt", "add_special_tokens", "return_token_strs", "stream", "stream_options")
@@ -118,7 +120,7 @@ class TokenizeCall:
         if not self._is_template_due:
             return False
         self._prompt = _decode_prompt(answer).prompt
-        _require_short(len(self._prompt.encode()), "messages")
+        _require_short(len(self._prompt.encode()), self._context_tokens, "messages")
         return True
 
     def answer(self, answer: bytes) -> bytes:
@@ -166,14 +168,14 @@ def shape(request: Request, head: Head, route: Route) -> TokenizeCall:
             told = f"{route.access_path} does not do chat: give a 'prompt', not 'messages'."
             raise error(400, "unsupported_task", told, param="messages")
         refuse_images(messages, "The tokens of an image are not known before it is worked on.")
-        _require_short(len(request.body), "messages")
+        _require_short(len(request.body), route.context_tokens, "messages")
         return TokenizeCall(route, None, chat, special=special, with_texts=with_texts)
     assert prompt is not None
     try:
         text = _decode_text(prompt)
     except bodies.UNREADABLE:
         raise bad_request("'prompt' must be a text.", "prompt") from None
-    _require_short(len(text.encode()), "prompt")
+    _require_short(len(text.encode()), route.context_tokens, "prompt")
     # A prompt alone has no use for what is a chat's.
     model = {"model": chat["model"]}
     return TokenizeCall(route, text, model, special=special, with_texts=with_texts)
@@ -195,9 +197,10 @@ def _flag(fields: dict[str, Raw], name: str) -> bool | None:
     return value
 
 
-def _require_short(size: int, param: str) -> None:
-    if size > TEXT_BYTES_MOST:
-        told = f"'{param}' has {size} bytes of text; {TEXT_BYTES_MOST} are tokenized at a time."
+def _require_short(size: int, context_tokens: int | None, param: str) -> None:
+    most = max(TEXT_BYTES_MOST, _BYTES_PER_TOKEN_MOST * (context_tokens or 0))
+    if size > most:
+        told = f"'{param}' has {size} bytes of text; {most} are tokenized at a time."
         raise bad_request(told, param)
 
 

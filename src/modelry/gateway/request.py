@@ -99,17 +99,15 @@ class Request:
 
 class DerivedRequest(Request):
     """What a request of another API was made: `body` for `path`. Its caller is that of `origin`,
-    whose connection knows nothing of this one. `ignored`: names of its fields that have no effect,
-    as the caller wrote them.
+    whose connection knows nothing of this one. `ignored`: names of what was asked for and has no
+    effect, as the caller wrote them.
     """
 
     __slots__ = ("ignored", "origin")
 
-    def __init__(
-        self, origin: Request, path: bytes, body: bytes, ignored: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, origin: Request, path: bytes, body: bytes) -> None:
         self.origin = origin
-        self.ignored = ignored
+        self.ignored: tuple[str, ...] = ()
         super().__init__(origin.peer, origin.arrived_at)
         self.path = path
         self.body = body

@@ -1,1 +1,1 @@
-"""Other APIs than OpenAI's chat completions, made those: their requests, answers and streams."""
+"""APIs beside OpenAI's chat completions whose calls are chats to everything behind the gateway."""

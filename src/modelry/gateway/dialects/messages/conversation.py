@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from modelry.gateway.dialects.messages_reading import (
+from modelry.gateway.dialects.messages.reading import (
     Base64,
     Block,
     Image,

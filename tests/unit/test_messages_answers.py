@@ -8,7 +8,7 @@ from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from modelry.gateway.dialects.messages_answer import MessagesAnswer, TokenCount
+from modelry.gateway.dialects.messages.answers import MessagesAnswer, TokenCount
 from modelry.gateway.replies import error
 
 USAGE = {

@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from modelry.gateway.dialects.messages_content import Conversation
-from modelry.gateway.dialects.messages_reading import (
+from modelry.gateway.dialects.messages.conversation import Conversation
+from modelry.gateway.dialects.messages.reading import (
     Auto,
     Format,
     MessagesRequest,

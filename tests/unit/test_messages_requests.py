@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelry.gateway.dialects.messages_request import Chat, chat_of, prompt_of
+from modelry.gateway.dialects.messages.requests import Chat, chat_of, prompt_of
 from modelry.gateway.replies import Reply
 
 HI = [{"role": "user", "content": "hi"}]

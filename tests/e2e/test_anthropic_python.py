@@ -8,7 +8,7 @@ import anthropic
 import httpx2
 import pytest
 from anthropic import Anthropic
-from anthropic.types import MessageParam, ToolParam
+from anthropic.types import Message, MessageParam, ToolParam
 from pydantic import BaseModel
 
 from tests.support.instance import Instance
@@ -132,6 +132,7 @@ def test_an_answer_goes_on_with_what_the_last_message_begins(
     claude: Anthropic, demo_path: str, streams: bool
 ) -> None:
     turns: list[MessageParam] = [*HI, {"role": "assistant", "content": "Hello! How can"}]
+    message: Message
     if streams:
         with claude.messages.stream(
             model=demo_path, max_tokens=8, messages=turns, extra_body=EXACT

@@ -80,7 +80,7 @@ def test_a_text_has_the_tokens_that_its_engine_says(
     plane: Plane, tokenizing: str, special: bool | None
 ) -> None:
     path, replica = service(plane, tokenizing, tasks=("completion",))
-    wish = {} if special is None else {"add_special_tokens": special}
+    wish: Any = {} if special is None else {"add_special_tokens": special}
     answer = ask(plane, model=path, prompt="hé", **wish)
     letters = [ord("h"), ord("é")]
     if tokenizing == "llama.cpp":

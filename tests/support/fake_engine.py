@@ -103,7 +103,7 @@ def tokens_of(path: str, body: Json) -> Json:
     spoken = "".join(f"<{each['role']}>{each['content']}" for each in body.get("messages", []))
     if path == "/apply-template":
         return {"prompt": spoken}
-    text = body.get("content", body.get("prompt", spoken))
+    text: str = body.get("content") or body.get("prompt") or spoken
     tokens = [ord(letter) for letter in text]
     if "content" not in body:
         names = [*text] if body["return_token_strs"] else None

@@ -38,7 +38,9 @@ def events(*deltas: dict[str, Any], **choice: Any) -> list[dict[str, Any]]:
     answer = MessagesAnswer(b"req_1", "m", streams=True)
     base = {"id": "chatcmpl-x", "model": "u-1/m"}
     last = {"index": 0, "delta": {}, "finish_reason": "stop", **choice}
-    chunks = [{**base, "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks: list[dict[str, Any]] = [
+        {**base, "choices": [{"index": 0, "delta": delta}]} for delta in deltas
+    ]
     chunks += [{**base, "choices": [last]}, {**base, "choices": [], "usage": USAGE}]
     return parsed(b"".join(map(answer.chunk, chunks)) + answer.end())
 
@@ -167,7 +169,7 @@ def test_usage_that_nobody_told_is_nothing() -> None:
     assert (told["id"], told["model"]) == ("msg_req_1", "m")
 
 
-STREAM = [
+STREAM: list[dict[str, Any]] = [
     {"role": "assistant", "content": None},
     {"reasoning_content": "h"},
     {"reasoning_content": "m"},

@@ -1,11 +1,14 @@
 """Answers of chats, and the messages of Anthropic's API that they become."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import RawMessageStreamEvent
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from modelry.gateway.dialects.messages.answers import MessagesAnswer, TokenCount
@@ -245,3 +248,41 @@ def test_a_count_is_a_number() -> None:
     assert json.loads(count.whole({"tokens": [1, 2], "count": 2})) == {"input_tokens": 2}
     reply = error(400, "unsupported_task", "no")
     assert count.refusal(reply) is reply
+
+
+NAMES = st.sampled_from(
+    [
+        "choices",
+        "delta",
+        "message",
+        "content",
+        "reasoning_content",
+        "refusal",
+        "tool_calls",
+        "function",
+        "arguments",
+        "index",
+        "usage",
+        "prompt_tokens",
+        "prompt_tokens_details",
+        "cached_tokens",
+        "finish_reason",
+        "stop_reason",
+        "id",
+    ]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+@given(st.dictionaries(NAMES, ANYTHING, max_size=4))
+def test_any_object_is_an_answer_or_malformed(told: dict[str, Any]) -> None:
+    with suppress(*MALFORMED):
+        json.loads(MessagesAnswer(b"req_1", "m", streams=False).whole(told))
+    answer = MessagesAnswer(b"req_1", "m", streams=True)
+    with suppress(*MALFORMED):
+        assert accumulated(parsed(answer.chunk(told) + answer.end())).type == "message"

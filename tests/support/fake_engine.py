@@ -15,6 +15,9 @@ JSON `default` of the command line:
     {"do": "scores", "delay_s"?}                        of every document: its length
                                                         `longest`: if one is more, `status` or 400,
                                                         and `says`
+    {"do": "tokens", "delay_s"?, "die_at"?}             tokens, a letter each, as the path has it:
+                                                        `/apply-template` and `/tokenize`; `die_at`:
+                                                        the path whose request ends the process
     {"do": "flood", "bytes", "block"?}                  chunks as fast as they are taken
     {"do": "hang"}                                      never a byte
     {"do": "raw", "pieces": [...], "gated"?, "end"?}    bytes as they stand, no HTTP added
@@ -94,6 +97,24 @@ def of_inputs(body: Json, fake: Json) -> str:
             vector = base64.b64encode(array("f", numbers).tobytes()).decode()
         data.append({"object": "embedding", "index": at, "embedding": vector, "more": 1})
     return json.dumps({"id": "e", "object": "list", "model": "x", "data": data, "usage": usage})
+
+
+def tokens_of(path: str, body: Json) -> Json:
+    """What llama.cpp and vLLM, whose requests differ, say of a text or a chat."""
+    spoken = "".join(f"<{each['role']}>{each['content']}" for each in body.get("messages", []))
+    if path == "/apply-template":
+        return {"prompt": spoken}
+    text: str = body.get("content") or body.get("prompt") or spoken
+    tokens = [ord(letter) for letter in text]
+    if "content" not in body:
+        names = [*text] if body["return_token_strs"] else None
+        return {"count": len(tokens), "max_model_len": 99, "tokens": tokens, "token_strs": names}
+    if body["add_special"]:
+        tokens.insert(0, 1)
+    if body["with_pieces"]:
+        pieces = [{"id": token, "piece": chr(token)} for token in tokens]
+        return {"tokens": pieces}
+    return {"tokens": tokens}
 
 
 class Gone(Exception):
@@ -218,6 +239,12 @@ class Connection(asyncio.Protocol):
                 await self.whole(fake.get("status", 400), json.dumps(said))
             else:
                 await self.whole(200, of_inputs(json.loads(body), fake))
+        elif fake.get("do") == "tokens":
+            path = head.split(b" ")[1].decode()
+            if path == fake.get("die_at"):
+                os._exit(1)
+            await asyncio.sleep(fake.get("delay_s", 0))
+            await self.whole(200, json.dumps(tokens_of(path, json.loads(body))))
         elif fake.get("do") == "flood":
             await self.flood(fake)
         elif fake.get("do") == "raw":

@@ -12,7 +12,7 @@ from modelry.gateway import body as bodies
 from modelry.gateway import forms
 from modelry.gateway.image_answers import ImageAnswers
 from modelry.gateway.request import Request
-from modelry.gateway.tasks import ENDPOINTS, SHAPES, TOKENLESS
+from modelry.gateway.tasks import ANY_TASK, ENDPOINTS, SHAPES, TOKENLESS
 from modelry.gateway.usage import (
     NO_UNITS,
     Units,
@@ -151,7 +151,12 @@ def test_how_long_a_file_plays_is_not_guessed() -> None:
 
 def test_every_call_without_tokens_is_counted_by_something_else() -> None:
     assert set(SHAPES) >= TOKENLESS
-    assert {ENDPOINTS[path] for path in TOKENLESS} == {"image", "speech", "transcription"}
+    assert {ENDPOINTS[path] for path in TOKENLESS} == {
+        ANY_TASK,
+        "image",
+        "speech",
+        "transcription",
+    }
 
 
 # -- what answers say --------------------------------------------------------

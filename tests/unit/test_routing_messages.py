@@ -104,6 +104,16 @@ def test_a_gateway_cannot_say_what_is_for_the_control_plane_to_say() -> None:
         decode_from_gateway(encode(RouteDrop(1, "svc")))
 
 
+def test_a_route_of_an_earlier_version_is_read() -> None:
+    line = (
+        b'{"type":"route_put","seq":4,"route":{"service_id":"svc","access_path":"u-0/a",'
+        b'"owner_id":"u-0","tasks":["chat"],"state":"running","message":"","created_at":0}}'
+    )
+    read = decode_from_control(line)
+    assert isinstance(read, RoutePut)
+    assert (read.route.tokenizing, read.route.context_tokens) == ("", None)
+
+
 def test_a_field_of_a_later_version_does_no_harm() -> None:
     line = b'{"type":"route_drop","seq":4,"service_id":"svc","reason":"later"}'
     assert decode_from_control(line) == RouteDrop(4, "svc")

@@ -183,6 +183,15 @@ class Constraining(Protocol):
 
 
 @runtime_checkable
+class Tokenizing(Protocol):
+    """An engine whose replicas tell which tokens a text has. `tokenizing`: in whose words they are
+    asked, as in `Route`.
+    """
+
+    tokenizing: str
+
+
+@runtime_checkable
 class ImageReader(Protocol):
     """An engine that takes images in chats, where the weights do."""
 

@@ -13,12 +13,12 @@ import msgspec
 
 from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
-from modelry.gateway import forms
+from modelry.gateway import forms, tokenize_calls
 from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, bad_request, error, error_body
 from modelry.gateway.request import Request
-from modelry.gateway.shaping import Pieces, Routed
+from modelry.gateway.shaping import Asking, Pieces, Routed
 from modelry.gateway.tasks import ENDPOINTS, TOKENLESS
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import NO_UNITS, NOTHING, Usage, read_units
@@ -111,9 +111,10 @@ class Call(Relay):
         replica, request = self._replica, self._request
         assert replica is not None
         try:
-            head = replica.heads.get(request.path)
+            path = self._path
+            head = replica.heads.get(path)
             if head is None:
-                head = self._desk.request_head(replica, request.path)
+                head = self._desk.request_head(replica, path)
             own = _hop(request) if replica.weighted else b""
             if request.path in forms.ENDPOINTS:
                 own += b"content-type: %b\r\n" % forms.content_type(request)
@@ -156,6 +157,16 @@ class Call(Relay):
             self._give_up("it has been silent for too long")
 
     # ------------------------------------------------------------------------
+
+    @property
+    def _path(self) -> bytes:
+        """Where its replica is asked. Raises a `Reply` as `_body` does."""
+        shaping = self._shaping
+        if shaping is None or not isinstance(shaping, Asking):
+            return self._request.path
+        if isinstance(shaping, Routed):
+            shaping.routed(self._service.route)
+        return shaping.path
 
     def _body(self, replica: Replica) -> bytes:
         """The body as this replica gets it. Raises where it cannot be changed, and a `Reply` where
@@ -239,7 +250,13 @@ class Call(Relay):
         desk, service, request = self._desk, self._service, self._request
         # Who hangs up before the first byte has had the prompt read all the same.
         worked = self._first_at > 0.0 or (sent and status == _GONE)
-        estimated = usage is None and worked and status in _WORKED
+        estimated = (
+            usage is None
+            and worked
+            and status in _WORKED
+            # Which uses none, whatever becomes of it.
+            and request.path != tokenize_calls.PATH
+        )
         used = usage or (self._estimated() if estimated else self._taken())
         if usage is not None and self._service.route.collect:
             used = self._of_all_answers(usage)

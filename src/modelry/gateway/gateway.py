@@ -17,6 +17,7 @@ from modelry.gateway.answers import Job
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.cors import Cors
 from modelry.gateway.counters import Counters
+from modelry.gateway.dialects.messages.calls import TRANSLATES
 from modelry.gateway.feed import FeedClient
 from modelry.gateway.image_answers import PATHS, ImageAnswers
 from modelry.gateway.image_files import ImageFiles
@@ -140,7 +141,7 @@ class Gateway:
             record=self._spool.write,
             unseal=lambda address: _unsealed(sealer, address),
             shapes=_shapes(self._images, origin, settings.public_url),
-            translates={},
+            translates=TRANSLATES,
             answer_timeout_s=settings.answer_timeout_s,
             memory=memory,
             pictures=PictureFetch(_web(settings), settings.max_body_bytes),

@@ -26,7 +26,7 @@ from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.service import Service
 from modelry.gateway.structured import chats
 from modelry.gateway.table import Table, allows
-from modelry.gateway.tasks import ENDPOINTS, Shape, tokens_expected
+from modelry.gateway.tasks import ANY_TASK, ENDPOINTS, Shape, tokens_expected
 from modelry.gateway.translating import Answering, Translate
 from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
@@ -280,7 +280,7 @@ class Inference:
 
     def _grant(self, key: KeyGrant, model: str, task: str) -> Service:
         service = self._service(model, key)
-        if task not in service.route.tasks:
+        if task != ANY_TASK and task not in service.route.tasks:
             does = ", ".join(service.route.tasks)
             message = f"{service.route.access_path} does not do {task}; it does {does}."
             raise error(400, "unsupported_task", message, param="model")

@@ -192,11 +192,21 @@ def refuse_media(request: Request, head: bodies.Head, route: Route) -> Pictures 
     return None
 
 
+def refuse_images(messages: Raw, why: str) -> None:
+    """Raises a 400 where a chat brings anything but text."""
+    try:
+        found = next(_images(messages), None)
+    except bodies.UNREADABLE:
+        raise bad_request("'messages' must be a list of objects.", "messages") from None
+    if found is not None:
+        raise _unsupported(f"{_where(found[0].row, found[0].column)}: {why}")
+
+
 def _images(messages: Raw) -> Iterator[tuple[Image, Raw]]:
     """Each with what stands under its `image_url`. Raises a 400 for parts that no engine takes,
     and what `bodies.UNREADABLE` names where there is no list of messages.
     """
-    _require_few(messages, MESSAGES_MOST, "messages")
+    require_few(messages, MESSAGES_MOST, "messages")
     contents = _decode_contents(messages)
     if len(contents) > MESSAGES_MOST:
         raise _too_many(MESSAGES_MOST, "messages")
@@ -204,7 +214,7 @@ def _images(messages: Raw) -> Iterator[tuple[Image, Raw]]:
     for row, message in enumerate(contents):
         if bytes(memoryview(message.content)[:1]) != b"[":
             continue
-        _require_few(message.content, PARTS_MOST, "parts of messages")
+        require_few(message.content, PARTS_MOST, "parts of messages")
         parts = _decode_list(message.content)
         left -= len(parts)
         if left < 0:
@@ -243,14 +253,16 @@ def _name(value: Raw) -> str:
     return str(bodies.decode_any(value))
 
 
-def _require_few(items: Raw, most: int, what: str) -> None:
-    """Refuse a long list of too many items before anything is made of them."""
+def require_few(items: Raw, most: int, what: str, param: str = "messages") -> None:
+    """Refuse a long list of too many items before anything is made of them. Raises a 400, and what
+    `bodies.UNREADABLE` names where there is no list.
+    """
     if len(memoryview(items)) > _SHORT_BYTES:
         try:
             _counter(most)(items)
         except msgspec.ValidationError:
             if bytes(memoryview(items)[:1]) == b"[":
-                raise _too_many(most, what) from None
+                raise _too_many(most, what, param) from None
             raise
 
 
@@ -276,8 +288,8 @@ def _where(row: int, column: int) -> str:
     return f"messages[{row}].content[{column}]"
 
 
-def _too_many(most: int, what: str) -> Reply:
-    return bad_request(f"The request has too many {what}; {most} are taken at most.", "messages")
+def _too_many(most: int, what: str, param: str = "messages") -> Reply:
+    return bad_request(f"The request has too many {what}; {most} are taken at most.", param)
 
 
 def _no_images(image: Image, route: Route) -> Reply:

@@ -172,9 +172,14 @@ _ANTHROPIC_TYPES = {
 
 def anthropic_error(status: int, message: str, request_id: str) -> bytes:
     """Anthropic's error object."""
-    fallback = "invalid_request_error" if status < 500 else "api_error"
-    error = {"type": _ANTHROPIC_TYPES.get(status, fallback), "message": message}
+    error = {"type": anthropic_type(status), "message": message}
     return msgspec.json.encode({"type": "error", "error": error, "request_id": request_id})
+
+
+def anthropic_type(status: int) -> str:
+    """What Anthropic calls an error with that status."""
+    fallback = "invalid_request_error" if status < 500 else "api_error"
+    return _ANTHROPIC_TYPES.get(status, fallback)
 
 
 @cache

@@ -38,6 +38,9 @@ class Request:
         "target",
     )
 
+    ignored: tuple[str, ...] = ()
+    """Names of what was asked for and has no effect, as the caller wrote them."""
+
     def __init__(self, peer: str, arrived_at: float) -> None:
         self.id = b""
         self.method = b""
@@ -82,11 +85,6 @@ class Request:
         return self.path
 
     @property
-    def ignored(self) -> tuple[str, ...]:
-        """Names of what was asked for and has no effect, as the caller wrote them."""
-        return ()
-
-    @property
     def root(self) -> "Request":
         """The one that came in over a connection, which holds what is held for it."""
         return self
@@ -112,13 +110,13 @@ class DerivedRequest(Request):
     whose connection knows nothing of this one.
     """
 
-    __slots__ = ("_ignored", "origin")
+    __slots__ = ("ignored", "origin")
 
     def __init__(
         self, origin: Request, path: bytes, body: bytes, ignored: tuple[str, ...] = ()
     ) -> None:
         self.origin = origin
-        self._ignored = ignored
+        self.ignored = ignored
         super().__init__(origin.peer, origin.arrived_at)
         self.path = path
         self.body = body
@@ -131,10 +129,6 @@ class DerivedRequest(Request):
     @property
     def asked_path(self) -> bytes:
         return self.origin.asked_path
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        return self._ignored
 
     @property
     def root(self) -> Request:

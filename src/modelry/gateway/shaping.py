@@ -64,6 +64,16 @@ class Pieces(Shaping, Protocol):
 
 
 @runtime_checkable
+class Asking(Pieces, Protocol):
+    """One whose pieces are asked at addresses of the engine's own."""
+
+    @property
+    def path(self) -> bytes:
+        """Where the piece is asked that `request` gives next, once it was `routed`."""
+        ...
+
+
+@runtime_checkable
 class Routed(Shaping, Protocol):
     """One that goes by what the service is when a replica is asked, and not when the call came in:
     it may have waited meanwhile for weights that say more.

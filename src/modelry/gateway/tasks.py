@@ -2,15 +2,26 @@
 
 from collections.abc import Callable
 
-from modelry.gateway import embedding_calls, media_calls, picture_parts, rerank_calls
+from modelry.gateway import (
+    embedding_calls,
+    media_calls,
+    picture_parts,
+    rerank_calls,
+    tokenize_calls,
+)
 from modelry.gateway.body import Head, expected_tokens, prompt_tokens
 from modelry.gateway.request import Request
 from modelry.gateway.shaping import Shaping
 from modelry.routing.messages import Route
 
+ANY_TASK = ""
+
 # Endpoint → the task a service must do to answer there.
 ENDPOINTS = {
     b"/v1/chat/completions": "chat",
+    b"/v1/messages": "chat",
+    b"/v1/messages/count_tokens": "chat",
+    tokenize_calls.PATH: ANY_TASK,
     b"/v1/completions": "completion",
     b"/v1/embeddings": "embedding",
     b"/v1/rerank": "rerank",
@@ -22,7 +33,9 @@ ENDPOINTS = {
 }
 
 TOKENLESS = frozenset(
-    path for path, task in ENDPOINTS.items() if task in ("image", "speech", "transcription")
+    path
+    for path, task in ENDPOINTS.items()
+    if task in (ANY_TASK, "image", "speech", "transcription")
 )
 """Those whose calls are expected to use no tokens, however long their bodies are."""
 
@@ -35,6 +48,7 @@ Shape = Callable[[Request, Head, Route], Shaping | None]
 SHAPES: dict[bytes, Shape] = {
     b"/v1/chat/completions": picture_parts.shape,
     b"/v1/completions": picture_parts.refuse_media,
+    tokenize_calls.PATH: tokenize_calls.shape,
     b"/v1/embeddings": embedding_calls.shape,
     b"/v1/rerank": rerank_calls.shape,
     b"/v1/images/generations": media_calls.images,

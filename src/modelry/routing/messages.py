@@ -55,8 +55,9 @@ class Route(msgspec.Struct, frozen=True):
     `grammars`: its engine writes by a grammar, which the gateway makes of schemas and functions
     that an answer is to be held to; `tools`: its chats take functions by themselves all the same;
     `small`: its model is so small that it may repeat itself without an end.
-    `context_tokens`: of one request, prompt and answer; `max_tokens`: of an answer where a request
-    does not say.
+    `tokenizing`: the engine in whose words its replicas are asked for tokens, `llama.cpp` or
+    `vllm`; empty where they cannot be. `context_tokens`: of one request, prompt and answer;
+    `max_tokens`: of an answer where a request does not say.
     """
 
     service_id: str
@@ -76,6 +77,7 @@ class Route(msgspec.Struct, frozen=True):
     grammars: bool = False
     tools: bool = False
     small: bool = False
+    tokenizing: str = ""
     context_tokens: int | None = None
     max_tokens: int | None = None
 

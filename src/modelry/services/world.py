@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Constraining, Engine, Projecting
+from modelry.engines.base import Constraining, Engine, Projecting, Tokenizing
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
@@ -178,11 +178,16 @@ def route(
         grammars=isinstance(engine, Constraining),
         tools=traits.tools,
         small=traits.small,
+        tokenizing=_tokenizing(engine),
         context_tokens=spec.context_tokens if isinstance(spec, ServiceSpec) else None,
         max_tokens=spec.defaults.max_tokens if isinstance(spec, ServiceSpec) else None,
         images=traits.images,
         image_types=_image_types(engine) if traits.images else (),
     )
+
+
+def _tokenizing(engine: object) -> str:
+    return engine.tokenizing if isinstance(engine, Tokenizing) else ""
 
 
 def _image_types(engine: object) -> tuple[str, ...]:

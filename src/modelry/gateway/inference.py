@@ -16,6 +16,8 @@ from modelry.gateway import body as bodies
 from modelry.gateway import forms
 from modelry.gateway.call import Call
 from modelry.gateway.connection import ClientConnection
+from modelry.gateway.dialects.responses import kept
+from modelry.gateway.dialects.responses.kept import KeptResponses
 from modelry.gateway.limits import Limiter
 from modelry.gateway.memory import Memory
 from modelry.gateway.picture_fetch import PictureFetch
@@ -45,7 +47,8 @@ log = logging.getLogger(__name__)
 class Inference:
     """Also the desk of its calls. `record` keeps the line of a call that ended; `unseal` opens
     the key of an endpoint elsewhere; `shapes`: what is done to calls of an endpoint;
-    `translates`: which calls are made calls of another endpoint, and how.
+    `translates`: which calls are made calls of another endpoint, and how; `responses`: what of
+    them is kept.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Inference:
         unseal: Callable[[EndpointAddress], str],
         shapes: Mapping[bytes, Shape],
         translates: Mapping[bytes, Translate],
+        responses: KeptResponses,
         answer_timeout_s: float,
         memory: Memory,
         pictures: PictureFetch,
@@ -67,6 +71,7 @@ class Inference:
         self._unseal = unseal
         self._shapes = shapes
         self._translates = translates
+        self._responses = responses
         self.answer_timeout_s = answer_timeout_s
         self.memory = memory
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="answers")
@@ -95,6 +100,9 @@ class Inference:
                 if request.method != b"HEAD":
                     _require_method(request, b"GET")
                 client.respond(self._models(path, key))
+                return None
+            if path.startswith(kept.PREFIX):
+                client.respond(self._responses.answer(request, key))
                 return None
             told = shown(path.decode("ascii", "replace"))
             raise error(404, "unknown_url", f"There is no {request.method.decode()} {told} here.")
@@ -227,7 +235,7 @@ class Inference:
     ) -> tuple[DerivedRequest, Answering]:
         """The call as what it is to replicas. Raises a `Reply` for what cannot be made one."""
         derived, answering = translate(request, client)
-        if not self.memory.hold(request, len(derived.body)):
+        if not self.memory.hold(request, len(derived.body) + derived.kept_bytes):
             message = "The requests under way are too large together. Please try again."
             raise error(503, "overloaded", message, retry_after_s=1)
         return derived, answering

@@ -12,6 +12,7 @@ from modelry.routing.messages import Route
 ENDPOINTS = {
     b"/v1/chat/completions": "chat",
     b"/v1/completions": "completion",
+    b"/v1/responses": "chat",
     b"/v1/embeddings": "embedding",
     b"/v1/rerank": "rerank",
     b"/v1/images/generations": "image",

@@ -109,14 +109,23 @@ class Inference:
         if request.method != b"POST":
             _require_method(request, b"POST")
         translate = self._translates.get(path)
-        answering: Answering = client
-        if translate is not None:
-            request, answering = self._translated(translate, request, client)
-            path = request.path
-        body = request.body
+        if translate is None:
+            return self._admit(request, client, key, task)
+        derived, answering = self._translated(translate, request, client)
+        try:
+            return self._admit(derived, answering, key, task)
+        except Reply as reply:
+            answering.respond(reply)
+            return None
+
+    def _admit(
+        self, request: Request, answering: Answering, key: KeyGrant, task: str
+    ) -> Call | None:
+        """Raises a `Reply` that refuses it."""
+        path, body = request.path, request.body
         form = forms.boundary_of(request) if path in forms.ENDPOINTS else None
         head = forms.read(body, form) if form else bodies.read(body)
-        service = table.granted.get((key.id, head.model, task))
+        service = self._table.granted.get((key.id, head.model, task))
         if service is None:
             service = self._grant(key, head.model, task)
         limits = key.limits

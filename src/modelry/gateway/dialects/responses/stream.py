@@ -13,8 +13,8 @@ from modelry.gateway.dialects.responses.ids import Ids, call_id
 from modelry.gateway.dialects.responses.reading import Json
 
 _encode = msgspec.json.Encoder().encode
-_FAILURES = frozenset({"rate_limit_exceeded", "invalid_prompt", "server_error"})
-"""What OpenAI's type of a failed response has codes of, that could be of a chat."""
+_FAILURES = ("server_error", "rate_limit_exceeded")
+"""Codes that OpenAI's type of a failed response has, and that a chat can fail with."""
 _OF_A_MESSAGE = {"output_text", "refusal"}
 
 
@@ -84,6 +84,7 @@ class ResponseStream:
         return objects.ended(self._response, self._output, self._finish, self._usage)
 
     def last(self, response: Json) -> bytes:
+        """The last event of a stream. `response`: as it ended."""
         return self._event(f"response.{response['status']}", response=response)
 
     def broken(self, problem: Json) -> bytes:
@@ -91,23 +92,25 @@ class ResponseStream:
         events = self._begin()
         message = str(problem.get("message") or "The answer broke off.")
         code, param = problem.get("code"), problem.get("param")
-        events += self._event(
-            "error",
-            code=code if isinstance(code, str) else None,
-            message=message,
-            param=param if isinstance(param, str) else None,
-        )
         if self._open is not None:
             self._output.append(self._item(self._open, "incomplete"))
-        told = code if code in _FAILURES else "server_error"
         failed = {
             **self._response,
             "status": "failed",
-            "error": {"code": told, "message": message},
+            "error": {"code": code if code in _FAILURES else "server_error", "message": message},
             "output": self._output,
             "usage": objects.usage_of(self._usage),
         }
-        return events + self._event("response.failed", response=failed)
+        events += self._event("response.failed", response=failed)
+        said = {
+            "code": code if isinstance(code, str) else None,
+            "message": message,
+            "param": param if isinstance(param, str) else None,
+        }
+        # `error` is in no type of OpenAI's: its libraries for Python raise by it alone, those for
+        # Node by the fields beside it.
+        error = {"type": str(problem.get("type") or "server_error"), **said}
+        return events + self._event("error", **said, error=error)
 
     # ------------------------------------------------------------------------
 

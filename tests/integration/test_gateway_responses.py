@@ -48,7 +48,7 @@ FRAMES = [
     f"data: {json.dumps({'choices': [], 'usage': USAGE})}\n\n",
     "data: [DONE]\n\n",
 ]
-STREAM = {"do": "stream", "frames": FRAMES}
+STREAM: Json = {"do": "stream", "frames": FRAMES}
 
 
 def asked(replica: Replica, at: int = -1) -> Json:
@@ -68,7 +68,7 @@ def get(plane: Plane, path: str, key: str = "", method: str = "GET") -> Answer:
 
 
 def events(answer: Answer) -> list[Json]:
-    found = []
+    found: list[Json] = []
     for text in answer.body.decode().split("\n\n")[:-1]:
         name, data = text.split("\n")
         event: Json = json.loads(data.removeprefix("data: "))
@@ -239,7 +239,9 @@ def test_input_items_come_in_pages(plane: Plane) -> None:
         assert get(plane, f"{id_}/input_items?{wrong}").status == 400
     with plane.openai(plane.owner_key) as client:
         listed = client.responses.input_items.list(id_, limit=2, order="asc")
-        assert [item.content[0].text for item in listed] == list("01234")  # type: ignore[union-attr]
+        assert [item.to_dict()["content"] for item in listed] == [
+            [{"type": "input_text", "text": text}] for text in "01234"
+        ]
 
 
 def test_items_are_found_by_their_ids(plane: Plane) -> None:
@@ -348,10 +350,12 @@ def test_a_replica_that_dies_within_a_stream_fails_the_response(plane: Plane) ->
     assert (error["type"], error["code"]) == ("error", "bad_gateway")
     # Nobody can go on from what broke off.
     assert get(plane, failed["response"]["id"]).status == 404
-    with plane.openai(plane.owner_key) as client, pytest.raises(openai.APIError, match="stopped"):
-        plane.service(plane.replica(**replica._default), name="dying")
-        for _ in client.responses.create(model="dying", input="hi", stream=True):
-            pass
+    dying = plane.replica(do="stream", frames=FRAMES, die_after=cut, pace_s=0.01)
+    plane.service(dying, name="dying")
+    with plane.openai(plane.owner_key) as client:
+        stream = client.responses.create(model="dying", input="hi", stream=True)
+        with pytest.raises(openai.APIError, match="stopped"):
+            list(stream)
 
 
 def test_a_caller_who_hangs_up_frees_the_replica(plane: Plane) -> None:

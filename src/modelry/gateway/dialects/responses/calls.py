@@ -132,7 +132,7 @@ class _Answer:
 
     def whole(self, answer: Json) -> bytes:
         output = objects.output_of(answer, self._ids, self._top)
-        finish = answer["choices"][0].get("finish_reason")
+        finish = objects.text_of(answer["choices"][0], "finish_reason")
         response = objects.ended(self._response, output, finish, answer.get("usage"))
         return self._complete(response)
 

@@ -135,6 +135,24 @@ def refusal_part(text: str) -> Json:
     return {"type": "refusal", "refusal": text}
 
 
+def text_of(told: Json, name: str) -> str:
+    """A text that may be missing or null. Raises `TypeError` where it is none."""
+    text = told.get(name)
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is no text")
+    return text
+
+
+def name_of(function: Json) -> str:
+    """Raises `ValueError` where it has none."""
+    name = text_of(function, "name")
+    if not name:
+        raise ValueError("a tool call names no tool")
+    return name
+
+
 def thought_of(message: Json) -> str | None:
     """What a chat's message, or a delta of one, tells of the model's thinking."""
     for name in ("reasoning_content", "reasoning"):
@@ -153,10 +171,10 @@ def output_of(answer: Json, ids: Ids, top: int) -> list[Json]:
     if thought is not None:
         output.append(reasoning_item(ids.item("reasoning"), "completed", thought))
     calls = message.get("tool_calls") or []
-    text, refusal = message.get("content"), message.get("refusal")
+    text, refusal = text_of(message, "content"), text_of(message, "refusal")
     parts = []
     if text or not (calls or refusal):
-        parts.append(text_part(text or "", logprobs_of(choice.get("logprobs"), top)))
+        parts.append(text_part(text, logprobs_of(choice.get("logprobs"), top)))
     if refusal:
         parts.append(refusal_part(refusal))
     if parts:
@@ -164,9 +182,10 @@ def output_of(answer: Json, ids: Ids, top: int) -> list[Json]:
     for call in calls:
         function = call["function"]
         id_ = ids.item("function_call")
-        name, arguments = function["name"], function.get("arguments") or ""
-        output.append(call_item(id_, "completed", call.get("id") or call_id(), name, arguments))
-    if is_cut(choice.get("finish_reason")):
+        told = text_of(call, "id") or call_id()
+        arguments = text_of(function, "arguments")
+        output.append(call_item(id_, "completed", told, name_of(function), arguments))
+    if is_cut(text_of(choice, "finish_reason")):
         output[-1]["status"] = "incomplete"
     return output
 

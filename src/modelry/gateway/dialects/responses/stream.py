@@ -69,7 +69,7 @@ class ResponseStream:
         for choice in chunk["choices"]:
             if choice.get("index", 0) == 0:
                 events += self._delta(choice.get("delta") or {}, choice.get("logprobs"))
-                self._finish = choice.get("finish_reason") or self._finish
+                self._finish = objects.text_of(choice, "finish_reason") or self._finish
         return events
 
     def complete(self) -> bytes:
@@ -126,10 +126,10 @@ class ResponseStream:
         thought = objects.thought_of(delta)
         if thought is not None:
             events += self._text("reasoning_text", thought, [])
-        text = delta.get("content")
+        text = objects.text_of(delta, "content")
         if text:
             events += self._text("output_text", text, objects.logprobs_of(logprobs, self._top))
-        refusal = delta.get("refusal")
+        refusal = objects.text_of(delta, "refusal")
         if refusal:
             events += self._text("refusal", refusal, [])
         for at, call in enumerate(delta.get("tool_calls") or []):
@@ -181,13 +181,13 @@ class ResponseStream:
                 "function_call",
                 self._ids.item("function_call"),
                 len(self._output),
-                call=call.get("id") or call_id(),
-                name=function["name"],
+                call=objects.text_of(call, "id") or call_id(),
+                name=objects.name_of(function),
                 call_index=index,
             )
             begun = objects.call_item(item.id, "in_progress", item.call, item.name, "")
             events += self._event("response.output_item.added", output_index=item.at, item=begun)
-        text = function.get("arguments")
+        text = objects.text_of(function, "arguments")
         if text:
             item.texts.append(text)
             events += self._event(

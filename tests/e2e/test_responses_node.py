@@ -29,8 +29,8 @@ def test_the_library_finds_all_that_it_needs(
     assert saw["next"]["items"] == ["user", "assistant", "user"]
     assert saw["structured"]["fields"] == ["name", "people"]
     assert saw["tools"]["output"] == ["message"]
-    refusals = {name: (line["kind"], line["status"]) for name, line in saw.items() if "kind" in line}
-    assert refusals == {
+    refused = {name: line for name, line in saw.items() if "kind" in line}
+    assert {name: (line["kind"], line["status"]) for name, line in refused.items()} == {
         "deleted": ("NotFoundError", 404),
         "background": ("BadRequestError", 400),
         "too long": ("BadRequestError", 400),

@@ -352,6 +352,18 @@ def test_a_body_that_is_none_is_a_400(api: Api, body: bytes) -> None:
     assert refused.value.status == 400
 
 
+def test_a_body_of_millions_of_values_is_not_even_read(api: Api) -> None:
+    begun = b'{"model":"demo","input":'
+    for hostile in (b"[" + b"{}," * 1_500_000 + b"{}]", b"[" * 10 + b"1," * 3_000_000 + b"1]"):
+        with pytest.raises(Reply) as refused:
+            api.call(begun + hostile + b"}")
+        assert refused.value.status == 400
+    # A long text may have many commas, and an image is long without any.
+    api.responses._body_bytes = 1 << 26
+    content = [text("one, two, " * 150_000), {"type": "input_image", "image_url": PIXEL * 300_000}]
+    assert api.chat(input=[user(content)])["messages"]
+
+
 # Values that are near to what is taken: of its words, in its shapes.
 _WORDS = (
     "message user assistant system developer function function_call function_call_output "

@@ -115,6 +115,36 @@ def test_a_file_that_cannot_be_read_is_a_503(tmp_path: Path) -> None:
     assert refused.value.status == 503
 
 
+def test_items_are_found_in_the_conversation_that_has_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = store(tmp_path)
+    items: list[Json] = []
+    for _ in range(100):
+        ids = Ids()
+        items.append({"id": ids.item("message")})
+        made = record()
+        made.items = msgspec.Raw(msgspec.json.encode(items))
+        kept.keep(ids.response, made)
+    wanted = [item["id"] for item in items]
+    looks = []
+    read = kept.read
+
+    def looked(id_: str, key: KeyGrant) -> Record | None:
+        looks.append(id_)
+        return read(id_, key)
+
+    monkeypatch.setattr(kept, "read", looked)
+    assert kept.items(wanted, KEY) == {item["id"]: item for item in items}
+    assert len(looks) == 1
+    # From the first on, each has to be looked for anew: that is too much for one call.
+    with pytest.raises(Reply) as refused:
+        kept.items(wanted[::-1], KEY)
+    assert refused.value.status == 400
+    assert kept.items([wanted[0], "msg_unknown"], KEY) == {}
+    assert kept.items(wanted, BEN) == {}
+
+
 # -- answers ------------------------------------------------------------------
 
 
@@ -155,7 +185,8 @@ def test_an_answer_ends_once_it_is_kept(tmp_path: Path, stream: bool) -> None:
     found = api.store.read(response["id"], KEY)
     assert found is not None
     assert json.loads(bytes(found.response)) == response
-    assert api.store.item(response["output"][0]["id"], KEY) == response["output"][0]
+    (item,) = response["output"]
+    assert api.store.items([item["id"]], KEY) == {item["id"]: item}
 
 
 @pytest.mark.parametrize("stream", [False, True])

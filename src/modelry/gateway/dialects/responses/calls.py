@@ -51,7 +51,7 @@ class Responses:
         items = self._before(wishes.previous_response_id, key)
         before = len(items)
         assert wishes.input is not None
-        items += read_items(wishes.input, ids, lambda id_: self._store.item(id_, key))
+        items += read_items(wishes.input, ids, lambda wanted: self._store.items(wanted, key))
         check_calls(items, before)
         chat: Json = {"model": wishes.model, "messages": chat_messages(items, wishes.instructions)}
         chat |= chat_fields(wishes, tools)

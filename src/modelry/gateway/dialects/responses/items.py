@@ -12,7 +12,7 @@ from modelry.gateway.dialects.responses.ids import Ids
 from modelry.gateway.dialects.responses.reading import Json, read
 from modelry.gateway.replies import bad_request, shown
 
-_ITEMS_MOST = 100_000
+_ITEMS_MOST = 16_384
 _TEXTS = ("input_text", "output_text", "text")
 """Callers send back what they got, and some name a text as chats do."""
 
@@ -59,8 +59,8 @@ class _Part(msgspec.Struct):
     file_id: str | None = None
 
 
-Resolve = Callable[[str], Json | None]
-"""The item of an id, in the form in which it is kept; None where there is none."""
+Resolve = Callable[[list[str]], dict[str, Json]]
+"""Items of ids, in the form in which they are kept; those that there are."""
 
 
 def read_items(given: str | list[Json], ids: Ids, resolve: Resolve) -> list[Json]:
@@ -69,24 +69,33 @@ def read_items(given: str | list[Json], ids: Ids, resolve: Resolve) -> list[Json
         given = [{"role": "user", "content": given}]
     if len(given) > _ITEMS_MOST:
         raise bad_request(f"'input' has more than {_ITEMS_MOST} items.", "input")
-    return [_item(each, f"input[{at}]", ids, resolve) for at, each in enumerate(given)]
-
-
-def _item(item: Json, at: str, ids: Ids, resolve: Resolve) -> Json:
-    kind = item.get("type")
-    if kind is None:
-        # A message needs no type, and neither does a reference, which has nothing but its id.
-        kind = "item_reference" if "role" not in item and "id" in item else "message"
-    if kind == "item_reference":
-        id_ = read(item, _Reference, at).id
-        found = resolve(id_)
-        if found is None:
+    references = {
+        at: read(each, _Reference, f"input[{at}]").id
+        for at, each in enumerate(given)
+        if _is_reference(each)
+    }
+    found = resolve(list(references.values())) if references else {}
+    for at, id_ in references.items():
+        if id_ not in found:
             message = (
                 f"There is no item '{shown(id_)}' to refer to: it was not kept, or is kept no "
                 "longer. Send the item itself."
             )
-            raise bad_request(message, f"{at}.id")
-        return found
+            raise bad_request(message, f"input[{at}].id")
+    return [
+        found[references[at]] if at in references else _item(each, f"input[{at}]", ids)
+        for at, each in enumerate(given)
+    ]
+
+
+def _is_reference(item: Json) -> bool:
+    kind = item.get("type")
+    # A message needs no type, and neither does a reference, which has nothing but its id.
+    return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
+
+
+def _item(item: Json, at: str, ids: Ids) -> Json:
+    kind = item.get("type") or "message"
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         known = ", ".join((*_READERS, "item_reference"))

@@ -4,7 +4,6 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from modelry.gateway.dialects.responses.reading import Json
 from modelry.gateway.dialects.responses.store import Record, ResponseStore
 from modelry.gateway.replies import Reply, bad_request, error, json_reply, shown
 from modelry.gateway.request import Request
@@ -13,7 +12,13 @@ from modelry.routing.messages import KeyGrant
 PREFIX = b"/v1/responses/"
 _PAGE, _PAGE_MOST = 20, 100
 
-_decode_items = msgspec.json.Decoder(list[dict[str, object]]).decode
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+_decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_id_of = msgspec.json.Decoder(_Named).decode
 
 
 class KeptResponses:
@@ -64,13 +69,13 @@ def _page(record: Record, request: Request) -> Reply:
         raise bad_request(f"'limit' must be a number from 1 to {_PAGE_MOST}.", "limit")
     if order not in ("asc", "desc"):
         raise bad_request("'order' must be asc or desc.", "order")
-    items: list[Json] = _decode_items(record.items)
+    items = _decode_items(record.items)
     if order == "desc":
         items.reverse()
     after = query.get("after", [""])[0]
     start = 0
     if after:
-        start = 1 + next((at for at, each in enumerate(items) if each["id"] == after), -1)
+        start = 1 + next((at for at, each in enumerate(items) if _id_of(each).id == after), -1)
         if not start:
             raise bad_request(f"There is no item '{shown(after)}' to go on after.", "after")
     page = items[start : start + int(limit)]
@@ -78,8 +83,8 @@ def _page(record: Record, request: Request) -> Reply:
         {
             "object": "list",
             "data": page,
-            "first_id": page[0]["id"] if page else "",
-            "last_id": page[-1]["id"] if page else "",
+            "first_id": _id_of(page[0]).id if page else "",
+            "last_id": _id_of(page[-1]).id if page else "",
             "has_more": start + len(page) < len(items),
         }
     )

@@ -14,13 +14,15 @@ import msgspec
 
 from modelry.errors import ModelryError
 from modelry.gateway.dialects.responses import ids
-from modelry.gateway.dialects.responses.reading import Json
+from modelry.gateway.dialects.responses.reading import Json, is_readable
 from modelry.gateway.kept_files import OWNER_DIGITS, KeptFiles
-from modelry.gateway.replies import error
+from modelry.gateway.replies import bad_request, error
 from modelry.gateway.table import covers
 from modelry.routing.messages import KeyGrant
 
 log = logging.getLogger(__name__)
+
+_RESPONSES_MOST = 64
 
 
 class Record(msgspec.Struct):
@@ -32,8 +34,16 @@ class Record(msgspec.Struct):
     items: msgspec.Raw
 
     @property
+    def size(self) -> int:
+        """About its bytes."""
+        return len(memoryview(self.response)) + len(memoryview(self.items))
+
+    @property
     def conversation(self) -> list[Json]:
-        """All items up to the response's own."""
+        """All items up to the response's own. Raises a 400 where it has grown too long."""
+        if not is_readable(memoryview(self.items)):
+            message = "The conversation before has too many values, in lists and objects."
+            raise bad_request(message, "previous_response_id")
         return _decode_items(self.items) + _decode_output(self.response).output
 
 
@@ -92,13 +102,33 @@ class ResponseStore:
             message = "The response cannot be deleted now. Please try again."
             raise error(503, "overloaded", message, retry_after_s=1) from None
 
-    def item(self, item_id: str, key: KeyGrant) -> Json | None:
-        """The item that came with a response which is kept."""
-        response_id = ids.response_of(item_id)
-        record = None if response_id is None else self.read(response_id, key)
-        if record is None:
-            return None
-        return next((each for each in record.conversation if each["id"] == item_id), None)
+    def items(self, item_ids: list[str], key: KeyGrant) -> dict[str, Json]:
+        """Items of kept conversations by their ids, up to the first that there is none of.
+
+        Raises a 400 where they are spread over too many responses.
+        """
+        found: dict[str, Json] = {}
+        wanted = {*item_ids}
+        looked_at, size = 0, 0
+        # The last first: what it was made from is likely to be the others.
+        for item_id in reversed(item_ids):
+            if item_id in found:
+                continue
+            response_id = ids.response_of(item_id)
+            record = None if response_id is None else self.read(response_id, key)
+            if record is not None:
+                looked_at, size = looked_at + 1, size + record.size
+                if looked_at > _RESPONSES_MOST or size > self._record_bytes:
+                    message = (
+                        "The items that are referred to are spread over too many responses. Go on "
+                        "from a 'previous_response_id', or send the items themselves."
+                    )
+                    raise bad_request(message, "input")
+                conversation = record.conversation
+                found |= {each["id"]: each for each in conversation if each["id"] in wanted}
+            if item_id not in found:
+                break
+        return found
 
     def sweep(self) -> None:
         self._files.sweep()

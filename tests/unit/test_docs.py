@@ -86,7 +86,7 @@ def test_the_example_of_a_model_card_is_one(tmp_path: Path) -> None:
 
 
 def test_every_refusal_of_the_gateway_is_in_the_errors_guide() -> None:
-    sources = "".join(file.read_text() for file in (ROOT / "src/modelry/gateway").glob("*.py"))
+    sources = "".join(file.read_text() for file in (ROOT / "src/modelry/gateway").rglob("*.py"))
     raised = set(re.findall(r'error\(\s*(\d{3}),\s*"([a-z_]+)"', sources))
     assert len(raised) > 8
     raised.add(("400", "invalid_request_error"))

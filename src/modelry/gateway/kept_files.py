@@ -151,7 +151,8 @@ class KeptFiles:
             log.warning("%s could not be read: %s", self._folder, problem.strerror)
             return
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
+            # One that another gateway has deleted, or that its disk has lost.
+            with contextlib.suppress(OSError):
                 found = entry.stat(follow_symlinks=False)
                 yield entry.name, _Found(found.st_mtime, found.st_size, entry.path)
 

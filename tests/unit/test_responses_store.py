@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import threading
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from modelry.errors import ModelryError
 from modelry.gateway import kept_files
+from modelry.gateway.dialects.responses import keeping
 from modelry.gateway.dialects.responses.ids import Ids
 from modelry.gateway.dialects.responses.store import Record, ResponseStore
 from modelry.gateway.replies import Reply
@@ -164,8 +166,10 @@ def kept_answer(api: Api, caller: Caller, **body: object) -> None:
         # Nothing of the end has gone out yet.
         assert not caller.finished
         assert b"response.completed" not in caller.body
-        await asyncio.get_running_loop().shutdown_default_executor()
-        await asyncio.sleep(0)
+        api.responses.threads.shutdown()
+        for _ in range(5):
+            # What a thread has done is told in turns of the loop.
+            await asyncio.sleep(0)
 
     asyncio.run(run())
 
@@ -209,3 +213,27 @@ def test_a_full_disk_costs_the_answer_nothing(
         api.call({"model": PATH, "input": "hi", "store": True})
     assert refused.value.status == 503
     api.call({"model": PATH, "input": "hi", "store": False})
+
+
+def test_a_disk_that_hangs_does_not_hang_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, caller, answered = Api(tmp_path), Caller(), threading.Event()
+    monkeypatch.setattr(keeping, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(api.store, "keep", lambda *_: answered.wait(10))
+
+    async def run() -> None:
+        _, answering = api.call({"model": PATH, "input": "hi"}, caller)
+        answering.respond_whole(200, b"", json.dumps(answer(content="Hi")).encode())
+        async with asyncio.timeout(5):
+            while not caller.finished:
+                await asyncio.sleep(0.01)
+        body = caller.body
+        answered.set()
+        api.responses.threads.shutdown()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        # Nothing is sent a second time.
+        assert caller.body == body
+
+    asyncio.run(run())

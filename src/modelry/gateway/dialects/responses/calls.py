@@ -1,6 +1,7 @@
 """Calls of `/v1/responses`: each is made a chat, and the chat's answer a response."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from modelry.routing.messages import KeyGrant
 
 PATH = b"/v1/responses"
 _CHAT = b"/v1/chat/completions"
+_THREADS = 4
 
 _encode = msgspec.json.Encoder().encode
 
@@ -40,6 +42,7 @@ class Responses:
         self._store = store
         self._table = table
         self._body_bytes = body_bytes
+        self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="responses")
 
     def translate(self, request: Request, client: Answering) -> tuple[DerivedRequest, Answering]:
         """See `Translate`."""
@@ -71,7 +74,7 @@ class Responses:
         derived = DerivedRequest(request, _CHAT, body)
         derived.ignored = ignored
         derived.kept_bytes = 0 if record is None else record.size
-        return derived, TranslatedAnswer(KeptAnswer(client, request, answer), answer)
+        return derived, TranslatedAnswer(KeptAnswer(client, request, answer, self.threads), answer)
 
     def _before(self, previous: str | None, key: KeyGrant) -> list[Json]:
         """The conversation that goes on."""

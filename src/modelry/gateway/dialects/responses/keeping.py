@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Protocol
 
@@ -12,6 +13,9 @@ from modelry.gateway.request import Request
 from modelry.gateway.translating import Answering
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S = 10.0
+"""How long an answer waits for its file: a disk that hangs is not to hang every caller."""
 
 
 class Keeping(Protocol):
@@ -26,10 +30,13 @@ class KeptAnswer:
     translates = True
     chunk_writer = None
 
-    def __init__(self, client: Answering, request: Request, keeping: Keeping) -> None:
+    def __init__(
+        self, client: Answering, request: Request, keeping: Keeping, threads: Executor
+    ) -> None:
         self._client = client
         self._request = request
         self._keeping = keeping
+        self._threads = threads
         self._last = b""
 
     def respond(self, reply: Reply) -> None:
@@ -71,15 +78,24 @@ class KeptAnswer:
             go_on()
             return
 
-        def done(work: asyncio.Future[None]) -> None:
-            problem = None if work.cancelled() else work.exception()
-            if problem is not None:
-                # The answer is as good without; it says what goes on from it is unknown.
-                told = problem.message if isinstance(problem, ModelryError) else repr(problem)
-                log.warning("%s: %s", self._request.id.decode(), told)
+        has_gone_on = False
+
+        def go_on_once() -> None:
+            nonlocal has_gone_on
             # Its caller may have left meanwhile.
-            if self._client.serves(self._request):
+            if not has_gone_on and self._client.serves(self._request):
+                has_gone_on = True
                 go_on()
 
-        work = asyncio.get_running_loop().run_in_executor(None, keep)
-        work.add_done_callback(done)
+        def done(work: asyncio.Future[None]) -> None:
+            timer.cancel()
+            problem = None if work.cancelled() else work.exception()
+            if problem is not None:
+                # The answer is as good without it, and few callers go on from it.
+                told = problem.message if isinstance(problem, ModelryError) else repr(problem)
+                log.warning("%s: %s", self._request.id.decode(), told)
+            go_on_once()
+
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(PATIENCE_S, go_on_once)
+        loop.run_in_executor(self._threads, keep).add_done_callback(done)

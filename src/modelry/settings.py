@@ -77,6 +77,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     offline: bool = False
     image_url_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=30 * 24 * 3600)] = 3600
     image_store_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
+    response_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=366 * 24 * 3600)] = 30 * 24 * 3600
+    response_store_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
     tls_cert: Path | None = None
     tls_key: Path | None = None
 
@@ -178,6 +180,8 @@ _RULES = {
     "access_log": "must be true or false",
     "image_url_ttl_s": "must be a whole number of seconds from 1 to 2592000",
     "image_store_bytes": "must be a whole number of at least 1048576",
+    "response_ttl_s": "must be a whole number of seconds from 1 to 31622400",
+    "response_store_bytes": "must be a whole number of at least 1048576",
     "usage_keep_days": "must be a whole number of at least 1",
 }
 
@@ -291,6 +295,11 @@ class Paths:
     def images(self) -> Path:
         """What image services made for callers who wanted addresses."""
         return self.data / "images"
+
+    @property
+    def responses(self) -> Path:
+        """Responses that are kept, each with the conversation that led to it."""
+        return self.data / "responses"
 
     @property
     def counters(self) -> Path:

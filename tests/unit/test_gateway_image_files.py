@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from modelry.errors import ModelryError
-from modelry.gateway import image_files
+from modelry.gateway import kept_files
 from modelry.gateway.image_files import ImageFiles
 from modelry.gateway.replies import Reply
 from modelry.gateway.request import Request
@@ -183,7 +183,7 @@ def test_a_disk_that_is_nearly_full_takes_no_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = files(tmp_path)
-    free = image_files.DISK_LEFT_BYTES + len(PNG)
+    free = kept_files.DISK_LEFT_BYTES + len(PNG)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(free, 0, free))
     kept.keep(PNG, ANNA)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(free, 0, free - 1))

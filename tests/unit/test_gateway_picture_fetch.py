@@ -106,6 +106,7 @@ def test_whoever_has_left_hears_nothing_and_takes_no_slot(problem: Exception | N
         unseal=nothing,
         shapes={},
         translates={},
+        responses=nothing,
         answer_timeout_s=1,
         memory=Memory(1),
         pictures=cast(PictureFetch, Leaving(call, problem)),

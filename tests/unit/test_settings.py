@@ -64,6 +64,8 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "USAGE_KEEP_DAYS": "1",
         "IMAGE_URL_TTL_S": "60",
         "IMAGE_STORE_BYTES": "2097152",
+        "RESPONSE_TTL_S": "60",
+        "RESPONSE_STORE_BYTES": "2097152",
         "CORS_ORIGINS": "https://App.example/, http://localhost:3000",
         "TRUSTED_PROXIES": "10.0.0.1, fd00::/8",
         "IMAGE_URLS": "false",

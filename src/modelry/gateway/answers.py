@@ -186,6 +186,10 @@ class AnswerWriter(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def serves(self, request: Request) -> bool:
+        """Whether it is this request that is answered now: its caller has not left."""
+        return self._current is request
+
     def drop(self) -> None:
         """Break the connection, whatever runs on it; its job is told."""
         if self._transport is not None:

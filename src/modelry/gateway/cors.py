@@ -7,7 +7,7 @@ See the Fetch standard, "CORS protocol".
 from modelry.gateway.replies import Reply
 from modelry.gateway.request import Request
 
-_METHODS = b"GET, POST, OPTIONS"
+_METHODS = b"GET, POST, DELETE, OPTIONS"
 _EXPOSED = (
     b"x-request-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "

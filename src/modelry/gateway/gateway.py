@@ -18,6 +18,10 @@ from modelry.gateway.connection import ClientConnection
 from modelry.gateway.cors import Cors
 from modelry.gateway.counters import Counters
 from modelry.gateway.dialects.messages.calls import TRANSLATES
+from modelry.gateway.dialects.responses import calls
+from modelry.gateway.dialects.responses.calls import Responses
+from modelry.gateway.dialects.responses.kept import KeptResponses
+from modelry.gateway.dialects.responses.store import ResponseStore
 from modelry.gateway.feed import FeedClient
 from modelry.gateway.image_answers import PATHS, ImageAnswers
 from modelry.gateway.image_files import ImageFiles
@@ -52,7 +56,9 @@ _BUNDLES = b"/api/v1/bundles"
 _STREAMED_FROM_BYTES = 64 * 1024
 _SWEEP_S = 1.0
 _FLUSH_S = 0.25
-_IMAGES_SWEEP_S = 30.0
+_FILES_SWEEP_S = 30.0
+_RECORD_BODIES = 4
+"""A kept response has the bodies that led to it, their instructions, and an answer."""
 
 
 class Front:
@@ -135,13 +141,21 @@ class Gateway:
             max(settings.max_buffered_bytes, settings.max_body_bytes),
             min(settings.max_body_bytes, _MANAGEMENT_BODY_BYTES),
         )
+        self._responses = ResponseStore(
+            paths.responses,
+            ttl_s=settings.response_ttl_s,
+            most_bytes=settings.response_store_bytes,
+            record_bytes=_RECORD_BODIES * settings.max_body_bytes,
+        )
+        responses = Responses(self._responses, self._table, body_bytes=settings.max_body_bytes)
         self._inference = Inference(
             self._table,
             self._limiter,
             record=self._spool.write,
             unseal=lambda address: _unsealed(sealer, address),
             shapes=_shapes(self._images, origin, settings.public_url),
-            translates=TRANSLATES,
+            translates={**TRANSLATES, calls.PATH: responses.translate},
+            responses=KeptResponses(self._responses),
             answer_timeout_s=settings.answer_timeout_s,
             memory=memory,
             pictures=PictureFetch(_web(settings), settings.max_body_bytes),
@@ -178,7 +192,7 @@ class Gateway:
         await self._server.serve(listeners)
         self._every(_SWEEP_S, self._inference.sweep)
         self._every(_FLUSH_S, self._flush)
-        self._every(_IMAGES_SWEEP_S, self._sweep_images)
+        self._every(_FILES_SWEEP_S, self._sweep_files)
         log.info("serving on %s", ", ".join(str(each.getsockname()[:2]) for each in listeners))
 
     async def stop(self) -> None:
@@ -208,11 +222,15 @@ class Gateway:
         if self._log is not None:
             self._log.flush()
 
-    def _sweep_images(self) -> None:
+    def _sweep_files(self) -> None:
         """In a thread: with many files, it takes the better part of a second."""
+
+        def sweep() -> None:
+            self._images.sweep()
+            self._responses.sweep()
+
         if self._sweeping is None or self._sweeping.done():
-            loop = asyncio.get_running_loop()
-            self._sweeping = loop.run_in_executor(None, self._images.sweep)
+            self._sweeping = asyncio.get_running_loop().run_in_executor(None, sweep)
 
     def _every(self, seconds: float, work: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()

@@ -7,42 +7,32 @@ The address alone lets its holder in, as an API key is nothing a browser would s
 serve what another has kept. How a file goes out is `image_serving`'s.
 """
 
-import contextlib
 import hashlib
-import heapq
 import hmac
 import logging
 import os
 import re
 import secrets
-import shutil
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import parse_qs
 
 from modelry.errors import ModelryError
+from modelry.gateway.kept_files import OWNER_DIGITS, KeptFiles
 from modelry.gateway.replies import Reply, error
 from modelry.gateway.request import Request
 
 log = logging.getLogger(__name__)
 
 PREFIX = b"/v1/images/files/"
-DISK_LEFT_BYTES = 128 * 1024 * 1024
-"""What an image leaves of the disk: the database and the records of usage lie on it too."""
 
 TYPES = {"png": b"image/png", "jpeg": b"image/jpeg", "webp": b"image/webp"}
 _MAGIC = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"RIFF", "webp"))
 _NAME = re.compile(rb"[0-9a-f]{32}\.(png|jpeg|webp)")
 _EXPIRES = re.compile("[0-9]{1,12}")
 _SIGNATURE = re.compile("[0-9a-f]{64}")
-_OWNER_DIGITS = 8
-"""So many of a name's digits stand for whose the image is; the others are random."""
-_DRAFT = ".new"
-_DRAFT_LOST_S = 60.0
 
 
 class SigningKey(Protocol):
@@ -65,13 +55,6 @@ class OpenImage:
     lines: bytes
 
 
-@dataclass(frozen=True, order=True)
-class _Found:
-    written_at: float
-    size: int
-    path: str
-
-
 class ImageFiles:
     """`ttl_s`: how long addresses last; `most_bytes`: of all files together, beyond which images
     go before their time: of whoever holds most, the oldest first.
@@ -80,14 +63,9 @@ class ImageFiles:
     """
 
     def __init__(self, folder: Path, key: SigningKey, *, ttl_s: float, most_bytes: int) -> None:
-        self._folder = folder
+        self._files = KeptFiles(folder, "image", ttl_s=ttl_s, most_bytes=most_bytes)
         self._key = key
         self._ttl_s = ttl_s
-        self._most_bytes = most_bytes
-        self._lock = threading.Lock()
-        self._held_bytes: int | None = None
-        """Of all files, as last counted, and what was kept here since. What other gateways have
-        kept since then is not in it."""
 
     def keep(self, image: bytes, owner: str) -> str:
         """Store an image of `owner`'s. Returns its address after the host.
@@ -98,17 +76,8 @@ class ImageFiles:
         if kind is None:
             raise ModelryError("the engine's image is of no kind that can be served")
         key = self._key(make=True)
-        name = f"{_tag(key, owner)}{secrets.token_hex(16)[_OWNER_DIGITS:]}.{kind}"
-        draft = self._folder / f"{name}{_DRAFT}"
-        try:
-            self._folder.mkdir(exist_ok=True, mode=0o700)
-            self._make_room(len(image))
-            draft.write_bytes(image)
-            draft.rename(self._folder / name)
-        except OSError as problem:
-            with contextlib.suppress(OSError):
-                draft.unlink(missing_ok=True)
-            raise ModelryError(f"the image could not be kept: {problem.strerror}") from None
+        name = f"{_tag(key, owner)}{secrets.token_hex(16)[OWNER_DIGITS:]}.{kind}"
+        self._files.keep(name, image)
         expires = int(time.time() + self._ttl_s)
         return f"{PREFIX.decode()}{name}?expires={expires}&signature={_sign(key, name, expires)}"
 
@@ -119,7 +88,7 @@ class ImageFiles:
             raise error(405, "method_not_allowed", message, allow="GET, HEAD")
         name, expires = self._checked(request)
         try:
-            file = (self._folder / name).open("rb")
+            file = self._files.path(name).open("rb")
         except FileNotFoundError:
             message = "The image was removed before its time, to make room for others."
             raise _gone(message) from None
@@ -137,57 +106,11 @@ class ImageFiles:
             b"content-security-policy: default-src 'none'; sandbox\r\n"
             b"cross-origin-resource-policy: cross-origin\r\n"
         )
-        return OpenImage(file, name[:_OWNER_DIGITS], os.fstat(file.fileno()).st_size, lines)
+        return OpenImage(file, name[:OWNER_DIGITS], os.fstat(file.fileno()).st_size, lines)
 
     def sweep(self) -> None:
         """Delete what has expired, and what is too much."""
-        with self._lock:
-            self._clear(0)
-
-    # -- room ----------------------------------------------------------------
-
-    def _make_room(self, size: int) -> None:
-        """Count `size` bytes that are to come. Raises `ModelryError` where there is no room."""
-        if size > self._most_bytes:
-            raise ModelryError("the image is larger than all that is kept may be together")
-        with self._lock:
-            held = self._held_bytes
-            if held is None or held + size > self._most_bytes:
-                held = self._clear(size)
-            if shutil.disk_usage(self._folder).free - size < DISK_LEFT_BYTES:
-                raise ModelryError("the image could not be kept: the disk is nearly full")
-            self._held_bytes = held + size
-
-    def _clear(self, coming: int) -> int:
-        """The same where `coming` bytes more need room. Returns how many bytes are left."""
-        now, left = time.time(), 0
-        kept: dict[str, list[_Found]] = {}
-        for name, found in self._files():
-            patience_s = _DRAFT_LOST_S if name.endswith(_DRAFT) else self._ttl_s
-            if now - found.written_at > patience_s:
-                _delete(found.path)
-            else:
-                kept.setdefault(name[:_OWNER_DIGITS], []).append(found)
-                left += found.size
-        if left + coming > self._most_bytes:
-            # Some more than that: the next image is not to count all files again.
-            left -= _thin_out(kept, left + coming - self._most_bytes // 10 * 9)
-        self._held_bytes = left
-        return left
-
-    def _files(self) -> Iterator[tuple[str, _Found]]:
-        try:
-            entries = list(os.scandir(self._folder))
-        except FileNotFoundError:
-            return
-        except OSError as problem:
-            log.warning("%s could not be read: %s", self._folder, problem.strerror)
-            return
-        for entry in entries:
-            # One that another gateway has deleted, or that its disk has lost.
-            with contextlib.suppress(OSError):
-                found = entry.stat(follow_symlinks=False)
-                yield entry.name, _Found(found.st_mtime, found.st_size, entry.path)
+        self._files.sweep()
 
     # -- addresses -----------------------------------------------------------
 
@@ -214,37 +137,9 @@ class ImageFiles:
         return told, int(expires)
 
 
-def _thin_out(kept: dict[str, list[_Found]], size: int) -> int:
-    """Delete at least `size` bytes, or all: always the oldest of whoever holds most at that
-    moment, so that nobody's images push out those of others who have fewer. Returns how many.
-    """
-    owners = [(-sum(each.size for each in files), owner) for owner, files in kept.items()]
-    heapq.heapify(owners)
-    for files in kept.values():
-        files.sort(reverse=True)
-    freed = 0
-    while freed < size and owners:
-        held, owner = owners[0]
-        oldest = kept[owner].pop()
-        _delete(oldest.path)
-        freed += oldest.size
-        if kept[owner]:
-            heapq.heapreplace(owners, (held + oldest.size, owner))
-        else:
-            heapq.heappop(owners)
-    return freed
-
-
-def _delete(path: str) -> None:
-    try:
-        Path(path).unlink(missing_ok=True)
-    except OSError as problem:
-        log.warning("%s could not be deleted: %s", path, problem.strerror)
-
-
 def _tag(key: bytes, owner: str) -> str:
     """The same for all images of an owner; it tells nobody who that is."""
-    return hmac.new(key, b"owner " + owner.encode(), hashlib.sha256).hexdigest()[:_OWNER_DIGITS]
+    return hmac.new(key, b"owner " + owner.encode(), hashlib.sha256).hexdigest()[:OWNER_DIGITS]
 
 
 def _sign(key: bytes, name: str, expires: int) -> str:

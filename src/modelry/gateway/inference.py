@@ -16,6 +16,8 @@ from modelry.gateway import body as bodies
 from modelry.gateway import forms
 from modelry.gateway.call import Call
 from modelry.gateway.connection import ClientConnection
+from modelry.gateway.dialects.responses import kept
+from modelry.gateway.dialects.responses.kept import KeptResponses
 from modelry.gateway.limits import Limiter
 from modelry.gateway.memory import Memory
 from modelry.gateway.picture_fetch import PictureFetch
@@ -46,7 +48,8 @@ log = logging.getLogger(__name__)
 class Inference:
     """Also the desk of its calls. `record` keeps the line of a call that ended; `unseal` opens
     the key of an endpoint elsewhere; `shapes`: what is done to calls of an endpoint;
-    `translates`: which calls are made calls of another endpoint, and how.
+    `translates`: which calls are made calls of another endpoint, and how; `responses`: what of
+    them is kept.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Inference:
         unseal: Callable[[EndpointAddress], str],
         shapes: Mapping[bytes, Shape],
         translates: Mapping[bytes, Translate],
+        responses: KeptResponses,
         answer_timeout_s: float,
         memory: Memory,
         pictures: PictureFetch,
@@ -68,6 +72,7 @@ class Inference:
         self._unseal = unseal
         self._shapes = shapes
         self._translates = translates
+        self._responses = responses
         self.answer_timeout_s = answer_timeout_s
         self.memory = memory
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="answers")
@@ -97,19 +102,31 @@ class Inference:
                     _require_method(request, b"GET")
                 client.respond(self._models(path, key))
                 return None
+            if path.startswith(kept.PREFIX):
+                client.respond(self._responses.answer(request, key))
+                return None
             told = shown(path.decode("ascii", "replace"))
             raise error(404, "unknown_url", f"There is no {request.method.decode()} {told} here.")
         if request.method != b"POST":
             _require_method(request, b"POST")
         translate = self._translates.get(path)
-        answering: Answering = client
-        if translate is not None:
-            request, answering = self._translated(translate, request, client)
-            path = request.path
-        body = request.body
+        if translate is None:
+            return self._admit(request, client, key, task)
+        derived, answering = self._translated(translate, request, client)
+        try:
+            return self._admit(derived, answering, key, task)
+        except Reply as reply:
+            answering.respond(reply)
+            return None
+
+    def _admit(
+        self, request: Request, answering: Answering, key: KeyGrant, task: str
+    ) -> Call | None:
+        """Raises a `Reply` that refuses it."""
+        path, body = request.path, request.body
         form = forms.boundary_of(request) if path in forms.ENDPOINTS else None
         head = forms.read(body, form) if form else bodies.read(body)
-        service = table.granted.get((key.id, head.model, task))
+        service = self._table.granted.get((key.id, head.model, task))
         if service is None:
             service = self._grant(key, head.model, task)
         limits = key.limits
@@ -238,7 +255,7 @@ class Inference:
         self, derived: DerivedRequest, answering: Answering
     ) -> tuple[DerivedRequest, Answering]:
         """The same, with its body counted. Raises a `Reply` where there is no room for it."""
-        if not self.memory.hold(derived.root, len(derived.body)):
+        if not self.memory.hold(derived.root, len(derived.body) + derived.kept_bytes):
             message = "The requests under way are too large together. Please try again."
             raise error(503, "overloaded", message, retry_after_s=1)
         return derived, answering

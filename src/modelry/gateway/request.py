@@ -107,16 +107,18 @@ class Request:
 
 class DerivedRequest(Request):
     """What a request of another API was made: `body` for `path`. Its caller is that of `origin`,
-    whose connection knows nothing of this one.
+    whose connection knows nothing of this one. `ignored`: names of what was asked for and has no
+    effect; `kept_bytes`: what is held besides for its answer.
     """
 
-    __slots__ = ("ignored", "origin")
+    __slots__ = ("ignored", "kept_bytes", "origin")
 
     def __init__(
         self, origin: Request, path: bytes, body: bytes, ignored: tuple[str, ...] = ()
     ) -> None:
         self.origin = origin
         self.ignored = ignored
+        self.kept_bytes = 0
         super().__init__(origin.peer, origin.arrived_at)
         self.path = path
         self.body = body

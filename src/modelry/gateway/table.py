@@ -156,7 +156,12 @@ def _visible(route: Route, key: KeyGrant) -> bool:
 
 
 def allows(key: KeyGrant, route: Route) -> bool:
-    """Whether the key's scope covers the route: exact access paths or globs."""
+    """Whether the key's scope covers the route."""
+    return covers(key, route.access_path)
+
+
+def covers(key: KeyGrant, access_path: str) -> bool:
+    """Whether its scope has the path of a service, which may be gone: exact paths or globs."""
     if key.services is None:
         return True
-    return any(fnmatchcase(route.access_path, pattern) for pattern in key.services)
+    return any(fnmatchcase(access_path, pattern) for pattern in key.services)

@@ -23,6 +23,7 @@ ENDPOINTS = {
     b"/v1/messages/count_tokens": "chat",
     tokenize_calls.PATH: ANY_TASK,
     b"/v1/completions": "completion",
+    b"/v1/responses": "chat",
     b"/v1/embeddings": "embedding",
     b"/v1/rerank": "rerank",
     b"/v1/images/generations": "image",

@@ -59,6 +59,10 @@ class Answering(Protocol):
         """Break the connection: the answer that was begun cannot be completed."""
         ...
 
+    def serves(self, request: Request) -> bool:
+        """Whether it is this request of the caller's that is answered: the caller has not left."""
+        ...
+
 
 class Translation(Protocol):
     """What one call's answer becomes. Each method may raise what a malformed answer leads to:
@@ -175,6 +179,9 @@ class TranslatedAnswer:
     def abort(self) -> None:
         self._is_over = True
         self._client.abort()
+
+    def serves(self, request: Request) -> bool:
+        return self._client.serves(request)
 
     # ------------------------------------------------------------------------
 

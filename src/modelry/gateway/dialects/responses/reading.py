@@ -1,0 +1,47 @@
+"""What callers sent, held against types; a 400 names the part that is wrong."""
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from modelry.gateway.replies import Reply, bad_request, shown
+
+Json = dict[str, Any]
+Kind = TypeVar("Kind")
+
+_SHORT_BYTES = 1024 * 1024
+_VALUES_MOST = 1024 * 1024
+
+_PLACED = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
+
+
+def is_readable(data: bytes | bytearray | memoryview) -> bool:
+    """Whether JSON has few enough values to be made objects of.
+
+    64 MiB of brackets would be gigabytes and seconds. What counts as a value here may as well be a
+    comma in a text; but a text with a million of them is longer than any model reads, and the code
+    of an image has none.
+    """
+    if len(data) <= _SHORT_BYTES:
+        return True
+    plain = bytes(data)
+    return sum(plain.count(mark) for mark in (b",", b"[", b"{")) <= _VALUES_MOST
+
+
+def read(value: Any, kind: type[Kind], at: str) -> Kind:
+    """`value`, which lies at `at` of the body, as a `kind`. Raises a 400."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as problem:
+        raise wrong(problem, at) from None
+
+
+def wrong(problem: msgspec.ValidationError, at: str = "") -> Reply:
+    """The 400 for what is not of its type; `at`: where the value lay that was read."""
+    told = str(problem)
+    match = _PLACED.fullmatch(told)
+    if match is not None:
+        told, at = match[1], (at + match[2]).lstrip(".")
+    at = shown(at)
+    return bad_request(f"'{at}' is not right: {told[:1].lower()}{told[1:].replace('`', '')}.", at)

@@ -1,6 +1,7 @@
 """What a GGUF file is for, by its own word, and files that have none."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,28 @@ def gguf(kind: Kind, *, tensors: tuple[str, ...] = ("token_embd.weight",)) -> by
 def test_a_file_says_what_it_is(tmp_path: Path, kind: Kind) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(gguf(kind))
-    assert read_kind(file) == kind
+    # Each of its tensors is said to be 4 by 4.
+    assert read_kind(file) == replace(kind, parameters=16)
 
 
 @pytest.mark.parametrize("head", ["cls.weight", "cls.output.weight"])
 def test_a_head_that_ranks_is_seen(tmp_path: Path, head: str) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(gguf(UNPOOLED, tensors=("token_embd.weight", head)))
-    assert read_kind(file) == RERANKER
+    assert read_kind(file) == replace(RERANKER, parameters=32)
+
+
+def test_a_template_that_tells_of_functions_is_seen(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    for template, renders in (("{% for tool in tools %}", True), ("{{ messages }}" * 200, False)):
+        values = [
+            text("general.architecture") + struct.pack("<I", 8) + text("qwen3"),
+            text("tokenizer.chat_template") + struct.pack("<I", 8) + text(template),
+        ]
+        file.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + b"".join(values))
+        kind = read_kind(file)
+        assert kind is not None
+        assert kind.renders_tools is renders
 
 
 @pytest.mark.parametrize(

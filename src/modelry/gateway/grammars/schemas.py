@@ -219,14 +219,16 @@ class Compiler(Compiling):
 
 
 def _listed(schema: Mapping[str, Json], types: list[str], path: str) -> Node:
-    values = [schema["const"]] if "const" in schema else schema["enum"]
-    if not isinstance(values, list):
+    listed = schema.get("enum", [])
+    if not isinstance(listed, list):
         raise Unfollowable(f"{path}/enum", "'enum' is a list")
-    if "const" in schema and "enum" in schema:
-        values = [each for each in values if each in schema["enum"]]
+    values = listed
+    if "const" in schema:
+        const = schema["const"]
+        values = [const] if "enum" not in schema or const in listed else []
     fitting = [each for each in values if any(_is(each, type_) for type_ in types)]
     if not fitting:
-        raise Unfollowable(path, "none of the values listed is of the type asked for")
+        raise Unfollowable(path, "no value that is listed is valid here")
     return choice(Literal(written(each)) for each in fitting)
 
 

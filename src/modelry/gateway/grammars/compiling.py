@@ -92,13 +92,13 @@ class Compiling(ABC):
 
 def size_of(schema: Mapping[str, Json], least: str, most: str, path: str) -> tuple[int, int | None]:
     """How many there are at least and at most. Raises `Unfollowable`."""
-    low, high = schema.get(least, 0), schema.get(most)
+    low, high = schema.get(least), schema.get(most)
     for word, said in ((least, low), (most, high)):
         if said is not None and (type(said) is not int or said < 0):
             raise Unfollowable(f"{path}/{word}", f"'{word}' is a whole number of at least 0")
-    if high is not None and high < low:
+    if high is not None and high < (low or 0):
         raise Unfollowable(path, f"'{most}' is below '{least}'")
-    return low, high
+    return low or 0, high
 
 
 def written(value: Json) -> str:

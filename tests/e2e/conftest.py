@@ -1,12 +1,14 @@
 """Fixtures of the end-to-end tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
-from tests.support.browser import fresh_page, running_browser
+from tests.support.browser import fresh_page, running_browser, sign_in
+from tests.support.data_plane import Replica
 from tests.support.fixtures import weights_wheel as weights_wheel
 from tests.support.instance import Instance
 from tests.support.node import Node, install_node
@@ -40,3 +42,34 @@ def page(browser: Browser) -> Iterator[Page]:
 def node(request: pytest.FixtureRequest) -> Node:
     assert request.config.cache is not None
     return install_node(Path(request.config.cache.mkdir("node")))
+
+
+@pytest.fixture
+def signed_in(page: Page, shared: Instance) -> Page:
+    sign_in(page, shared)
+    expect(page.get_by_role("heading", name="Services")).to_be_visible()
+    return page
+
+
+@pytest.fixture
+def played(
+    shared: Instance, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., tuple[str, Replica]]]:
+    """Services on a fake engine of its own each; `do` is what it does with every request."""
+    made: list[tuple[str, Replica]] = []
+
+    def make(task: str, **do: Any) -> tuple[str, Replica]:
+        replica = Replica(tmp_path_factory.mktemp("played"), tcp=True, default=do)
+        port = replica.address.address.rpartition(":")[2]
+        endpoint = {"url": f"http://127.0.0.1:{port}/v1", "api_key": replica.secret}
+        name = f"played-{task}"
+        made.append((name, replica))
+        with shared.client() as client:
+            client.post("/services", {"name": name, "endpoint": endpoint, "tasks": [task]})
+        return name, replica
+
+    yield make
+    for name, replica in made:
+        with shared.client() as client:
+            client.delete(f"/services/{name}")
+        replica.close()

@@ -1,19 +1,22 @@
-"""The playground of a service's page in a real browser: the real chat model, and played engines."""
+"""The playground of a service's page in a real browser, every task but chat: on played engines."""
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Locator, Page, Request, expect
+from playwright.sync_api import Page, expect
 
-from tests.support.browser import cookie_of, sign_in
+from tests.support.browser import cookie_of
 from tests.support.data_plane import Replica
 from tests.support.instance import Instance
 from tests.support.pictures import png
+from tests.support.playground import asked, panel
 from tests.support.waiting import wait_for
 
 # 20 ms of silence: 8 kHz, 8 bits.
@@ -21,108 +24,8 @@ SOUND = b"RIFF\xc4\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x
 SOUND += b"\x80" * 160
 
 
-def panel(page: Page, instance: Instance, name: str, task: str) -> Locator:
-    """The form of a task on a service's page, for an operator who has signed in."""
-    page.goto(f"{instance.url}/services/{name}")
-    form = page.locator(f"form[data-task={task}]")
-    if not form.is_visible():
-        page.locator("#playground summary", has_text=task.capitalize()).click()
-    return form
-
-
-@pytest.fixture
-def signed_in(page: Page, shared: Instance) -> Page:
-    sign_in(page, shared)
-    expect(page.get_by_role("heading", name="Services")).to_be_visible()
-    return page
-
-
-@pytest.fixture
-def played(
-    shared: Instance, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., tuple[str, Replica]]]:
-    """Services on a fake engine of its own each; `do` is what it does with every request."""
-    made: list[tuple[str, Replica]] = []
-
-    def make(task: str, **do: Any) -> tuple[str, Replica]:
-        replica = Replica(tmp_path_factory.mktemp("played"), tcp=True, default=do)
-        port = replica.address.address.rpartition(":")[2]
-        endpoint = {"url": f"http://127.0.0.1:{port}/v1", "api_key": replica.secret}
-        name = f"played-{task}"
-        made.append((name, replica))
-        with shared.client() as client:
-            client.post("/services", {"name": name, "endpoint": endpoint, "tasks": [task]})
-        return name, replica
-
-    yield make
-    for name, replica in made:
-        with shared.client() as client:
-            client.delete(f"/services/{name}")
-        replica.close()
-
-
-def asked(replica: Replica) -> dict[str, Any]:
-    """The one request that an engine got: its path, and its body's fields."""
-    (request,) = replica.requests
-    body: dict[str, Any] = json.loads(request["body"])
-    return {"path": request["head"].split(" ")[1], **body}
-
-
 def event(value: dict[str, Any]) -> str:
     return f"event: {value['type']}\ndata: {json.dumps(value)}\n\n"
-
-
-# -- the real chat model -----------------------------------------------------
-
-
-def test_a_conversation_is_had_and_goes_on(shared: Instance, signed_in: Page) -> None:
-    form = panel(signed_in, shared, "demo", "chat")
-    form.get_by_text("Options").click()
-    form.get_by_label("Tokens at most").fill("12")
-    form.get_by_label("Seed").fill("7")
-    bodies: list[dict[str, Any]] = []
-
-    def note(request: Request) -> None:
-        if "/v1/" in request.url:
-            bodies.append(json.loads(request.post_data or ""))
-
-    signed_in.on("request", note)
-    message = form.get_by_label("Message", exact=True)
-    said = form.locator(".said")
-    message.fill("Name a colour.")
-    message.press("Enter")
-    expect(form.get_by_role("status")).to_contain_text("12 written in")
-    expect(message).to_have_value("")
-    first = said.nth(1).text_content()
-    assert first
-    assert said.nth(0).text_content() == "Name a colour."
-    message.fill("And another?")
-    form.get_by_role("button", name="Send").click()
-    expect(said).to_have_count(4)
-    expect(form.get_by_role("button", name="Send")).to_be_enabled()
-    assert [each["content"] for each in bodies[1]["messages"]] == [
-        "Name a colour.",
-        first,
-        "And another?",
-    ]
-    form.get_by_role("button", name="Start anew").click()
-    expect(said).to_have_count(0)
-
-
-def test_an_answer_comes_as_it_is_written_and_can_be_cancelled(
-    shared: Instance, signed_in: Page
-) -> None:
-    form = panel(signed_in, shared, "demo", "chat")
-    form.get_by_text("Options").click()
-    form.get_by_label("Tokens at most").fill("2000")
-    form.get_by_label("Message", exact=True).fill("Count from one to a thousand in words.")
-    form.get_by_role("button", name="Send").click()
-    # It stands there before it is complete.
-    expect(form.locator(".said").nth(1)).not_to_be_empty()
-    form.get_by_role("button", name="Cancel").click()
-    expect(form.get_by_role("status")).to_have_text("cancelled")
-    expect(form.get_by_role("button", name="Send")).to_be_enabled()
-    expect(form.get_by_role("alert")).to_be_hidden()
 
 
 def test_a_text_is_gone_on_with(shared: Instance, signed_in: Page) -> None:
@@ -137,25 +40,7 @@ def test_a_text_is_gone_on_with(shared: Instance, signed_in: Page) -> None:
     assert len(text) > len("Once upon a time")
 
 
-def test_what_the_service_refuses_is_said_and_the_message_stays(
-    shared: Instance, signed_in: Page
-) -> None:
-    form = panel(signed_in, shared, "demo", "chat")
-    form.get_by_text("Options").click()
-    form.get_by_label("Temperature").fill("0.5")
-    form.get_by_text("System message, images").click()
-    form.get_by_label("Images").set_input_files(
-        {"name": "a.png", "mimeType": "image/png", "buffer": png()}
-    )
-    message = form.get_by_label("Message", exact=True)
-    message.fill("What is this?")
-    form.get_by_role("button", name="Send").click()
-    expect(form.get_by_role("alert")).to_contain_text("image")
-    expect(message).to_have_value("What is this?")
-    expect(form.locator(".said")).to_have_count(0)
-
-
-def test_a_service_that_cannot_be_called_has_no_playground(
+def test_a_service_that_cannot_be_called_is_to_be_started_first(
     shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
 ) -> None:
     name, _ = played("rerank", do="scores")
@@ -166,10 +51,8 @@ def test_a_service_that_cannot_be_called_has_no_playground(
     shared.await_state(name, "stopped")
     signed_in.reload()
     expect(signed_in.get_by_role("heading", name=name)).to_be_visible()
-    expect(signed_in.get_by_role("heading", name="Try it")).to_have_count(0)
-
-
-# -- every other task --------------------------------------------------------
+    expect(signed_in.locator("section", has_text="Start the service to try it.")).to_be_visible()
+    expect(signed_in.locator("#playground")).to_have_count(0)
 
 
 def test_a_picture_is_made_and_shown(
@@ -197,6 +80,36 @@ def test_a_picture_is_made_and_shown(
     assert sent["path"] == "/v1/images/generations"
     assert (sent["prompt"], sent["size"], sent["num_inference_steps"]) == ("a gull", "64x64", 5)
     assert "seed" not in sent
+
+
+def test_a_picture_stays_until_another_has_come(
+    shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
+) -> None:
+    def made(data: bytes) -> str:
+        return json.dumps({"data": [{"b64_json": base64.b64encode(data).decode()}]})
+
+    name, replica = played("image", do="answer", text=made(png(8, 8)))
+    form = panel(signed_in, shared, name, "image")
+    make = form.get_by_role("button", name="Make")
+    prompt = form.get_by_label("Prompt")
+    prompt.fill("a gull " * 40)
+    make.click()
+    expect(form.get_by_role("status")).to_contain_text("8x8 pixels")
+    picture = form.get_by_role("img")
+    alt = picture.get_attribute("alt") or ""
+    assert alt.startswith("a gull a gull")
+    assert len(alt) == 100
+    prompt.fill("another")
+    for refusal, said in (
+        ({"status": 400, "text": '{"error": {"message": "No gulls."}}'}, "No gulls."),
+        ({"text": '{"data": []}'}, "no picture came"),
+        ({"text": made(b"no picture")}, "the picture that came cannot be shown"),
+    ):
+        replica.now(do="answer", **refusal)
+        make.click()
+        expect(form.get_by_role("alert")).to_have_text(said)
+        assert picture.get_attribute("alt") == alt
+        assert picture.evaluate("(shown) => shown.naturalWidth") == 8
 
 
 def test_a_picture_is_edited(
@@ -235,6 +148,65 @@ def test_texts_are_compared(
     assert asked(replica)["input"] == ["a gull", "<b>a car</b>"]
 
 
+def test_of_many_texts_the_nearest_are_listed(
+    shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
+) -> None:
+    # On a quarter of a circle: the first two are alike, all others a degree or more apart.
+    degrees = [0.0, 0.0, *(float(at + sum(range(at)) / 10) for at in range(1, 20))]
+    vectors = [[math.cos(math.radians(each)), math.sin(math.radians(each))] for each in degrees]
+    data = [{"index": at, "embedding": vector} for at, vector in enumerate(vectors)]
+    name, _ = played("embedding", do="answer", text=json.dumps({"data": data}))
+    form = panel(signed_in, shared, name, "embedding")
+    texts = [f"text{'x' * 200}" if at == 1 else f"text {at}" for at in range(len(vectors))]
+    form.get_by_label("Texts to compare").fill("\n".join(texts))
+    form.get_by_role("button", name="Compare").click()
+    expect(form.locator("caption")).to_have_text("The 20 nearest of 210 pairs")
+    rows = form.locator("tbody tr")
+    expect(rows).to_have_count(20)
+    shown = rows.first.locator("td").all_text_contents()
+    assert shown[:2] == ["1.000", "1. text 0"]
+    assert shown[2] == f"2. text{'x' * 92}…"
+    assert rows.first.locator("[title]").get_attribute("title") == f"2. {texts[1]}"
+
+
+def test_more_texts_than_can_be_compared_are_refused_in_words(
+    shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
+) -> None:
+    name, replica = played("embedding", do="answer", text="{}")
+    form = panel(signed_in, shared, name, "embedding")
+    field = form.get_by_label("Texts to compare")
+    alert = form.get_by_role("alert")
+    field.fill("a text\n" * 257)
+    form.get_by_role("button", name="Compare").click()
+    expect(alert).to_have_text("these are 257 texts; 256 at most are compared here")
+    field.fill(" \n\n ")
+    form.get_by_role("button", name="Compare").click()
+    expect(alert).to_have_text("write something under “Texts to compare, one on each line”")
+    assert replica.requests == []
+
+
+def test_a_text_that_is_refused_is_called_by_its_number(
+    shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
+) -> None:
+    error = {"message": "input[1]: It is too long.", "code": "context_length_exceeded"}
+    name, _ = played("embedding", do="answer", status=400, text=json.dumps({"error": error}))
+    form = panel(signed_in, shared, name, "embedding")
+    form.get_by_role("button", name="Compare").click()
+    expect(form.get_by_role("alert")).to_have_text("text 2: It is too long. Give it less.")
+
+
+def test_numbers_stay_in_view_beside_a_line_that_cannot_be_broken(
+    shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
+) -> None:
+    data = [{"index": at, "embedding": [1.0, 0.0]} for at in range(2)]
+    name, _ = played("embedding", do="answer", text=json.dumps({"data": data}))
+    form = panel(signed_in, shared, name, "embedding")
+    form.get_by_label("Texts to compare").fill("x" * 3000 + "\n" + "y" * 3000)
+    form.get_by_role("button", name="Compare").click()
+    expect(form.locator("td").nth(2)).to_be_in_viewport(ratio=1)
+    assert form.locator("[data-output]").evaluate("(it) => it.scrollWidth <= it.clientWidth")
+
+
 def test_documents_are_ranked(
     shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
 ) -> None:
@@ -248,6 +220,7 @@ def test_documents_are_ranked(
         *("0.2500", "A car drives."),
     ]
     assert asked(replica)["query"] == "a sea bird"
+    expect(form.get_by_role("status")).to_have_text(re.compile(r"2 documents in \d+\.\d s"))
 
 
 def test_a_text_is_read_aloud(
@@ -265,6 +238,7 @@ def test_a_text_is_read_aloud(
         lambda: player.evaluate("(audio) => audio.duration") == pytest.approx(0.02),
         "the sound to be read",
     )
+    expect(form.get_by_role("status")).to_have_text(re.compile(r"0\.0 s of sound in \d+\.\d s"))
     sent = asked(replica)
     assert (sent["voice"], sent["speed"], sent["response_format"]) == ("alloy", 1.5, "wav")
 
@@ -334,6 +308,11 @@ def test_its_key_is_the_session_s_own_for_one_service_and_ends_with_it(shared: I
     assert listed["services"] == [path]
     assert listed["expires_at"] is not None
     assert listed["name"] == "playground of demo"
+    assert listed["for_session"] is True
+    hidden = json.loads(shared.cli("keys", "list", "--json").stdout)
+    shown = json.loads(shared.cli("keys", "list", "--all", "--json").stdout)
+    assert listed["id"] in {each["id"] for each in shown}
+    assert listed["id"] not in {each["id"] for each in hidden}
     # A session of another browser's has another.
     other = cookie_of(shared)
     assert playground_key(shared, other, csrf_of(shared, other)).json()["key"] != key

@@ -2,6 +2,7 @@
 
 import itertools
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -125,6 +126,19 @@ def test_a_body_over_the_limit_is_refused_by_its_length_alone(plane: Plane) -> N
     answer = ask(plane, head)
     assert refusal(answer) == (413, "request_too_large")
     assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [(64 << 20, "64 MiB"), (1536 << 10, "1536 KiB"), (1_000_001, "1000001 bytes")],
+)
+def test_the_limit_of_a_body_is_said_in_a_unit_that_people_read(
+    make_plane: Callable[..., Plane], limit: int, said: str
+) -> None:
+    plane = make_plane(max_body_bytes=str(limit))
+    head = post(CHAT, plane.owner_key, b"").replace(b"length: 0", b"length: %d" % (limit + 1))
+    message = f"The request's body is larger than {said}, the limit here."
+    assert ask(plane, head).json()["error"]["message"] == message
 
 
 def test_a_chunked_body_over_the_limit_is_refused_when_it_is_reached(plane: Plane) -> None:

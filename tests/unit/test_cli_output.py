@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -86,13 +89,9 @@ def test_json_is_printed_for_programs(capsys: pytest.CaptureFixture[str]) -> Non
     assert "é" in printed
 
 
-def table(monkeypatch: pytest.MonkeyPatch, width: int | None, *spare: str) -> list[str]:
-    """What a terminal of that width shows; None: a pipe."""
+def table(monkeypatch: pytest.MonkeyPatch, width: int, *spare: str) -> list[str]:
+    """What a terminal of that width shows."""
     told = io.StringIO()
-    if width is None:
-        monkeypatch.delenv("COLUMNS", raising=False)
-    else:
-        monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(output, "out", Console(file=told, highlight=False, width=width))
     output.print_table(COLUMNS, ROWS, "None.", as_json=None, json_flag=False, spare=spare)
     return [line.rstrip() for line in told.getvalue().splitlines()]
@@ -105,12 +104,33 @@ WHOLE = [
 ]
 
 
-@pytest.mark.parametrize("width", [60, 200, None])
+@pytest.mark.parametrize("width", [60, 200])
 def test_a_table_has_a_line_for_each_row(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int | None
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
 ) -> None:
     assert table(monkeypatch, width, "NOTE") == WHOLE
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("colours", [{}, {"FORCE_COLOR": "1"}])
+def test_what_goes_to_a_pipe_is_whole(colours: dict[str, str]) -> None:
+    program = """
+from modelry.cli.output import print_table
+print_table(["NAME", "NOTE"], [["a", "word " * 40 + "end"]], "", as_json=None, json_flag=False)
+"""
+    left_out = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "TERM": "xterm", **colours},
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    ).stdout
+    head, row = told.splitlines()
+    assert "NOTE" in head
+    assert row.rstrip() == "a     " + "word " * 40 + "end"
 
 
 def test_a_narrow_terminal_does_without_what_can_be_spared_and_says_so(

@@ -90,6 +90,9 @@ class KeyView(BaseModel):
     limits: KeyLimits | None
     created_at: datetime
     last_used_at: datetime | None
+    for_session: bool = Field(
+        description="Made for the playground of one browser's session, with which it ends."
+    )
 
 
 class Me(BaseModel):
@@ -109,6 +112,7 @@ def key_view(row: KeyRow, key: str | None = None) -> KeyView:
         limits=None if row.limits is None else KeyLimits.model_validate(row.limits),
         created_at=row.created_at,
         last_used_at=row.last_used_at,
+        for_session=row.session is not None,
     )
 
 

@@ -42,7 +42,8 @@ def grant_of(row: store.KeyRow) -> KeyGrant:
 
 
 async def publish_keys(session: Session, feed: Feed) -> None:
-    """Put every stored key into the feed, at the start."""
+    """Put every stored key into the feed, at the start. Keys of sessions that are over go first."""
+    await store.remove_session_keys(session, None)
     for row in await store.all_keys(session):
         feed.put_key(grant_of(row))
 

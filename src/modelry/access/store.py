@@ -135,7 +135,10 @@ async def key_by_hash(session: Session, hashed: str) -> KeyRow | None:
 
 async def remove_session_keys(session: Session, hashed: str | None) -> list[str]:
     """Delete the keys of one browser's session, and those of any that have expired. Their ids."""
-    gone = (KeyRow.session == hashed) | (KeyRow.session.is_not(None) & (KeyRow.expires_at <= now()))
+    gone = KeyRow.session.is_not(None) & (KeyRow.expires_at <= now())
+    if hashed is not None:
+        # A comparison with None would be IS NULL: every key that somebody made.
+        gone |= KeyRow.session == hashed
     return list(await session.scalars(delete(KeyRow).where(gone).returning(KeyRow.id)))
 
 

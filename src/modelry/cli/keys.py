@@ -110,10 +110,15 @@ def update(
 
 
 @app.command("list")
-def list_keys(json_flag: AsJson = False) -> None:
+def list_keys(
+    all_: Annotated[
+        bool, typer.Option("--all", help="Those of playgrounds in browsers too.")
+    ] = False,
+    json_flag: AsJson = False,
+) -> None:
     """List your API keys."""
     with shown_errors(), open_client() as client:
-        keys = client.list("/keys")
+        keys = [key for key in client.list("/keys") if all_ or not key["for_session"]]
     rows = [
         [
             key["id"],

@@ -18,10 +18,22 @@ from typer.exceptions import TyperException
 
 from modelry.errors import ModelryError, SettingsError
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
 _PIPE_WIDTH = 10_000
+
+
+def _console(*, stderr: bool) -> Console:
+    """Of a pipe nobody knows how wide it is: a row stays a line, for `grep` and its likes.
+
+    Rich takes it for 80 columns, and prints nothing wider than its console, whatever the call says.
+    """
+    console = Console(stderr=stderr, highlight=False)
+    if not console.file.isatty() and "COLUMNS" not in os.environ:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
@@ -103,10 +115,6 @@ def print_table(
         return
     if not rows:
         out.print(empty)
-        return
-    if not out.is_terminal and "COLUMNS" not in os.environ:
-        # Of a pipe nobody knows how wide it is: a row stays a line, for `grep` and its likes.
-        out.print(_table(columns, rows), width=_PIPE_WIDTH, crop=False)
         return
     for count in range(len(spare) + 1):
         left_out = spare[:count]

@@ -46,12 +46,19 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _STATIC = {
+    "chat.js": "text/javascript",
     "console.css": "text/css",
     "copy.js": "text/javascript",
+    "follow.js": "text/javascript",
+    "forms.js": "text/javascript",
     "icon.svg": "image/svg+xml",
     "inference.js": "text/javascript",
+    "media.js": "text/javascript",
     "playground.js": "text/javascript",
     "recorder.js": "text/javascript",
+    "refusals.js": "text/javascript",
+    "sign_out.js": "text/javascript",
+    "texts.js": "text/javascript",
     "upload.js": "text/javascript",
 }
 _UNSETTLED = frozenset(
@@ -216,6 +223,7 @@ def router(
                 if any(each.language == language for each in shown)
             ],
             refresh=row.state in _UNSETTLED,
+            own=row.owner_id == principal.owner_id,
             playable=row.state in _CALLABLE and row.owner_id == principal.owner_id,
         )
 

@@ -232,8 +232,16 @@ class RequestReader:
             raise _head_too_large()
 
     def _too_large(self) -> Reply:
-        message = f"The request's body is larger than {self.body_limit} bytes, the limit here."
+        message = f"The request's body is larger than {_size(self.body_limit)}, the limit here."
         return error(413, "request_too_large", message)
+
+
+def _size(number: int) -> str:
+    """Bytes in the largest unit of which they are a whole number."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if number % size == 0:
+            return f"{number // size} {unit}"
+    return f"{number} bytes"
 
 
 def _has_body(request: Request) -> bool:

@@ -57,6 +57,9 @@ export class Service {
       if (response.type === "opaqueredirect") {
         throw new Refused({ message: "you are signed out; reload the page and sign in" }, 401);
       }
+      if (response.status === 403) {
+        throw new Refused({ message: "you have signed in anew meanwhile; reload the page" }, 403);
+      }
       const answer = await response.json().catch(() => null);
       if (!response.ok) throw new Refused(answer?.error, response.status);
       // By this browser's clock, whatever the server's says.

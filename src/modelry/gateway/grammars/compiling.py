@@ -44,6 +44,9 @@ class Bounds:
     depth: int = 3
 
 
+_LEAST_MOST = 10_000
+_MOST_MOST = 100_000
+"""An answer that is longer is none."""
 COMMA = sequence(",", optional(Literal(" ")))
 COLON = sequence(":", optional(Literal(" ")))
 
@@ -98,7 +101,9 @@ def size_of(schema: Mapping[str, Json], least: str, most: str, path: str) -> tup
             raise Unfollowable(f"{path}/{word}", f"'{word}' is a whole number of at least 0")
     if high is not None and high < (low or 0):
         raise Unfollowable(path, f"'{most}' is below '{least}'")
-    return low or 0, high
+    if (low or 0) > _LEAST_MOST:
+        raise Unfollowable(f"{path}/{least}", f"'{least}' is {_LEAST_MOST} at most here")
+    return low or 0, None if high is None else min(high, _MOST_MOST)
 
 
 def written(value: Json) -> str:

@@ -71,7 +71,10 @@ class Call(WholeAnswers):
         self.said: list[Reply] = []
         self.given_up: list[str] = []
         desk = SimpleNamespace(memory=memory, threads=self.threads)
-        client = SimpleNamespace(respond_whole=lambda _status, _lines, body: self.sent.append(body))
+        client = SimpleNamespace(
+            translates=False,
+            respond_whole=lambda _status, _lines, body: self.sent.append(body),
+        )
         service = SimpleNamespace(route=SimpleNamespace(access_path="u/x"))
         key = SimpleNamespace(id="key")
         given = cast(Any, (desk, service, key, Request("", 0.0), None, client, None, 0, shaping))

@@ -146,6 +146,14 @@ def test_what_needs_nothing_goes_on_byte_for_byte() -> None:
         assert stream.alone
 
 
+@pytest.mark.parametrize("asked", [True, False])
+def test_who_asks_for_the_engine_s_timings_gets_them(asked: bool) -> None:
+    chunks = [role(), {**word("a"), "timings": TIMINGS}, last(), told(1)]
+    assert ("timings" in whole(CHAT, chunks, timings_per_token=asked)) is asked
+    _, out = streamed(CHAT, written(chunks), timings_per_token=asked)
+    assert ["timings" in each for each in shown(out)] == [False, asked, False, asked]
+
+
 def test_a_caller_who_did_not_ask_is_not_told_of_usage() -> None:
     stream, out = streamed(CHAT, written(ANSWER), hide=True)
     assert len(shown(out)) == 4
@@ -271,16 +279,22 @@ def test_what_one_of_several_told_is_no_usage_before_the_end() -> None:
 
 
 def test_an_error_within_a_stream_has_openais_shape() -> None:
-    problem = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
-    _, out = streamed(
-        CHAT, b"data: " + json.dumps(problem, separators=(",", ":")).encode() + b"\n\n"
-    )
-    assert json.loads(out[6:])["error"] == {
+    problem = {"code": 500, "message": "Compute error.", "type": "server_error"}
+    data = written([role(), {"error": problem}])
+    stream, out = streamed(CHAT, data)
+    assert stream.refused is None
+    assert shown(out)[1]["error"] == {
         "message": "Compute error.",
         "type": "server_error",
         "param": None,
         "code": "server_error",
     }
+
+
+def test_an_error_that_begins_a_stream_is_kept_to_refuse_the_call() -> None:
+    stream, out = streamed(COMPLETION, b"data: null\n\n" + written([{"error": {"code": 400}}]))
+    assert stream.refused == {"code": 400}
+    assert out == DONE
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class Head(msgspec.Struct):
     n: Any = None
     logprobs: Any = None
     top_logprobs: Any = None
+    timings_per_token: Any = None
     prompt: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
 

@@ -1,6 +1,6 @@
 """What llama.cpp answers to chats and completions, in the shapes that OpenAI's types have.
 
-Seen with xllamacpp 2026.10: answers bring `timings`, log probabilities bring the ids of tokens;
+Seen with xllamacpp 2026.10: answers bring `timings` unasked, log probabilities the ids of tokens;
 nulls that are due are missing; a completion's id and log probabilities are a chat's; and where a
 request asks for several answers, each tells its own usage, while the caller wants that of all.
 
@@ -17,8 +17,6 @@ Json = dict[str, Any]
 CHAT = b"/v1/chat/completions"
 THEIR_ID, OUR_ID = "chatcmpl-", "cmpl-"
 """How the id of a completion begins, and is to begin."""
-# Only for a person who looks into the engine.
-_BEYOND = ("timings", "__verbose")
 
 
 def asks(path: bytes, head: Head) -> Json:
@@ -41,6 +39,7 @@ class LlamaAnswers:
         self.reads_all = bool(head.logprobs) or _is_count(head.logprobs)
         """Whether every chunk is to be mended; otherwise a few are."""
         self._streams = streams
+        self._keeps_timings = head.timings_per_token is True
         asked = head.top_logprobs if self.is_chat else head.logprobs
         self._alternatives = asked if _is_count(asked) else 0
         prompts, self._expected = answers(head)
@@ -52,8 +51,8 @@ class LlamaAnswers:
         """What goes on of a chunk: itself, or nothing, and then the usage of all answers once the
         last has told its own. Raises what a malformed one leads to.
         """
-        for name in _BEYOND:
-            chunk.pop(name, None)
+        if not self._keeps_timings:
+            chunk.pop("timings", None)
         if not self.is_chat and isinstance(chunk.get("id"), str):
             chunk["id"] = OUR_ID + chunk["id"].removeprefix(THEIR_ID)
         usage = chunk.pop("usage", None)

@@ -14,7 +14,7 @@ from modelry.gateway.replies import engine_refusal
 from modelry.gateway.usage import read_answer
 
 # What stands in frames that are to be mended. Within a text, its quotes would be escaped.
-_USAGE, _FIRST, _ERROR = b'"usage"', b'"content":null', b'"error":'
+_USAGE, _FIRST, _TIMINGS, _ERROR = b'"usage"', b'"content":null', b'"timings"', b'"error":'
 _BEGIN, _END, _DONE, _NOTHING = b"data: ", b"\n\n", b"data: [DONE]", b"data: null"
 _THEIRS = b'"id":"%b' % THEIR_ID.encode()
 _OURS = b'"id":"%b' % OUR_ID.encode()
@@ -27,19 +27,22 @@ _encode = msgspec.json.Encoder().encode
 class LlamaStream(EventStream):
     """`hide_usage`: the caller did not ask for usage."""
 
-    __slots__ = ("_answers", "_reads_all", "_renames")
+    __slots__ = ("_answers", "_reads_all", "_renames", "refused")
 
     def __init__(self, answers: LlamaAnswers, *, hide_usage: bool) -> None:
         super().__init__(hide_usage=hide_usage, model=None)
         self._answers = answers
         self._reads_all = answers.reads_all
         self._renames = not answers.is_chat
+        self.refused: object = None
+        """What the engine said instead of an answer, where a stream begins with that."""
 
     def feed(self, data: bytes) -> bytes:
         # Not `in`: see `EventStream.feed`.
         if (
             self._reads_all
             or data.find(_FIRST) >= 0
+            or data.find(_TIMINGS) >= 0
             or data.find(_ERROR) >= 0
             or (self._renames and data.find(_NOTHING) >= 0)
         ):
@@ -64,6 +67,7 @@ class LlamaStream(EventStream):
             or self._renames
             or frame.find(_USAGE) >= 0
             or frame.find(_FIRST) >= 0
+            or frame.find(_TIMINGS) >= 0
             or frame.find(_ERROR) >= 0
         ):
             return super()._frame(frame)
@@ -72,6 +76,9 @@ class LlamaStream(EventStream):
         try:
             chunk = _decode_chunk(said[len(_BEGIN) :])
             problem = chunk.get("error")
+            if problem is not None and not self.frames:
+                self.refused = problem
+                return b""
             if problem is not None:
                 return _BEGIN + engine_refusal(500, {"error": problem}).body + _END
             brings = bool(chunk.get("choices"))

@@ -111,8 +111,15 @@ class Relay(WholeAnswers):
             self._service.meter.between_tokens.add(now - self._heard_at)
         self.last_at = now
         passed = events.feed(data)
-        if passed and not self._begun:
-            self._begin_stream()
+        if not self._begun:
+            if isinstance(events, LlamaStream) and events.refused is not None:
+                # Of a list of prompts, the status comes before it is known whether all are taken.
+                if self._connection is not None:
+                    self._connection.abandon()
+                self._refused_within(events.refused)
+                return b""
+            if passed:
+                self._begin_stream()
         lane = self._lane
         if lane is not None:
             lane.last_at = now
@@ -157,11 +164,7 @@ class Relay(WholeAnswers):
 
     def _done_collecting(self, collector: Collector) -> None:
         if collector.error is not None:
-            problem = collector.error
-            code = problem.get("code") if isinstance(problem, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 502
-            told, request = {"error": problem}, self._request
-            self._respond(engine_refusal(status, told, path=request.path, body=request.body))
+            self._refused_within(collector.error)
         elif collector.complete:
             answer = collector.answer()
             self._end(200, collector.usage)
@@ -174,6 +177,13 @@ class Relay(WholeAnswers):
 
     def _shapes(self, *, streams: bool) -> LlamaAnswers:
         return LlamaAnswers(self._request.path, self._head, streams=streams)
+
+    def _refused_within(self, problem: object) -> None:
+        """An event of a stream that the caller has heard nothing of refuses the request."""
+        code = problem.get("code") if isinstance(problem, dict) else None
+        status = code if isinstance(code, int) and 400 <= code < 600 else 502
+        told, request = {"error": problem}, self._request
+        self._respond(engine_refusal(status, told, path=request.path, body=request.body))
 
     @property
     def _is_llama(self) -> bool:

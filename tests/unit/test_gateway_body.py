@@ -53,6 +53,23 @@ def test_a_body_that_names_no_model_is_refused_in_words(body: str) -> None:
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize(
+    ("text", "is_half"),
+    [
+        (rb"\ud800", True),
+        (rb"\udc00", True),
+        (rb"\uD83D\uD83D", True),
+        (rb"\uD83D\uDE42", False),
+        (rb"\x", False),
+    ],
+)
+def test_half_a_surrogate_pair_is_told_as_what_it_is(text: bytes, is_half: bool) -> None:
+    with pytest.raises(Reply) as raised:
+        bodies.read(b'{"model":"x","text":"%s","more":]}' % text)
+    assert raised.value.problem is not None
+    assert ("surrogate" in raised.value.problem[1]) is is_half
+
+
 def test_a_body_that_is_not_utf8_is_refused() -> None:
     with pytest.raises(Reply):
         bodies.read(b'{"model":"\xff"}')

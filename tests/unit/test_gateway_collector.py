@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelry.gateway.body import Head
 from modelry.gateway.collector import Collector
+from modelry.gateway.llama_answers import LlamaAnswers
 
 HEAD = {"id": "c1", "created": 7, "model": "u-1/x", "object": "chat.completion.chunk"}
 
@@ -23,8 +25,15 @@ def delta(index: int = 0, finish_reason: str | None = None, **parts: Any) -> dic
     return {"choices": [{"index": index, "delta": parts, "finish_reason": finish_reason}]}
 
 
-def collected(data: bytes) -> Any:
-    collector = Collector()
+CHAT, COMPLETION = b"/v1/chat/completions", b"/v1/completions"
+
+
+def collector_of(path: bytes = CHAT, **asked: Any) -> Collector:
+    return Collector(LlamaAnswers(path, Head(**asked), streams=False))
+
+
+def collected(data: bytes, path: bytes = CHAT, **asked: Any) -> Any:
+    collector = collector_of(path, **asked)
     collector.feed(data)
     assert collector.complete
     return json.loads(collector.answer())
@@ -50,7 +59,8 @@ def test_texts_are_joined_and_the_last_word_counts() -> None:
             {
                 "index": 0,
                 "finish_reason": "stop",
-                "message": {"role": "assistant", "content": "Hello"},
+                "logprobs": None,
+                "message": {"role": "assistant", "content": "Hello", "refusal": None},
             }
         ],
     }
@@ -91,11 +101,14 @@ def test_reasoning_stands_beside_the_answer() -> None:
 def test_log_probabilities_of_every_token_are_kept() -> None:
     def token(text: str) -> dict[str, Any]:
         part: dict[str, Any] = delta(content=text)
-        part["choices"][0]["logprobs"] = {"content": [{"token": text}]}
+        told = {"token": text, "logprob": -1.5, "top_logprobs": []}
+        part["choices"][0]["logprobs"] = {"content": [told]}
         return part
 
     answer = collected(events(token("a"), token("b")))
-    assert answer["choices"][0]["logprobs"]["content"] == [{"token": "a"}, {"token": "b"}]
+    told = answer["choices"][0]["logprobs"]
+    assert [each["token"] for each in told["content"]] == ["a", "b"]
+    assert told["refusal"] is None
 
 
 def test_a_message_without_a_word_is_an_empty_text() -> None:
@@ -105,33 +118,34 @@ def test_a_message_without_a_word_is_an_empty_text() -> None:
 
 def test_a_text_completion_stays_one() -> None:
     chunk = {"object": "text_completion", "choices": [{"index": 0, "text": "once "}]}
-    answer = collected(events(chunk, {**chunk, "choices": [{"index": 0, "text": "upon"}]}))
+    more = {**chunk, "choices": [{"index": 0, "text": "upon"}]}
+    answer = collected(events(chunk, more), COMPLETION)
     assert answer["object"] == "text_completion"
-    assert answer["choices"] == [{"index": 0, "text": "once upon"}]
+    assert answer["choices"] == [{"index": 0, "text": "once upon", "logprobs": None}]
 
 
 def test_an_error_in_the_stream_is_kept() -> None:
-    collector = Collector()
+    collector = collector_of()
     collector.feed(b'data: {"error": {"code": 500, "message": "no"}}\n\n')
     assert collector.error == {"code": 500, "message": "no"}
     assert not collector.complete
 
 
 def test_a_stream_that_ends_early_is_not_complete() -> None:
-    collector = Collector()
+    collector = collector_of()
     collector.feed(events(delta(content="half"), done=False))
     assert not collector.complete
 
 
 def test_an_event_that_is_no_json_is_told() -> None:
     with pytest.raises(msgspec.DecodeError):
-        Collector().feed(b"data: {\n\n")
+        collector_of().feed(b"data: {\n\n")
 
 
 @given(st.lists(st.integers(0, 400), max_size=12))
 def test_it_does_not_matter_where_the_bytes_are_cut(cuts: list[int]) -> None:
     data = events(delta(content="Grüße, "), delta(content="世界"), delta(finish_reason="stop"))
-    collector = Collector()
+    collector = collector_of()
     edges = [0, *sorted(cuts), len(data)]
     for start, end in pairwise(edges):
         collector.feed(data[start:end])
@@ -140,5 +154,5 @@ def test_it_does_not_matter_where_the_bytes_are_cut(cuts: list[int]) -> None:
 
 def test_the_null_that_opens_a_list_of_prompts_says_nothing() -> None:
     chunk = {"object": "text_completion", "choices": [{"index": 1, "text": "b"}]}
-    answer = collected(b"data: null\n\n" + events(chunk))
-    assert answer["choices"] == [{"index": 1, "text": "b"}]
+    answer = collected(b"data: null\n\n" + events(chunk), COMPLETION)
+    assert answer["choices"] == [{"index": 1, "text": "b", "logprobs": None}]

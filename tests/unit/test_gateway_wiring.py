@@ -222,9 +222,9 @@ def test_a_stream_whose_frames_change_with_the_time_keeps_to_the_short_way() -> 
     assert lane.frames == 10 * 19
 
 
-@pytest.mark.parametrize(("n", "tokens"), [(None, 5 + 10), (1, 5 + 10), (3, 5 + 33 - 6)])
+@pytest.mark.parametrize(("n", "tokens"), [(None, 5 + 10), (1, 5 + 10), (3, 5 + 30)])
 def test_of_several_answers_each_is_charged(n: int | None, tokens: int) -> None:
-    """Where the engine tells the usage of the last alone."""
+    """The engine tells the usage of each, and of their prompt with it."""
     stage = Stage()
     cast(Any, stage.call._service).route.collect = True
     stage.call._head.n = n
@@ -232,5 +232,7 @@ def test_of_several_answers_each_is_charged(n: int | None, tokens: int) -> None:
     stage.connection.data_received(HEAD)
     for number in range(33):
         stage.connection.data_received(coded(frame(f"{number:03}")))
-    stage.connection.data_received(coded(usage) + END)
+    for _ in range(n or 1):
+        stage.connection.data_received(coded(usage))
+    stage.connection.data_received(END)
     assert stage.used == [tokens]

@@ -1,6 +1,7 @@
 """What the gateway reads of a request's body, and the little it changes in it."""
 
 import hashlib
+import re
 from typing import Any
 
 import msgspec
@@ -38,9 +39,13 @@ class Head(msgspec.Struct):
     max_tokens: Any = None
     max_completion_tokens: Any = None
     n: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    timings_per_token: Any = None
     prompt: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw()
+    tool_choice: msgspec.Raw = msgspec.Raw()
     response_format: msgspec.Raw = msgspec.Raw()
 
 
@@ -163,6 +168,11 @@ class _Role(msgspec.Struct):
     role: str = ""
 
 
+# RFC 8259, 7: a letter beyond \uffff is two of these, one of each range.
+_HALF_A_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 _decode_prompt = msgspec.json.Decoder(_Prompt).decode
 _decode_role = msgspec.json.Decoder(_Role).decode
 
@@ -189,6 +199,10 @@ def _explained(body: bytes | bytearray) -> Reply:
     try:
         value = decode_any(body)
     except UNREADABLE as problem:
+        if _HALF_A_PAIR.search(body):
+            return bad_request(
+                "The body is not valid JSON: a text in it has half a surrogate pair."
+            )
         return bad_request(f"The body is not valid JSON: {problem}.")
     if not isinstance(value, dict):
         return bad_request("The body must be a JSON object.")

@@ -14,6 +14,7 @@ import msgspec
 from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
 from modelry.gateway import forms, tokenize_calls
+from modelry.gateway.llama_answers import asks
 from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, bad_request, error, error_body
@@ -176,9 +177,12 @@ class Call(Relay):
         if head.stream is True:
             if self._hides_usage:
                 body = bodies.with_usage(head, body)
+            if head.logprobs is not None and self._is_llama:
+                body = bodies.edited(body, **asks(self._request.path, head))
         elif self._collects:
             options = {"include_usage": True}
-            body = bodies.edited(body, stream=True, stream_options=options)
+            more = asks(self._request.path, head)
+            body = bodies.edited(body, stream=True, stream_options=options, **more)
         if self._shaping is not None and not replica.weighted:
             if isinstance(self._shaping, Routed):
                 self._shaping.routed(route)
@@ -258,9 +262,6 @@ class Call(Relay):
             and request.path != tokenize_calls.PATH
         )
         used = usage or (self._estimated() if estimated else self._taken())
-        if usage is not None and self._service.route.collect:
-            used = self._of_all_answers(usage)
-            estimated = used is not usage
         if self._shaping is not None or self._answer.units:
             used, estimated = self._with_units(used, estimated, status)
         units = used.units
@@ -340,19 +341,6 @@ class Call(Relay):
             if units is not NO_UNITS:
                 return Usage(*tokens, units), True
         return used, estimated
-
-    def _of_all_answers(self, usage: Usage) -> Usage:
-        """llama.cpp tells the usage of one answer where a request asked for several: its frames
-        tell of the others, a token each, but for the first and the last of every answer.
-        """
-        prompts, answers = bodies.answers(self._head)
-        completion = self._frames - 2 * answers
-        if answers < 2 or completion <= usage.completion_tokens:
-            return usage
-        prompt = usage.prompt_tokens
-        if prompts > 1:
-            prompt = max(prompt, bodies.prompt_tokens(self._request.body))
-        return Usage(prompt, completion, usage.cached_tokens)
 
     @property
     def _frames(self) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from modelry.gateway.llama_answers import LlamaAnswers
 from modelry.gateway.usage import Usage, read_answer
 
 # Parts of a text that one chunk after another adds to.
@@ -31,10 +32,12 @@ _decode = msgspec.json.Decoder().decode
 class Collector:
     """Takes the bytes of an event stream, gives the whole answer.
 
-    `feed` raises whatever a chunk that is none leads to.
+    `feed` raises whatever a chunk that is none leads to. `shapes`: what is done to every chunk, and
+    to the whole.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shapes: LlamaAnswers) -> None:
+        self._shapes = shapes
         self._buffer = bytearray()
         self._bytes = 0
         self._answer: dict[str, Any] = {}
@@ -67,7 +70,7 @@ class Collector:
             message = choice.get("message")
             if message and message["content"] is None and not message.get("tool_calls"):
                 message["content"] = ""
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(self._shapes.whole(answer))
 
     @property
     def usage(self) -> Usage | None:
@@ -76,6 +79,7 @@ class Collector:
     def _event(self, data: bytes) -> None:
         if data == b"[DONE]":
             self.complete = True
+            self._take(self._shapes.left())
             return
         chunk = _decode(data)
         self.frames += 1
@@ -85,14 +89,18 @@ class Collector:
         if "error" in chunk:
             self.error = chunk["error"]
             return
-        for choice in chunk.pop("choices", ()):
-            index = choice.get("index", 0)
-            known = self._choices.setdefault(index, {})
-            delta = choice.pop("delta", None)
-            if delta is not None:
-                _merge(known.setdefault("message", {"role": "assistant", "content": None}), delta)
-            _merge(known, choice)
-        self._answer.update(chunk)
+        self._take(self._shapes.chunks(chunk))
+
+    def _take(self, chunks: list[dict[str, Any]]) -> None:
+        for chunk in chunks:
+            for choice in chunk.pop("choices", ()):
+                known = self._choices.setdefault(choice.get("index", 0), {})
+                delta = choice.pop("delta", None)
+                if delta is not None:
+                    message = {"role": "assistant", "content": None}
+                    _merge(known.setdefault("message", message), delta)
+                _merge(known, choice)
+            self._answer.update(chunk)
 
 
 def _merge(known: dict[str, Any], part: dict[str, Any]) -> None:

@@ -49,7 +49,7 @@ class EventStream:
         """How many came that bring a part of the answer."""
         self.usage: Usage | None = None
         self.alone = False
-        """Whether what was fed last is one whole frame that goes on untouched."""
+        """Whether what was fed last is one whole frame that goes on as all like it do."""
         self.done = False
         """Whether the stream said that it is complete."""
         self._hide = hide_usage

@@ -135,7 +135,7 @@ class Inference:
             if refusal is not None:
                 Call(self, service, key, request, head, answering, None, 0).refused(refusal)
                 return None
-        if path == chats.PATH and service.route.grammars:
+        if path in chats.PATHS and service.route.grammars:
             changed = chats.structured(request, answering, head, service.route)
             if changed is not None:
                 request, answering = self._held(*changed)

@@ -12,6 +12,8 @@ from modelry.gateway.collector import Collector
 from modelry.gateway.events import EventStream
 from modelry.gateway.heads import Head as AnswerHead
 from modelry.gateway.lane import Lane
+from modelry.gateway.llama_answers import LlamaAnswers
+from modelry.gateway.llama_stream import LlamaStream
 from modelry.gateway.replies import JSON_TYPE, engine_refusal
 from modelry.gateway.upstream_connection import UpstreamError
 from modelry.gateway.whole_answers import WholeAnswers
@@ -32,7 +34,9 @@ class Relay(WholeAnswers):
         if head.status >= 400 or not head.event_stream:
             self._hold(head)
         elif self._collects:
-            self._collector = Collector()
+            self._collector = Collector(self._shapes(streams=False))
+        elif self._is_llama:
+            self._events = LlamaStream(self._shapes(streams=True), hide_usage=self._hides_usage)
         else:
             replica = self._replica
             assert replica is not None
@@ -65,6 +69,8 @@ class Relay(WholeAnswers):
                 self._learn(chunk)
         elif passed:
             self._client.write(passed)
+            if events.alone:
+                self._learn(chunk)
 
     def upstream_body(self, data: bytes) -> None:
         events = self._events
@@ -105,8 +111,15 @@ class Relay(WholeAnswers):
             self._service.meter.between_tokens.add(now - self._heard_at)
         self.last_at = now
         passed = events.feed(data)
-        if passed and not self._begun:
-            self._begin_stream()
+        if not self._begun:
+            if isinstance(events, LlamaStream) and events.refused is not None:
+                # Of a list of prompts, the status comes before it is known whether all are taken.
+                if self._connection is not None:
+                    self._connection.abandon()
+                self._refused_within(events.refused)
+                return b""
+            if passed:
+                self._begin_stream()
         lane = self._lane
         if lane is not None:
             lane.last_at = now
@@ -125,6 +138,8 @@ class Relay(WholeAnswers):
             write = self._client.chunk_writer
             if write is None:
                 return
+            if isinstance(self._events, LlamaStream):
+                write = self._events.writes(write)
             lane = self._lane = Lane(self._service.meter.between_tokens, write, self.last_at)
             connection.lane = lane
         if lane is not None:
@@ -149,10 +164,7 @@ class Relay(WholeAnswers):
 
     def _done_collecting(self, collector: Collector) -> None:
         if collector.error is not None:
-            problem = collector.error
-            code = problem.get("code") if isinstance(problem, dict) else None
-            status = code if isinstance(code, int) and 400 <= code < 600 else 502
-            self._respond(engine_refusal(status, {"error": problem}))
+            self._refused_within(collector.error)
         elif collector.complete:
             answer = collector.answer()
             self._end(200, collector.usage)
@@ -163,14 +175,25 @@ class Relay(WholeAnswers):
         else:
             self.upstream_failed(UpstreamError("its stream ended early"))
 
+    def _shapes(self, *, streams: bool) -> LlamaAnswers:
+        return LlamaAnswers(self._request.path, self._head, streams=streams)
+
+    def _refused_within(self, problem: object) -> None:
+        """An event of a stream that the caller has heard nothing of refuses the request."""
+        code = problem.get("code") if isinstance(problem, dict) else None
+        status = code if isinstance(code, int) and 400 <= code < 600 else 502
+        told, request = {"error": problem}, self._request
+        self._respond(engine_refusal(status, told, path=request.path, body=request.body))
+
+    @property
+    def _is_llama(self) -> bool:
+        """Whether it is a chat or completion of llama.cpp, whose answers are mended."""
+        return self._service.route.collect and self._request.path in bodies.STREAMS_USAGE
+
     @property
     def _collects(self) -> bool:
         """Whether a stream is asked for that the caller does not want."""
-        return (
-            self._service.route.collect
-            and self._head.stream is not True
-            and self._request.path in bodies.STREAMS_USAGE
-        )
+        return self._is_llama and self._head.stream is not True
 
     @property
     def _hides_usage(self) -> bool:

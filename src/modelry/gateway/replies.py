@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from modelry.gateway import engine_words
 from modelry.gateway.request import Request
 
 _TYPES = {429: "rate_limit_error"}
@@ -68,14 +69,23 @@ def error(
 
 # What engines call a thing → what OpenAI calls it.
 _ENGINE_CODES = {"exceed_context_size_error": "context_length_exceeded"}
+_IN_MESSAGE = ("n_prompt_tokens", "n_ctx")
+"""What llama.cpp says again beside its message."""
 
 
-def engine_refusal(status: int, told: Any, param: str | None = None) -> Reply:
-    """An engine's refusal in OpenAI's shape.
+def engine_refusal(
+    status: int,
+    told: Any,
+    param: str | None = None,
+    *,
+    path: bytes = b"",
+    body: bytes | bytearray = b"",
+) -> Reply:
+    """An engine's refusal in OpenAI's shape, and a 400 where it is of its caller's mistake.
 
     `told` is its decoded answer: `{"error": {…}}`, `{"error": "…"}`, or
     anything at all. What it says beyond the four fields stays. `param`: what it is about,
-    where the engine does not say.
+    where the engine does not say. `path` and `body` are of the request.
     """
     error = told.get("error", told) if isinstance(told, dict) else told
     fields = dict(error) if isinstance(error, dict) else {"message": str(error)}
@@ -85,9 +95,15 @@ def engine_refusal(status: int, told: Any, param: str | None = None) -> Reply:
         fallback = "invalid_request_error" if status < 500 else "server_error"
         code = _ENGINE_CODES.get(str(kind), str(kind)) if kind else fallback
     fields["message"] = str(fields.get("message") or "The engine refused without a word.")
-    too_long = _too_long(fields["message"])
-    if too_long is not None:
-        status, code, fields["message"] = 400, "context_length_exceeded", too_long
+    words = engine_words.read(fields["message"], path, body)
+    fields["message"] = words.message
+    if words.is_callers:
+        status, code = 400, words.code or "invalid_request_error"
+    if words.code is not None:
+        for name in _IN_MESSAGE:
+            fields.pop(name, None)
+    if words.param is not None and (words.code is not None or not fields.get("param")):
+        fields["param"] = words.param
     kind = "invalid_request_error" if status < 500 else "server_error"
     fields["type"] = _TYPES.get(status, kind)
     if param is not None and not fields.get("param"):
@@ -110,20 +126,6 @@ def is_of_an_input(refusal: Reply) -> bool:
     assert refusal.problem is not None
     code, message = refusal.problem
     return code == "context_length_exceeded" or _NO_TOKENS.search(message) is not None
-
-
-# llama.cpp, of an input that has to be worked on at once.
-_TOO_LONG = re.compile(r"input \((\d+) tokens\) is too large .*batch size: (\d+)")
-_TOO_LONG_SAID = "maximum context length is"
-
-
-def _too_long(message: str) -> str | None:
-    """What to say of an input that is too long, if that is what an engine refused."""
-    match = _TOO_LONG.search(message)
-    if match is not None:
-        return f"The input has {match[1]} tokens, and {match[2]} are the most the service takes."
-    # vLLM, which names both numbers.
-    return message if _TOO_LONG_SAID in message else None
 
 
 def model_not_found(model: str) -> Reply:

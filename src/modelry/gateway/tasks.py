@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from modelry.gateway import (
+    chat_requests,
     embedding_calls,
     media_calls,
-    picture_parts,
     rerank_calls,
     tokenize_calls,
 )
@@ -47,8 +47,8 @@ Shape = Callable[[Request, Head, Route], Shaping | None]
 """Raises a `Reply` for input that no engine should get to see."""
 
 SHAPES: dict[bytes, Shape] = {
-    b"/v1/chat/completions": picture_parts.shape,
-    b"/v1/completions": picture_parts.refuse_media,
+    b"/v1/chat/completions": chat_requests.shape_chat,
+    b"/v1/completions": chat_requests.shape_completion,
     tokenize_calls.PATH: tokenize_calls.shape,
     b"/v1/embeddings": embedding_calls.shape,
     b"/v1/rerank": rerank_calls.shape,

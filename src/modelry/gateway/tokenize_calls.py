@@ -133,6 +133,9 @@ class TokenizeCall:
             made.token_strs = texts
         return _encode(made)
 
+    def narrow(self) -> str:
+        return "prompt" if self._given is not None else "messages"
+
     def taken(self) -> Usage:
         return NOTHING
 

@@ -313,7 +313,8 @@ class WholeAnswers:
             told = bodies.decode_any(said)
         except bodies.UNREADABLE:
             told = said.decode("utf-8", "replace")
-        reply = engine_refusal(status, told)
+        request = self._request
+        reply = engine_refusal(status, told, path=request.path, body=request.body)
         shaping = self._own_shaping
         if isinstance(shaping, Pieces) and is_of_an_input(reply):
             place = shaping.narrow()

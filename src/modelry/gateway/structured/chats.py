@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from modelry.gateway import body as bodies
+from modelry.gateway import tokenize_calls
 from modelry.gateway.replies import Reply, bad_request
 from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.structured.fitting import Room, form_of
@@ -17,6 +18,8 @@ from modelry.gateway.translating import Answering, Json, TranslatedAnswer
 from modelry.routing.messages import Route
 
 PATH = b"/v1/chat/completions"
+PATHS = (PATH, tokenize_calls.PATH)
+"""Also what is asked of a chat's tokens goes by the prompt that the chat would have."""
 _CALLED = b'"tool_call'
 """Stands in conversations with calls, which a template without functions passes over in silence."""
 _OWN = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "grammar")
@@ -32,7 +35,8 @@ def structured(
     Raises a 400.
     """
     told_before = not route.tools and request.body.find(_CALLED) >= 0
-    if not (told_before or _is_given(head.tools) or _is_given(head.response_format)):
+    asked = (head.tools, head.tool_choice, head.response_format)
+    if not (told_before or any(map(_is_given, asked))):
         return None
     fields = bodies.fields(request.body)
     offer = offer_of(
@@ -40,13 +44,20 @@ def structured(
         bodies.value(fields, "tool_choice"),
         bodies.value(fields, "parallel_tool_calls"),
     )
-    schema, strict = _schema(bodies.value(fields, "response_format"))
+    wish = bodies.value(fields, "response_format")
+    schema, strict = _schema(wish)
+    if offer is not None and wish == {"type": "json_object"}:
+        schema = {"type": "object"}
     own = offer is not None and (offer.must or schema is not None or not route.tools)
     if not (own or schema is not None or told_before):
         return None
+    counted = request.path != PATH
     kept = {name: said for name, said in fields.items() if name not in _OWN}
     left_out: tuple[str, ...] = ()
-    if own or schema is not None:
+    if counted:
+        # The tokens of its prompt are asked for, and no answer.
+        pass
+    elif own or schema is not None:
         if "grammar" in fields:
             raise bad_request("'grammar' goes with neither 'tools' nor a schema.", "grammar")
         form = form_of(
@@ -67,9 +78,9 @@ def structured(
         assert offer is not None
         messages = with_instructions(messages, told(offer))
     body = _encode({**kept, "messages": messages})
-    if own and offer is not None:
+    if own and offer is not None and not counted:
         answering = TranslatedAnswer(answering, CallsTold(offer, streams=head.stream is True))
-    return DerivedRequest(request, PATH, body, (*request.ignored, *left_out)), answering
+    return DerivedRequest(request, request.path, body, (*request.ignored, *left_out)), answering
 
 
 def _is_given(field: Raw) -> bool:

@@ -45,7 +45,7 @@ def offer_of(tools: Any, choice: Any, parallel: Any) -> Offer | None:
     functions = _functions(tools)
     if parallel not in (None, True, False):
         raise bad_request("'parallel_tool_calls' is true or false.", "parallel_tool_calls")
-    if not functions:
+    if not functions and choice in (None, "auto", "none", "required"):
         # Some libraries ask for a call without saying of what.
         return None
     several = parallel is not False

@@ -253,6 +253,8 @@ class Call(Relay):
             # key's calls would go before everybody's.
             unmeasured = not tokens and worked and request.path in TOKENLESS
             service.leave(self, replica, None if unmeasured else tokens)
+        if self.probe:
+            return
         arrived_at = request.arrived_at
         first_s = self._first_at - arrived_at if self._first_at else None
         service.meter.ended(status, self._own_s, self._queue_s, first_s, used)

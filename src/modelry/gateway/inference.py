@@ -88,8 +88,9 @@ class Inference:
             key = self._authenticate(request)
         elif not key.probe:
             table.last_used_at[key.id] = time.time()
-        # Nobody's call stands in no log.
-        request.accounted = key.probe
+        if key.probe:
+            # Nobody's call stands in no log.
+            request.accounted = True
         path = request.path
         task = ENDPOINTS.get(path)
         if task is None:

@@ -202,10 +202,11 @@ async def json_schema(caller: Caller, subject: Subject) -> str:
         max_tokens=_JSON_TOKENS,
     )
     (choice,) = choices(await whole(caller, CHAT, body))
+    text = content(choice)
     try:
-        msgspec.json.decode(content(choice), type=_Person)
+        msgspec.json.decode(text, type=_Person)
     except msgspec.DecodeError as problem:
-        if choice.get("finish_reason") == "length":
+        if choice.get("finish_reason") == "length" and text.lstrip().startswith("{"):
             raise Skipped(f"the answer was not at its end after {_JSON_TOKENS} tokens") from None
         raise Wrong(f"the answer does not fit the schema: {problem}") from None
     return "the answer fits the schema"

@@ -97,14 +97,17 @@ def _fields(
 
 
 def _either(shape: Either, value: object, path: str, found: Differences) -> None:
-    """That which fits best."""
-    best: Differences | None = None
+    """That which fits best; of those that fit as badly, one of the value's own kind."""
+    every = []
     for each in shape.shapes:
         tried = Differences()
         _walk(each, value, path, tried)
-        if best is None or len(tried.wrong) < len(best.wrong):
-            best = tried
-    assert best is not None
+        every.append(tried)
+
+    def badness(tried: Differences) -> tuple[int, bool]:
+        return len(tried.wrong), any(told.startswith(f"{path} is ") for told in tried.wrong)
+
+    best = min(every, key=badness)
     found.wrong += best.wrong
     found.missing += best.missing
     found.more += best.more

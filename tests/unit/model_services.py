@@ -114,7 +114,7 @@ def _said(body: Json) -> list[str]:
 
 
 def _cut(body: Json, words: list[str]) -> tuple[str, int, str]:
-    most = int(body.get("max_completion_tokens", body.get("max_tokens", 16)))
+    most: int = body.get("max_completion_tokens") or body.get("max_tokens") or 16
     for at, word in enumerate(words[:most]):
         if f" {word}" in body.get("stop", ()):
             return " ".join(words[:at]), at + 1, "stop"

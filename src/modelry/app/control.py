@@ -9,7 +9,7 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from modelry.access.bootstrap import MadeCredentials, ensure_operator, renew_local_token
 from modelry.access.keys import Keys, publish_keys
@@ -54,7 +54,8 @@ from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
 from modelry.services.activity import Activity
-from modelry.services.conformance.probing import Conformance, Instance
+from modelry.services.conformance.http_caller import HttpCaller
+from modelry.services.conformance.probing import Call, Conformance
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
@@ -181,7 +182,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         activity,
         engines,
         feed_server.published,
-        _instance(settings),
+        _own_gateway(settings),
         on_deploy=settings.conformance == "deploy",
     )
     return Parts(
@@ -208,9 +209,17 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     )
 
 
-def _instance(settings: Settings) -> Instance:
-    certificate = None if settings.tls_cert is None else pinned(str(settings.tls_cert))
-    return Instance(settings.own_url(settings.port), certificate)
+def _own_gateway(settings: Settings) -> Call:
+    """Calls it at the address that callers on this machine have."""
+    url = settings.own_url(settings.port)
+    certificate = settings.tls_cert
+
+    def call(key: str, is_there: Callable[[], bool]) -> HttpCaller:
+        # Read anew each time: certificates are renewed.
+        trusted = None if certificate is None else pinned(str(certificate))
+        return HttpCaller(url, key, trusted, is_there)
+
+    return call
 
 
 async def _sign_in(parts: Parts, boot: Boot) -> tuple[MadeCredentials | None, str]:

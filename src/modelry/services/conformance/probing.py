@@ -7,9 +7,9 @@ for as long as the probe takes.
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -21,10 +21,9 @@ from modelry.routing.feed import Feed
 from modelry.routing.messages import Change, KeyGrant, Route, RouteDrop, RoutePut
 from modelry.services.activity import Activity
 from modelry.services.conformance import store
-from modelry.services.conformance.caller import Interrupted, Subject
+from modelry.services.conformance.caller import Caller, Interrupted, Subject
 from modelry.services.conformance.checks import CHECKS, checks_for
 from modelry.services.conformance.examining import LIMIT_S, examine
-from modelry.services.conformance.http_caller import HttpCaller
 from modelry.services.conformance.report import Found, State, summary
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.store import ServiceRow, service_by_id, spec_of
@@ -39,12 +38,8 @@ _KEY_LIFE_S = 2 * LIMIT_S
 _PLACES = {check.name: place for place, check in enumerate(CHECKS)}
 
 
-@dataclass(frozen=True)
-class Instance:
-    """Where this Modelry's own gateway answers, and the certificate that it has there."""
-
-    url: str
-    certificate: ssl.SSLContext | None = None
+Call = Callable[[str, Callable[[], bool]], AbstractAsyncContextManager[Caller]]
+"""A caller with a key, which is told whether the service is still there."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class Made:
 
 class Conformance:
     """`on_deploy`: services are probed unasked. `published` returns once every gateway has heard
-    what the feed holds.
+    what the feed holds; `call` calls one of them.
     """
 
     def __init__(
@@ -68,7 +63,7 @@ class Conformance:
         activity: Activity,
         engines: Mapping[str, Engine],
         published: Callable[[], Awaitable[None]],
-        instance: Instance,
+        call: Call,
         *,
         on_deploy: bool,
     ) -> None:
@@ -77,7 +72,7 @@ class Conformance:
         self._activity = activity
         self._engines = engines
         self._published = published
-        self._instance = instance
+        self._call = call
         self.on_deploy = on_deploy
         self._nudged = asyncio.Event()
         self._running: dict[str, float] = {}
@@ -266,13 +261,7 @@ class Conformance:
         self._feed.put_key(grant)
         try:
             await self._published()
-            caller = HttpCaller(
-                self._instance.url,
-                key,
-                self._instance.certificate,
-                lambda: service.id in self._running,
-            )
-            async with caller:
+            async with self._call(key, lambda: service.id in self._running) as caller:
                 await examine(caller, self._subject(service, spec), checks_for(service.tasks), tell)
         except Interrupted as reason:
             return str(reason)

@@ -379,3 +379,22 @@ def test_a_service_that_is_deleted_meanwhile_leaves_no_report(
             assert await store.report_of(session, row.id) is None
 
     play(story)
+
+
+def test_what_nobody_expected_ends_a_probe_in_words_and_not_the_probing(
+    play: Callable[[Story], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(stage: Stage) -> None:
+        class Broken(ModelService):
+            async def ask(self, path: str, body: Json, file: Any = None) -> Answer:
+                raise RuntimeError("of no kind that checks know")
+
+        stage.service = Broken()
+        row = await stage.deploy()
+        report = await stage.until(row, State.FAILED)
+        assert "unexpected" in report.summary
+        assert "of no kind that checks know" in caplog.text
+        stage.service = ModelService()
+        await stage.until(row, State.DONE)
+
+    play(story)

@@ -115,3 +115,16 @@ def test_a_probe_calls_its_one_service_alone(plane: Plane) -> None:
     with plane.wire() as wire:
         listed = wire.ask(get("/v1/models", probe)).json()["data"]
     assert [each["id"] for each in listed] == [path]
+
+
+def test_a_gateway_that_ends_waits_for_no_probe(make_plane: Callable[..., Plane]) -> None:
+    plane = make_plane()
+    replica = plane.replica()
+    path = plane.service(replica)
+    gated = chat(path, do="stream", chunks=2, gated=True) | {"stream": True}
+    with plane.wire() as wire:
+        wire.send(post(CHAT, plane.key(probe=True), gated))
+        wait_for(lambda: replica.counts["busy"] == 1, "the probe to have a slot")
+        plane.gateway.terminate()
+        assert plane.gateway.wait(15) == 0
+    wait_for(lambda: replica.counts["abandoned"] == 1, "the engine to be hung up on")

@@ -109,6 +109,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
             await lifeline.stop.wait()
         expiring.cancel()
         probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
         await parts.reconciler.end()
         await reconciling
         await _end(parts, lifeline)

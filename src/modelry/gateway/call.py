@@ -88,7 +88,10 @@ class Call(Relay):
             connection.abandon()
 
     def hurry(self) -> None:
-        """A call is not cut short: draining waits for it."""
+        """A call is not cut short: draining waits for it. But for a probe nobody need wait."""
+        if self.probe and not self._ended:
+            self.client_gone()
+            self._client.abort()
 
     def client_writable(self, writable: bool) -> None:
         if self._connection is None:

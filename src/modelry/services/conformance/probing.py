@@ -86,26 +86,43 @@ class Conformance:
         self._under_way: tuple[str, list[Found]] = ("", [])
 
     async def run(self) -> None:
-        """Until it is cancelled. An error is logged, and the service tried again later."""
-        async with self._db.begin() as session:
-            await store.forget_broken_off(session)
-            self._asked |= await store.asked_for(session)
-        self._feed.subscribe(self._hear)
+        """Until it is cancelled. An error is logged, and tried again later."""
+        unsubscribe = self._feed.subscribe(self._hear)
         for route in self._feed.snapshot().routes:
             self._note(route)
-        while True:
-            service_id = self._next()
-            if service_id is not None:
-                try:
-                    await self._consider(service_id)
-                except Exception:
-                    log.exception("%s could not be probed; trying again later", service_id)
-                    self._pause(service_id)
-                continue
+        try:
+            while not await self._took_up():
+                await asyncio.sleep(_AGAIN_S)
+            while True:
+                await self._look()
+        finally:
+            unsubscribe()
+
+    async def _took_up(self) -> bool:
+        """Whether it is known what an earlier process left to do."""
+        try:
+            async with self._db.begin() as session:
+                await store.forget_broken_off(session)
+                self._asked |= await store.asked_for(session)
+        except Exception:
+            log.exception("reports of an earlier process cannot be read; trying again")
+            return False
+        return True
+
+    async def _look(self) -> None:
+        """Look at the service whose turn it is, or wait a moment where that is none."""
+        service_id = self._next()
+        if service_id is None:
             waiting = self._running.keys() - self._settled
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._nudged.wait(), _LOOK_S if waiting else None)
             self._nudged.clear()
+            return
+        try:
+            await self._consider(service_id)
+        except Exception:
+            log.exception("%s could not be probed; trying again later", service_id)
+            self._pause(service_id)
 
     async def request(self, service: ServiceRow) -> None:
         """Have a new report made as soon as the service runs and has a free slot."""
@@ -265,6 +282,9 @@ class Conformance:
                 await examine(caller, self._subject(service, spec), checks_for(service.tasks), tell)
         except Interrupted as reason:
             return str(reason)
+        except Exception:
+            log.exception("%s could not be probed to the end", service.access_path)
+            return "something unexpected went wrong, see the control plane's log"
         finally:
             self._feed.drop_key(grant.id)
         return None

@@ -1,6 +1,8 @@
 """`modelry conformance`: what a service does of the inference API, and what it does not."""
 
+import os
 import time
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -12,7 +14,6 @@ from modelry.cli.output import (
     err,
     out,
     print_json,
-    print_table,
     shown_errors,
     state_text,
     when,
@@ -21,6 +22,8 @@ from modelry.cli.services import Name
 from modelry.client import Client, Json, part
 from modelry.errors import ModelryError
 
+_NAME, _RESULT = 24, 13
+_DETAIL_AT = _NAME + _RESULT
 _LOOK_S = 0.5
 _LONGEST_S = 180.0
 _OPEN = frozenset({"pending", "running"})
@@ -49,13 +52,22 @@ def conformance(
     if report["finished_at"]:
         told = f"revision {report['revision']} on {report['engine']}, Modelry {report['modelry']}"
         out.print(f"  [dim]{escape(told)}, {when(report['finished_at'])}[/]", soft_wrap=True)
-    rows = [
-        [escape(check["name"]), state_text(check["result"]), escape(check["detail"])]
-        for check in report["checks"]
-    ]
-    if rows:
+    if report["checks"]:
         out.print()
-        print_table(["CHECK", "RESULT", "WHAT WAS SEEN"], rows, "", as_json=report, json_flag=False)
+    for check in report["checks"]:
+        _print_check(check)
+
+
+def _print_check(check: Json) -> None:
+    """On a terminal, what was seen goes on below itself; elsewhere a check stays a line."""
+    name, result, detail = check["name"], check["result"], check["detail"]
+    narrow = out.is_terminal or "COLUMNS" in os.environ
+    room = max(20, out.width - _DETAIL_AT) if narrow else len(detail) + 1
+    first, *more = wrap(detail, room) or [""]
+    told = state_text(result) + " " * (_RESULT - len(result))
+    out.print(f"{escape(name):<{_NAME}}{told}{escape(first)}", soft_wrap=True)
+    for line in more:
+        out.print(" " * _DETAIL_AT + escape(line), soft_wrap=True)
 
 
 def _await_report(client: Client, name: str, path: str, report: Json) -> Json:

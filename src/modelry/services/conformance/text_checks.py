@@ -109,13 +109,14 @@ async def count_tokens(caller: Caller, subject: Subject) -> str:
 
 
 async def tokenize(caller: Caller, subject: Subject) -> str:
-    body = {"model": subject.access_path, "input": "Say hello.", "prompt": "Say hello."}
+    body = {"model": subject.access_path, "prompt": "Say hello."}
     found = await whole(caller, "/v1/tokenize", body)
     tokens = found.get("tokens")
-    count = found.get("count", len(tokens) if isinstance(tokens, list) else None)
-    if not isinstance(count, int) or count < 1:
-        raise Wrong("the answer has neither tokens nor a count of them")
-    return f"{count} tokens"
+    if not isinstance(tokens, list) or not tokens:
+        raise Wrong("the answer has no tokens")
+    if found.get("count") != len(tokens):
+        raise Wrong(f"{len(tokens)} tokens came, and count is {found.get('count')!r}")
+    return f"{len(tokens)} tokens"
 
 
 def _message(subject: Subject, **fields: object) -> Json:

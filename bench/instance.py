@@ -12,7 +12,12 @@ from pathlib import Path
 @contextmanager
 def up(data_dir: Path, *options: str, **settings: str) -> Iterator["subprocess.Popen[str]"]:
     """`modelry up` on a free port; what it prints is for whoever asked for it."""
-    environment = {"MODELRY_DATA_DIR": str(data_dir), "MODELRY_PORT": "0", **settings}
+    environment = {
+        "MODELRY_DATA_DIR": str(data_dir),
+        "MODELRY_PORT": "0",
+        "MODELRY_CONFORMANCE": "asked",
+        **settings,
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "modelry", "up", *options],
         env={**os.environ, **environment},

@@ -11,6 +11,7 @@ from sqlalchemy import create_engine
 
 import modelry.access.store
 import modelry.catalog.store
+import modelry.services.conformance.store
 import modelry.services.store
 import modelry.usage.store
 

@@ -47,7 +47,7 @@ class Client:
             base_url=self.url,
             headers=headers,
             timeout=_TIMEOUT,
-            verify=True if certificate is None else _pinned(certificate),
+            verify=True if certificate is None else pinned(certificate),
         )
 
     def __enter__(self) -> "Client":
@@ -195,7 +195,8 @@ def _refusal(status: int, body: Json) -> ApiError:
     )
 
 
-def _pinned(certificate: str) -> ssl.SSLContext:
+def pinned(certificate: str) -> ssl.SSLContext:
+    """Trusts whoever holds the key of that PEM file, and nobody else. Raises `Unreachable`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     # It is trusted itself, whoever signed it.

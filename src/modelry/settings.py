@@ -81,6 +81,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     response_store_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = 1024 * 1024 * 1024
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    conformance: Literal["deploy", "asked"] = "deploy"
+
+    def own_url(self, port: int) -> str:
+        """How this machine reaches what listens as set, on `port`."""
+        # Where it listens everywhere, that is over loopback.
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)  # noqa: S104
+        if ":" in host and not host.startswith("["):
+            host = f"[{host}]"
+        scheme = "http" if self.tls_cert is None else "https"
+        return f"{scheme}://{host}:{port}"
 
     @property
     def paths(self) -> "Paths":
@@ -183,6 +193,7 @@ _RULES = {
     "response_ttl_s": "must be a whole number of seconds from 1 to 31622400",
     "response_store_bytes": "must be a whole number of at least 1048576",
     "usage_keep_days": "must be a whole number of at least 1",
+    "conformance": "must be deploy or asked",
 }
 
 

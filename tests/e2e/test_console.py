@@ -135,7 +135,7 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
     """Public: the sign-in page, what it is drawn with, and the probes."""
     public = {"/login", "/static/{name}"}
     nothing = cast(Any, None)
-    routes = pages.router(*[nothing] * 11).routes
+    routes = pages.router(*[nothing] * 12).routes
     checked = 0
     for route in routes:
         assert isinstance(route, APIRoute)

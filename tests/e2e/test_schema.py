@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 # Imported for the tables that they declare.
 import modelry.access.store
 import modelry.catalog.store
+import modelry.services.conformance.store
 import modelry.services.store
 import modelry.usage.store
 from modelry.db import Base, Database
@@ -21,6 +22,7 @@ from tests.support.postgres import Postgres
 DECLARED = (
     modelry.access.store,
     modelry.catalog.store,
+    modelry.services.conformance.store,
     modelry.services.store,
     modelry.usage.store,
 )

@@ -41,5 +41,7 @@ def grant(
     owner: str = OWNER,
     services: tuple[str, ...] | None = None,
     expires_at: float | None = None,
+    probe: bool = False,
 ) -> KeyGrant:
-    return KeyGrant(id_, hashlib.sha256(key.encode()).hexdigest(), owner, services, expires_at)
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return KeyGrant(id_, digest, owner, services, expires_at, probe=probe)

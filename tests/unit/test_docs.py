@@ -16,6 +16,8 @@ from modelry.catalog.fit import Verdict
 from modelry.catalog.formats import Format
 from modelry.cli.main import app
 from modelry.engines.base import Defaults
+from modelry.services.conformance.checks import CHECKS
+from modelry.services.conformance.report import Result
 from modelry.settings import ENV_PREFIX, Secret, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -94,6 +96,13 @@ def test_every_refusal_of_the_gateway_is_in_the_errors_guide() -> None:
         (row[1], code) for row in rows("errors.md") for code in re.findall(r"`([a-z_]+)`", row[2])
     }
     assert raised == documented
+
+
+def test_every_check_of_a_service_is_in_the_conformance_guide() -> None:
+    named = [row[0].strip("`") for row in rows("conformance.md") if "." in row[0]]
+    assert named == [check.name for check in CHECKS]
+    results = [row[0].strip("`") for row in rows("conformance.md")]
+    assert {*Result} <= {*results}
 
 
 def test_every_decision_record_is_in_the_index() -> None:

@@ -104,11 +104,6 @@ def test_a_chat_that_is_one_goes_through(fields: Json) -> None:
         ),
         ({"logprobs": 3}, "logprobs", "true or false"),
         ({"top_logprobs": 21}, "top_logprobs", "<= 20"),
-        (
-            {"response_format": {"type": "json_schema"}},
-            "response_format.json_schema",
-            "is missing",
-        ),
         ({"reasoning_effort": 3}, "reasoning_effort", "expected a text"),
     ],
 )

@@ -82,6 +82,13 @@ def test_the_use_of_a_key_is_noted_and_a_vain_try_is_not() -> None:
     assert before <= used.last_used_at["key"] <= time.time()
 
 
+def test_a_probes_key_is_valid_leaves_no_trace_and_is_not_written_to_disk() -> None:
+    found = table(KeyPut(1, grant("sk-key")), KeyPut(2, grant("sk-probe", id_="p", probe=True)))
+    assert found.key(b"sk-probe") is not None
+    assert found.last_used_at == {}
+    assert [key.id for key in found.snapshot().keys] == ["key"]
+
+
 # -- what a key may see and call ---------------------------------------------
 
 

@@ -77,6 +77,7 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
         "OFFLINE": "true",
         "TLS_CERT": "/srv/cert.pem",
         "TLS_KEY": "/srv/key.pem",
+        "CONFORMANCE": "asked",
     }
     for name, value in given.items():
         monkeypatch.setenv(f"MODELRY_{name}", value)
@@ -100,6 +101,7 @@ def test_every_setting_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.trusted_proxies == "10.0.0.1/32,fd00::/8"
     assert (found.image_urls, found.image_networks) == (False, "10.1.0.0/16,192.168.1.7/32")
     assert (found.tls_cert, found.tls_key) == (Path("/srv/cert.pem"), Path("/srv/key.pem"))
+    assert found.conformance == "asked"
     names = {f"MODELRY_{name.upper()}" for name in Settings.__struct_fields__}
     assert names == {f"MODELRY_{name}" for name in given}
 
@@ -319,3 +321,18 @@ def test_a_link_in_the_place_of_the_socket_directory_is_refused(
     long_paths.sockets.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(SettingsError):
         long_paths.prepare()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),
+        ("::", "http://[::1]:8080"),
+        ("fd00::7", "http://[fd00::7]:8080"),
+        ("models.example", "http://models.example:8080"),
+    ],
+)
+def test_this_machine_reaches_its_own_instance(host: str, url: str) -> None:
+    assert Settings(host=host).own_url(8080) == url
+    assert Settings(host=host, tls_cert=Path("/x.pem")).own_url(1).startswith("https://")

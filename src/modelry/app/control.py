@@ -9,7 +9,7 @@ import fcntl
 import os
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 
 from modelry.access.bootstrap import MadeCredentials, ensure_operator, renew_local_token
 from modelry.access.keys import Keys, publish_keys
@@ -38,6 +38,7 @@ from modelry.catalog.offers import Offers
 from modelry.catalog.package_index import uv_variables
 from modelry.catalog.uploads import Uploads
 from modelry.catalog.weights import WeightsStore
+from modelry.client import pinned
 from modelry.db import Database
 from modelry.engines.base import Engine
 from modelry.engines.diffusers import Diffusers
@@ -53,6 +54,8 @@ from modelry.executors.local import LocalExecutor
 from modelry.routing.feed import Feed
 from modelry.sealing import Sealer
 from modelry.services.activity import Activity
+from modelry.services.conformance.http_caller import HttpCaller
+from modelry.services.conformance.probing import Call, Conformance
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
@@ -89,6 +92,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         await parts.feed_server.start(paths.feed_socket)
         reconciling = asyncio.create_task(parts.reconciler.run())
         expiring = asyncio.create_task(parts.uploads.run())
+        probing = asyncio.create_task(parts.conformance.run())
 
         # FastAPI takes longer to import than an engine to load: by now the
         # engines are at it.
@@ -104,6 +108,8 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
             )
             await lifeline.stop.wait()
         expiring.cancel()
+        probing.cancel()
+        await asyncio.gather(probing, return_exceptions=True)
         await parts.reconciler.end()
         await reconciling
         await _end(parts, lifeline)
@@ -171,6 +177,15 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     sealer = Sealer(settings.paths.secret_key)
     offers = Offers(machine, fetches)
     lifecycle = Lifecycle(db, catalog, supplies, hosting, machine, offers, sealer, reconciler.nudge)
+    conformance = Conformance(
+        db,
+        feed,
+        activity,
+        engines,
+        feed_server.published,
+        _own_gateway(settings),
+        on_deploy=settings.conformance == "deploy",
+    )
     return Parts(
         settings=settings,
         db=db,
@@ -191,7 +206,21 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         machine=machine,
         reconciler=reconciler,
         lifecycle=lifecycle,
+        conformance=conformance,
     )
+
+
+def _own_gateway(settings: Settings) -> Call:
+    """Calls it at the address that callers on this machine have."""
+    url = settings.own_url(settings.port)
+    certificate = settings.tls_cert
+
+    def call(key: str, is_there: Callable[[], bool]) -> HttpCaller:
+        # Read anew each time: certificates are renewed.
+        trusted = None if certificate is None else pinned(str(certificate))
+        return HttpCaller(url, key, trusted, is_there)
+
+    return call
 
 
 async def _sign_in(parts: Parts, boot: Boot) -> tuple[MadeCredentials | None, str]:

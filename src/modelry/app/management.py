@@ -19,6 +19,7 @@ from modelry.catalog.checks import Checks
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
 from modelry.services import engine_endpoints
+from modelry.services.conformance import endpoints as conformance_endpoints
 from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
 
@@ -101,6 +102,9 @@ def application(parts: Parts) -> FastAPI:
                 published,
                 base,
             ),
+            conformance_endpoints.router(
+                parts.db, authenticator, parts.lifecycle, parts.conformance
+            ),
             engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
             usage_endpoints.router(parts.db, authenticator),
         ],
@@ -109,6 +113,7 @@ def application(parts: Parts) -> FastAPI:
                 parts.db,
                 sessions,
                 parts.lifecycle,
+                parts.conformance,
                 parts.executor,
                 parts.catalog,
                 parts.fetches,

@@ -17,6 +17,7 @@ from modelry.engines.base import Engine
 from modelry.engines.installer import Runtimes
 from modelry.executors.base import Executor
 from modelry.routing.feed import Feed
+from modelry.services.conformance.probing import Conformance
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
@@ -45,3 +46,4 @@ class Parts:
     machine: Machine
     reconciler: Reconciler
     lifecycle: Lifecycle
+    conformance: Conformance

@@ -262,13 +262,7 @@ class Supervisor:
 
     async def _boot_control(self, child: _Child) -> Started:
         report = await self._boot_child(child)
-        host = self._settings.host
-        # Where it listens everywhere, this machine reaches it over loopback.
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104
-        if ":" in host and not host.startswith("["):
-            host = f"[{host}]"
-        scheme = "http" if self._settings.tls_cert is None else "https"
-        started = Started(f"{scheme}://{host}:{self._port}", self._port, report)
+        started = Started(self._settings.own_url(self._port), self._port, report)
         self._on_control(started)
         return started
 

@@ -9,6 +9,7 @@ from typer.exceptions import TyperException
 from modelry import __version__
 from modelry.cli import (
     bundles,
+    conformance,
     connect,
     engines,
     keys,
@@ -50,6 +51,7 @@ def root(
 up.register(app)
 services.register(app)
 connect.register(app)
+conformance.register(app)
 models.register(app)
 uploads.register()
 app.add_typer(bundles.app, name="bundle")

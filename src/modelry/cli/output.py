@@ -40,6 +40,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 STATE_STYLES = {
     "running": "green",
     "ready": "green",
+    "supported": "green",
+    "done": "green",
+    "skipped": "dim",
     "failed": "red",
     "stopped": "dim",
     "deleting": "dim",

@@ -29,6 +29,9 @@ from modelry.db import Database
 from modelry.errors import ModelryError, NotFound, PermissionDenied
 from modelry.executors.base import Executor
 from modelry.services import store
+from modelry.services.conformance import store as conformance_store
+from modelry.services.conformance.probing import Conformance
+from modelry.services.conformance.views import report_view
 from modelry.services.examples import KEY_VARIABLE, LANGUAGES, examples
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.states import ServiceState
@@ -75,6 +78,7 @@ def router(
     db: Database,
     sessions: Sessions,
     lifecycle: Lifecycle,
+    conformance: Conformance,
     executor: Executor,
     catalog: Catalog,
     fetches: Fetches,
@@ -197,6 +201,7 @@ def router(
                 replicas = await store.replicas_of(session, row.id)
                 events = await store.latest_events(session, row.id, _EVENTS_SHOWN)
                 log_tail = await store.last_log_tail(session, row.id)
+                report = await conformance_store.report_of(session, row.id)
         except NotFound as error:
             return render(
                 "missing.html", 404, user=principal, csrf=csrf_token(cookie), message=error.message
@@ -214,6 +219,7 @@ def router(
             replicas=shown_replicas(replicas),
             observed=executor.observe(),
             events=events,
+            report=report_view(row, spec, report, conformance),
             log_tail=log_tail if row.state == ServiceState.FAILED else None,
             base=base,
             key_variable=KEY_VARIABLE,
@@ -281,6 +287,16 @@ def router(
     @routes.post("/services/{name}/stop")
     async def stop(request: Request, name: str, csrf: Annotated[str, Form()] = "") -> Response:
         return await change(request, name, csrf, lifecycle.stop)
+
+    @routes.post("/services/{name}/conformance")
+    async def probe(request: Request, name: str, csrf: Annotated[str, Form()] = "") -> Response:
+        async def ask(principal: Principal, name: str) -> store.ServiceRow:
+            async with db.begin() as session:
+                row = await lifecycle.get(session, principal, name)
+            await conformance.request(row)
+            return row
+
+        return await change(request, name, csrf, ask)
 
     return routes
 

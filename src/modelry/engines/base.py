@@ -159,6 +159,14 @@ class AdapterHost(Protocol):
 
 
 @runtime_checkable
+class Versioned(Protocol):
+    """An embedded engine that says which one it is. Of others, the runtime's name does."""
+
+    @property
+    def version(self) -> str: ...
+
+
+@runtime_checkable
 class Ranking(Protocol):
     """An engine that may rank by scores of any size."""
 

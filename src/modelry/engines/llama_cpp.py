@@ -3,6 +3,7 @@
 Each replica is a process of `llama_cpp_runner`. The weights are one GGUF file.
 """
 
+import importlib.metadata
 import re
 import sys
 from collections.abc import Callable
@@ -65,6 +66,10 @@ class LlamaCpp:
         flags=frozenset(name for name, takes in _ARGUMENTS.items() if takes is None),
         known=frozenset(_ARGUMENTS),
     )
+
+    @property
+    def version(self) -> str:
+        return importlib.metadata.version("xllamacpp")
 
     def open_to_adapters(self, weights: Path) -> bool:
         return False

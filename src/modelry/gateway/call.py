@@ -93,7 +93,10 @@ class Call(Relay):
             connection.abandon()
 
     def hurry(self) -> None:
-        """A call is not cut short: draining waits for it."""
+        """A call is not cut short: draining waits for it. But for a probe nobody need wait."""
+        if self.probe and not self._ended:
+            self.client_gone()
+            self._client.abort()
 
     def client_writable(self, writable: bool) -> None:
         if self._connection is None:
@@ -276,6 +279,8 @@ class Call(Relay):
             # key's calls would go before everybody's.
             unmeasured = not tokens and worked and request.path in TOKENLESS
             service.leave(self, replica, None if unmeasured else tokens)
+        if self.probe:
+            return
         arrived_at = request.arrived_at
         first_s = self._first_at - arrived_at if self._first_at else None
         service.meter.ended(status, self._own_s, self._queue_s, first_s, used)

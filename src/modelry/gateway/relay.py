@@ -107,7 +107,7 @@ class Relay(WholeAnswers):
         now = self._desk.clock()
         if not self._first_at:
             self._first_at = now
-        if events.frames:
+        if events.frames and not self.probe:
             self._service.meter.between_tokens.add(now - self._heard_at)
         self.last_at = now
         passed = events.feed(data)
@@ -134,7 +134,7 @@ class Relay(WholeAnswers):
     def _learn(self, chunk: bytes) -> None:
         """Have chunks like this one take the short way from now on."""
         lane, connection = self._lane, self._connection
-        if lane is None and connection is not None:
+        if lane is None and connection is not None and not self.probe:
             write = self._client.chunk_writer
             if write is None:
                 return

@@ -68,6 +68,8 @@ class Service:
         self._terms = terms
         self._line = WaitingLine(self._patience_s, self._out_of_time)
         self._held: dict[str, int] = {}
+        self._probes = 0
+        """Slots that probes hold."""
         self._seen: dict[str, float] = {}
         self._again: asyncio.TimerHandle | None = None
         self._kept: asyncio.TimerHandle | None = None
@@ -103,7 +105,7 @@ class Service:
 
     @property
     def load(self) -> ServiceLoad:
-        inflight = sum(self._held.values())
+        inflight = sum(self._held.values()) - self._probes
         return ServiceLoad(inflight, len(self._line), self.last_used_at)
 
     # -- what requests do ----------------------------------------------------
@@ -111,6 +113,9 @@ class Service:
     def enter(self, call: Call) -> None:
         """Give the call a slot, now or when its turn comes."""
         key_id = call.key_id
+        if call.probe:
+            self._enter_probe(call)
+            return
         if self.meter is _UNUSED:
             # One for each of 10,000 services that nobody calls would be 15 MB.
             self.meter = ServiceMeter()
@@ -129,6 +134,14 @@ class Service:
                 return
         self._wait(call, again=False)
 
+    def _enter_probe(self, call: Call) -> None:
+        """It is no use of the service, and no other key to share with."""
+        replica = None if self._line else self._slot_for(call)
+        if replica is not None:
+            self._grant(call, replica)
+        else:
+            self._wait(call, again=False)
+
     def enter_again(self, call: Call) -> None:
         """The same for a call whose replica failed: it has waited its turn already."""
         replica = self._slot_for(call)
@@ -144,6 +157,8 @@ class Service:
     def leave(self, call: Call, replica: Replica, used_tokens: int | None) -> None:
         """Give the slot back. `used_tokens`: what the call used, where that is known."""
         replica.inflight -= 1
+        if call.probe:
+            self._probes -= 1
         claims = self._claims(replica)
         if claims is not None:
             claims.release(replica.id)
@@ -218,10 +233,16 @@ class Service:
     def _grant(self, call: Call, replica: Replica) -> None:
         replica.inflight += 1
         self._held[call.key_id] = self._held.get(call.key_id, 0) + 1
+        if call.probe:
+            self._probes += 1
         call.granted(replica)
 
     def _wait(self, call: Call, *, again: bool) -> None:
-        refusal = self._refusal(call) or self._make_room(call)
+        refusal = self._refusal(call)
+        if refusal is None and call.probe:
+            # Nor does it wake an idle service.
+            refusal = self._overloaded("a probe waits for nobody")
+        refusal = refusal or self._make_room(call)
         if refusal is not None:
             call.refused(refusal)
             return

@@ -63,7 +63,9 @@ class Table:
 
     def snapshot(self) -> Snapshot:
         routes = tuple(service.route for service in self._services.values())
-        return Snapshot(self.seq, routes, tuple(self._keys.values()))
+        # A probe's key ends with the control plane that made it.
+        keys = tuple(key for key in self._keys.values() if not key.probe)
+        return Snapshot(self.seq, routes, keys)
 
     @property
     def size(self) -> int:
@@ -88,7 +90,8 @@ class Table:
         now = time.time()
         if grant.expires_at is not None and grant.expires_at <= now:
             return None
-        self.last_used_at[grant.id] = now
+        if not grant.probe:
+            self.last_used_at[grant.id] = now
         return grant
 
     def service(self, model: str, key: KeyGrant) -> Service | None:

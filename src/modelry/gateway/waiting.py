@@ -18,10 +18,12 @@ class Call(Protocol):
 
     `cost`: tokens it is expected to use. `prefix`: of its conversation, if any.
     `arrived_at`, and `waits_from`: when it first began to wait, on the loop's clock. `charged`: it
-    waited, and its cost was charged. `patient`: only a replica that is well will do.
+    waited, and its cost was charged. `patient`: only a replica that is well will do. `probe`: it
+    is nobody's, and takes only what nobody wants.
     """
 
     key_id: str
+    probe: bool
     cost: int
     tried: list[str]
     waiter: "Waiter | None"

@@ -113,6 +113,7 @@ class WholeAnswers:
         self._admitted = admitted
         self._shaping = shaping
         self.key_id = key.id
+        self.probe = key.probe
         self.cost = cost
         self.tried: list[str] = []
         self.last_at = request.arrived_at

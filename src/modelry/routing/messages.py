@@ -99,7 +99,8 @@ class KeyGrant(msgspec.Struct, frozen=True):
 
     `services`: access paths or globs the key may call; None means every
     service of its owner. `expires_at`: Unix seconds, None for never. `number`
-    is the key's for ever: gateways count its use in a row of that number.
+    is the key's for ever: gateways count its use in a row of that number. `probe`: it is
+    Modelry's own, to find out what a service does. Its calls count as nobody's use.
     """
 
     id: str
@@ -109,6 +110,7 @@ class KeyGrant(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     limits: Limits | None = None
     number: int = 0
+    probe: bool = False
 
 
 class Snapshot(msgspec.Struct, frozen=True, tag="snapshot"):

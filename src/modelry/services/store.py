@@ -140,6 +140,11 @@ async def find_service(session: Session, owner_id: str, reference: str) -> Servi
     return (await session.scalars(statement)).one_or_none()
 
 
+async def service_by_id(session: Session, service_id: str) -> ServiceRow | None:
+    statement = select(ServiceRow).where(ServiceRow.id == service_id)
+    return (await session.scalars(statement)).one_or_none()
+
+
 async def latest_events(session: Session, service_id: str, count: int) -> list[EventRow]:
     """The latest events, newest first."""
     statement = select(EventRow).where(EventRow.service_id == service_id)

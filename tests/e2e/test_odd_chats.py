@@ -175,7 +175,10 @@ def test_an_answer_that_reaches_the_context_s_end_says_so_and_loses_nothing(
         ({"logit_bias": {"5": "x"}}, "logit_bias"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"grammar": "root ::= ("}, "grammar"),
-        ({"response_format": {"type": "json_schema", "json_schema": NO_SCHEMA}}, "response_format"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": NO_SCHEMA}},
+            "response_format.json_schema.schema",
+        ),
         ({"stop": ""}, "stop"),
     ],
 )  # fmt: skip

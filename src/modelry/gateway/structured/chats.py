@@ -176,7 +176,7 @@ class _Choice:
         deltas = [each for each in map(self._delta, pieces) if each is not None]
         if delta:
             # Its role, or what it thinks.
-            deltas.insert(0, {**delta, "content": None} if "role" in delta else delta)
+            deltas.insert(0, {**delta, "content": ""} if "role" in delta else delta)
         if finish is None:
             return [
                 {**choice, "delta": each, **_ONLY_FIRST[at > 0]} for at, each in enumerate(deltas)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from modelry.gateway.grammars.compiling import written
+from modelry.gateway.replies import bad_request
 from modelry.gateway.structured.fitting import CLOSING, CLOSING_LIST, OPENING_LIST, opening
 from modelry.gateway.structured.functions import Function, Offer
 
@@ -64,13 +65,15 @@ def with_calls_told(messages: list[Json]) -> list[Json]:
 
 
 def _call(call: Any, names: dict[str, str]) -> str:
+    """Raises a 400 for what is no call."""
     match call:
-        case {"function": {"name": str(name), "arguments": arguments}}:
+        case {"function": {"name": str(name), **rest}}:
             if isinstance(call.get("id"), str):
                 names[call["id"]] = name
+            arguments = rest.get("arguments", "")
             text = arguments if isinstance(arguments, str) else written(arguments)
             return f"{opening(Function(name))}{text or '{}'}{CLOSING}"
-    return written(call)
+    raise bad_request("A call in 'tool_calls' lacks its function's name.", "messages")
 
 
 def _result(message: Json, names: dict[str, str]) -> Any:

@@ -127,7 +127,7 @@ async def seed(caller: Caller, subject: Subject) -> str:
 
 
 async def logprobs(caller: Caller, subject: Subject) -> str:
-    body = chat(subject, logprobs=True, top_logprobs=_TOP, max_tokens=2)
+    body = chat(subject, logprobs=True, top_logprobs=_TOP, max_tokens=4, temperature=0)
     found = await whole(caller, CHAT, body)
     shaped(CHAT_SHAPE, found)
     given = choices(found)[0].get("logprobs")
@@ -143,22 +143,34 @@ async def logprobs(caller: Caller, subject: Subject) -> str:
 
 
 async def logit_bias(caller: Caller, subject: Subject) -> str:
-    """The first token of an answer, by its number in logprobs where the engine tells it."""
+    """The first token of an answer is banned, by its number."""
     body = chat(subject, temperature=0, max_tokens=1, logprobs=True, top_logprobs=1)
     found = await caller.ask(CHAT, body)
     given = choices(found.value)[0].get("logprobs") if isinstance(found.value, dict) else None
     tokens = given.get("content") if isinstance(given, dict) else None
     first = tokens[0] if tokens else {}
-    if not isinstance(first, dict) or not isinstance(first.get("id"), int):
+    number = await _number(caller, subject, first) if isinstance(first, dict) else None
+    if number is None:
         biased = await whole(caller, CHAT, chat(subject, logit_bias={"1": _BANNED}, max_tokens=1))
         choices(biased)
         raise Skipped("it is taken; whether it works cannot be told, as no token's number is")
-    banned = {**body, "logit_bias": {str(first["id"]): _BANNED}}
+    banned = {**body, "logit_bias": {str(number): _BANNED}}
     biased = await whole(caller, CHAT, banned)
     after = choices(biased)[0]["logprobs"]["content"][0]
     if after.get("token") == first.get("token"):
         raise Wrong("a token that was banned came all the same")
     return "a banned token does not come"
+
+
+async def _number(caller: Caller, subject: Subject, token: Json) -> int | None:
+    """A token's number, where the engine tells it beside its probability, or for its text."""
+    told = token.get("id")
+    if not isinstance(told, int) and isinstance(token.get("token"), str):
+        body = {"model": subject.access_path, "prompt": token["token"], "add_special_tokens": False}
+        answer = await caller.ask("/v1/tokenize", body)
+        tokens = answer.value.get("tokens") if isinstance(answer.value, dict) else None
+        told = tokens[0] if isinstance(tokens, list) and len(tokens) == 1 else None
+    return told if isinstance(told, int) else None
 
 
 class _Person(msgspec.Struct, forbid_unknown_fields=True):

@@ -274,3 +274,21 @@ def test_a_reader_that_goes_away_is_no_error(shared: Instance) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_strict_key_s_calls_are_refused_where_something_would_be_ignored(
+    shared: Instance, demo_path: str
+) -> None:
+    made = json.loads(shared.cli("keys", "create", "strict", "--strict", "--json").stdout)
+    assert made["strict"] is True
+    body = {"model": demo_path, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+
+    def status(**fields: Any) -> int:
+        headers = {"authorization": f"Bearer {made['key']}"}
+        url = f"{shared.url}/v1/chat/completions"
+        return httpx2.post(url, json={**body, **fields}, headers=headers, timeout=60).status_code
+
+    assert (status(), status(store=True)) == (200, 400)
+    assert shared.cli("keys", "update", made["id"], "--lenient").returncode == 0
+    assert status(store=True) == 200
+    shared.cli("keys", "delete", made["id"])

@@ -336,19 +336,17 @@ def test_a_message_is_metered_under_its_own_name(plane: Plane, kind: str, stream
 # -- counting ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tokenizing", ["llama.cpp", "vllm"])
-def test_tokens_of_a_conversation_are_counted(
-    plane: Plane, claude: Anthropic, tokenizing: str
-) -> None:
-    path = plane.service(plane.replica(do="tokens"), tokenizing=tokenizing)
+@pytest.mark.parametrize("engine", ["llama.cpp", "vllm"])
+def test_tokens_of_a_conversation_are_counted(plane: Plane, claude: Anthropic, engine: str) -> None:
+    path = plane.service(plane.replica(do="tokens"), dialect=engine)
     counted = claude.messages.count_tokens(model=path, messages=HI, system="Be brief.")
     # The fake's template, and what llama.cpp puts before it.
     prompt = "<system>Be brief.<user>hi"
-    assert counted.input_tokens == len(prompt) + (tokenizing == "llama.cpp")
+    assert counted.input_tokens == len(prompt) + (engine == "llama.cpp")
 
 
 def test_a_count_is_metered_and_limited_as_a_call_without_tokens(plane: Plane) -> None:
-    path = plane.service(plane.replica(do="tokens"), tokenizing="vllm")
+    path = plane.service(plane.replica(do="tokens"), dialect="vllm")
     key = plane.key(limits=Limits(requests_per_minute=1, tokens_per_minute=1))
     body = {"model": path, "messages": HI}
     event = plane.event(ask(plane, body, key, COUNT))
@@ -362,7 +360,7 @@ def test_a_count_is_metered_and_limited_as_a_call_without_tokens(plane: Plane) -
 
 
 def test_images_are_not_counted(plane: Plane) -> None:
-    path = plane.service(plane.replica(do="tokens"), tokenizing="vllm", images=True)
+    path = plane.service(plane.replica(do="tokens"), dialect="vllm", images=True)
     source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
     turns = [{"role": "user", "content": [{"type": "image", "source": source}]}]
     answer = ask(plane, {"model": path, "messages": turns}, path=COUNT)
@@ -371,11 +369,11 @@ def test_images_are_not_counted(plane: Plane) -> None:
 
 
 def test_an_engine_s_answer_that_is_none_is_an_error(plane: Plane) -> None:
-    path = plane.service(plane.replica(text='{"tokens": 7}'), tokenizing="vllm")
+    path = plane.service(plane.replica(text='{"tokens": 7}'), dialect="vllm")
     answer = ask(plane, {"model": path, "messages": HI}, path=COUNT)
     assert (answer.status, answer.json()["error"]["type"]) == (502, "api_error")
 
 
 def test_half_a_count_is_none(plane: Plane) -> None:
-    path = plane.service(plane.replica(do="tokens", die_after=5), tokenizing="vllm")
+    path = plane.service(plane.replica(do="tokens", die_after=5), dialect="vllm")
     assert ask(plane, {"model": path, "messages": HI}, path=COUNT).status == 502

@@ -24,9 +24,9 @@ def ask(plane: Plane, key: str = "", **body: Any) -> Answer:
         return wire.ask(post(TOKENIZE, key or plane.owner_key, body))
 
 
-def service(plane: Plane, tokenizing: str, **more: Any) -> tuple[str, Replica]:
+def service(plane: Plane, engine: str, **more: Any) -> tuple[str, Replica]:
     replica = plane.replica(do="tokens")
-    return plane.service(replica, tokenizing=tokenizing, context_tokens=2048, **more), replica
+    return plane.service(replica, dialect=engine, context_tokens=2048, **more), replica
 
 
 def asked(replica: Replica) -> list[tuple[str, Any]]:
@@ -69,21 +69,21 @@ def test_vllm_takes_a_chat_as_it_is(plane: Plane) -> None:
 def test_a_replica_of_several_models_is_told_which(plane: Plane) -> None:
     replica = plane.replica(do="tokens")
     replica.address = msgspec.structs.replace(replica.address, model="theirs")
-    path = plane.service(replica, tokenizing="vllm")
+    path = plane.service(replica, dialect="vllm")
     assert ask(plane, model=path, prompt="hi").status == 200
     assert asked(replica)[0][1]["model"] == "theirs"
 
 
 @pytest.mark.parametrize("special", [None, True, False])
-@pytest.mark.parametrize("tokenizing", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_text_has_the_tokens_that_its_engine_says(
-    plane: Plane, tokenizing: str, special: bool | None
+    plane: Plane, engine: str, special: bool | None
 ) -> None:
-    path, replica = service(plane, tokenizing, tasks=("completion",))
+    path, replica = service(plane, engine, tasks=("completion",))
     wish: Any = {} if special is None else {"add_special_tokens": special}
     answer = ask(plane, model=path, prompt="hé", **wish)
     letters = [ord("h"), ord("é")]
-    if tokenizing == "llama.cpp":
+    if engine == "llama.cpp":
         assert answer.json()["tokens"] == (letters if special is False else [1, *letters])
         ((path_asked, body),) = asked(replica)
         assert (path_asked, body["content"]) == ("/tokenize", "hé")
@@ -93,9 +93,9 @@ def test_a_text_has_the_tokens_that_its_engine_says(
         assert body == {"model": path, "prompt": "hé", "return_token_strs": False} | wish
 
 
-@pytest.mark.parametrize("tokenizing", ENGINES)
-def test_texts_of_tokens_come_where_they_are_asked_for(plane: Plane, tokenizing: str) -> None:
-    path, _ = service(plane, tokenizing)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_texts_of_tokens_come_where_they_are_asked_for(plane: Plane, engine: str) -> None:
+    path, _ = service(plane, engine)
     options: Any = {"add_special_tokens": False, "return_token_strs": True}
     answer = ask(plane, model=path, prompt="hé", **options)
     assert answer.json()["token_strs"] == ["h", "é"]
@@ -103,7 +103,7 @@ def test_texts_of_tokens_come_where_they_are_asked_for(plane: Plane, tokenizing:
 
 def test_a_token_that_is_a_part_of_a_letter_has_a_text_all_the_same(plane: Plane) -> None:
     told = {"tokens": [{"id": 7, "piece": [230, 151]}, {"id": 8, "piece": "a"}]}
-    path = plane.service(plane.replica(text=json.dumps(told)), tokenizing="llama.cpp")
+    path = plane.service(plane.replica(text=json.dumps(told)), dialect="llama.cpp")
     answer = ask(plane, model=path, prompt="x", return_token_strs=True)
     assert answer.json()["tokens"] == [7, 8]
     assert answer.json()["token_strs"] == ["�", "a"]
@@ -164,16 +164,16 @@ def test_services_whose_engines_do_not_say_are_refused(plane: Plane) -> None:
 def test_what_an_engine_refuses_comes_in_its_words(plane: Plane) -> None:
     path = plane.service(
         plane.replica(status=400, text='{"error": {"message": "roles must alternate"}}'),
-        tokenizing="llama.cpp",
+        dialect="llama.cpp",
     )
     answer = ask(plane, model=path, messages=HI)
     assert (answer.status, answer.json()["error"]["message"]) == (400, "roles must alternate")
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"tokens": ["a"]}', '{"prompt": 7}'])
-@pytest.mark.parametrize("tokenizing", ENGINES)
-def test_an_answer_that_is_none_is_a_502(plane: Plane, tokenizing: str, text: str) -> None:
-    path = plane.service(plane.replica(text=text), tokenizing=tokenizing)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_answer_that_is_none_is_a_502(plane: Plane, engine: str, text: str) -> None:
+    path = plane.service(plane.replica(text=text), dialect=engine)
     answer = ask(plane, model=path, messages=HI)
     assert (answer.status, answer.code) == (502, "bad_gateway")
 
@@ -181,7 +181,7 @@ def test_an_answer_that_is_none_is_a_502(plane: Plane, tokenizing: str, text: st
 @pytest.mark.parametrize("where", ["/apply-template", "/tokenize"])
 def test_a_replica_that_dies_on_the_way_costs_the_caller_nothing(plane: Plane, where: str) -> None:
     dying, well = plane.replica(do="tokens", die_at=where), plane.replica(do="tokens")
-    path = plane.service(dying, well, tokenizing="llama.cpp")
+    path = plane.service(dying, well, dialect="llama.cpp")
     words = itertools.count(10)
 
     def counted() -> bool:
@@ -194,12 +194,12 @@ def test_a_replica_that_dies_on_the_way_costs_the_caller_nothing(plane: Plane, w
 
 
 def test_a_call_that_waits_is_asked_as_its_engine_is_then(plane: Plane) -> None:
-    path = plane.service(name="changing", tokenizing="llama.cpp", state="starting")
+    path = plane.service(name="changing", dialect="llama.cpp", state="starting")
     replica = plane.replica(do="tokens")
     with plane.wire() as wire:
         wire.send(post(TOKENIZE, plane.owner_key, {"model": path, "messages": HI}))
         wait_for(lambda: _waits(plane, "svc_changing"), "the call to wait")
-        plane.service(replica, name="changing", tokenizing="vllm")
+        plane.service(replica, name="changing", dialect="vllm")
         assert wire.answer().json()["tokens"] == PROMPT
     assert [where for where, _ in asked(replica)] == ["/tokenize"]
 
@@ -222,7 +222,7 @@ def test_a_call_is_metered_and_limited_and_uses_no_tokens(plane: Plane) -> None:
 
 def test_a_caller_who_leaves_frees_the_slot(plane: Plane) -> None:
     replica = plane.replica(slots=1, do="tokens", delay_s=0.3)
-    path = plane.service(replica, tokenizing="llama.cpp", name="left")
+    path = plane.service(replica, dialect="llama.cpp", name="left")
     with plane.wire() as wire:
         wire.send(post(TOKENIZE, plane.owner_key, {"model": path, "messages": HI}))
         wait_for(lambda: replica.requests, "the request to arrive")

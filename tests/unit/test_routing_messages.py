@@ -111,7 +111,7 @@ def test_a_route_of_an_earlier_version_is_read() -> None:
     )
     read = decode_from_control(line)
     assert isinstance(read, RoutePut)
-    assert (read.route.tokenizing, read.route.context_tokens) == ("", None)
+    assert (read.route.dialect, read.route.context_tokens) == ("", None)
 
 
 def test_a_field_of_a_later_version_does_no_harm() -> None:

@@ -65,6 +65,7 @@ class NewKey(BaseModel):
     )
     expires_at: Expiry = None
     limits: KeyLimits | None = None
+    strict: bool = Field(False, description="Refuse calls of which something would be ignored.")
 
 
 class KeyUpdate(BaseModel):
@@ -76,6 +77,7 @@ class KeyUpdate(BaseModel):
     services: Scope = Field(None, description="Null: every service of yours.")
     expires_at: Expiry = Field(None, description="Null: never.")
     limits: KeyLimits | None = Field(None, description="Null: none at all.")
+    strict: bool = Field(False, description="Cannot be null.")
 
     def changes(self) -> KeyChanges:
         return cast(KeyChanges, self.model_dump(exclude_unset=True))
@@ -88,6 +90,7 @@ class KeyView(BaseModel):
     services: list[str] | None
     expires_at: datetime | None
     limits: KeyLimits | None
+    strict: bool
     created_at: datetime
     last_used_at: datetime | None
     for_session: bool = Field(
@@ -110,6 +113,7 @@ def key_view(row: KeyRow, key: str | None = None) -> KeyView:
         services=row.services,
         expires_at=row.expires_at,
         limits=None if row.limits is None else KeyLimits.model_validate(row.limits),
+        strict=row.strict,
         created_at=row.created_at,
         last_used_at=row.last_used_at,
         for_session=row.session is not None,
@@ -145,6 +149,7 @@ def router(
             services=body.services,
             expires_at=body.expires_at,
             limits=None if body.limits is None else body.limits.model_dump(),
+            strict=body.strict,
         )
         await published()
         return key_view(row, key)

@@ -27,6 +27,7 @@ class KeyChanges(TypedDict, total=False):
     services: list[str] | None
     expires_at: datetime | None
     limits: dict[str, int | None] | None
+    strict: bool
 
 
 def grant_of(row: store.KeyRow) -> KeyGrant:
@@ -38,6 +39,7 @@ def grant_of(row: store.KeyRow) -> KeyGrant:
         expires_at=None if row.expires_at is None else row.expires_at.timestamp(),
         limits=None if row.limits is None else msgspec.convert(row.limits, Limits),
         number=row.seq,
+        strict=row.strict,
     )
 
 
@@ -66,6 +68,7 @@ class Keys:
         services: list[str] | None,
         expires_at: datetime | None,
         limits: dict[str, int | None] | None,
+        strict: bool = False,
     ) -> tuple[store.KeyRow, str]:
         """The new row, and the key itself, which is nowhere to be had again."""
         key = new_api_key()
@@ -78,6 +81,7 @@ class Keys:
             services=services,
             limits=_given(limits or {}),
             expires_at=expires_at,
+            strict=strict,
         )
         async with self._db.begin() as session:
             session.add(row)
@@ -94,6 +98,8 @@ class Keys:
                     row.services = changes["services"]
                 if "expires_at" in changes:
                     row.expires_at = changes["expires_at"]
+                if "strict" in changes:
+                    row.strict = changes["strict"]
                 if "limits" in changes:
                     row.limits = _changed(row.limits, changes["limits"])
             self._feed.put_key(grant_of(row))

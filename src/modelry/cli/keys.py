@@ -45,6 +45,9 @@ def create(
     tokens_per_minute: TokensPerMinute = None,
     concurrency: Concurrency = None,
     tokens_per_month: TokensPerMonth = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse calls of which something would be ignored.")
+    ] = False,
     json_flag: AsJson = False,
 ) -> None:
     """Create an API key. It is shown this once."""
@@ -57,6 +60,7 @@ def create(
                 "services": _access_paths(client, service),
                 "expires_at": _expiry(expires_in_days),
                 "limits": limits,
+                "strict": strict,
             },
         )
     if json_flag:
@@ -80,6 +84,10 @@ def update(
     tokens_per_minute: TokensPerMinute = None,
     concurrency: Concurrency = None,
     tokens_per_month: TokensPerMonth = None,
+    strict: Annotated[
+        bool | None,
+        typer.Option("--strict/--lenient", help="Whether calls that ask for more are refused."),
+    ] = None,
     json_flag: AsJson = False,
 ) -> None:
     """Change what an API key may do, at once; what is not given stays."""
@@ -91,6 +99,8 @@ def update(
         changes["expires_at"] = _expiry(expires_in_days)
     if limits:
         changes["limits"] = limits
+    if strict is not None:
+        changes["strict"] = strict
     if all_services:
         changes["services"] = None
     with shown_errors(), open_client() as client:

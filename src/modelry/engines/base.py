@@ -191,12 +191,12 @@ class Constraining(Protocol):
 
 
 @runtime_checkable
-class Tokenizing(Protocol):
-    """An engine whose replicas tell which tokens a text has. `tokenizing`: in whose words they are
-    asked, as in `Route`.
+class Speaking(Protocol):
+    """An engine whose replicas tell which tokens a text has, and whose parameters are known.
+    `dialect`: in whose words they are asked, as in `Route`.
     """
 
-    tokenizing: str
+    dialect: str
 
 
 @runtime_checkable

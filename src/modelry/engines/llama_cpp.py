@@ -58,7 +58,7 @@ class LlamaCpp:
     # Its server takes them at its start only.
     takes_adapters = False
     adapter_rank_max: int | None = None
-    tokenizing = "llama.cpp"
+    dialect = "llama.cpp"
     # What it decodes itself (stb_image); WebP it would leave to another program.
     image_types = ("image/png", "image/jpeg", "image/gif")
     rules = OptionRules(

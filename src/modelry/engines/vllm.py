@@ -96,7 +96,7 @@ class Vllm:
     stops_whole_answers = True
     embedded = False
     takes_adapters = True
-    tokenizing = "vllm"
+    dialect = "vllm"
     adapter_rank_max: int | None = _LORA_RANK_MAX
     rules = OptionRules(
         free=_FREE | _FLAGS,

@@ -9,7 +9,8 @@ from modelry.gateway.request import Request
 
 _METHODS = b"GET, POST, DELETE, OPTIONS"
 _EXPOSED = (
-    b"x-request-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    b"x-request-id, x-modelry-ignored, retry-after, "
+    b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
     b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, "
     b"x-ratelimit-reset-tokens"
 )

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from modelry import __version__
 from modelry.gateway import body as bodies
-from modelry.gateway import forms
+from modelry.gateway import forms, parameters
 from modelry.gateway.call import Call
 from modelry.gateway.connection import ClientConnection
 from modelry.gateway.dialects.responses import kept
@@ -143,6 +143,11 @@ class Inference:
             if changed is not None:
                 request, answering = self._held(*changed)
                 head, body = bodies.read(request.body), request.body
+        ignored = tuple(name for name in request.ignored if name not in parameters.LABELS)
+        if service.route.dialect:
+            ignored += parameters.ignored(service.route.dialect, path, body)
+        if ignored and key.strict:
+            raise parameters.refusal(ignored)
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
         tokens = tokens_expected(path, head, body)
@@ -159,6 +164,8 @@ class Inference:
             Call(self, service, key, request, head, answering, None, cost, shaping).refused(reply)
             return None
         call = Call(self, service, key, request, head, answering, admitted, cost, shaping)
+        if ignored:
+            call.lines = parameters.header_line(ignored)
         if pictures is not None:
             call.preparing = asyncio.ensure_future(self._prepare(call, pictures, service, request))
             return call
@@ -177,7 +184,7 @@ class Inference:
 
         def hold(size: int) -> bool:
             # Not once its caller is gone: nobody would give it back.
-            return not call.is_over and self.memory.hold(request, size)
+            return not call.is_over and self.memory.hold(request.root, size)
 
         reply: Reply | None = None
         try:

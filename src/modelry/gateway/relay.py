@@ -168,10 +168,7 @@ class Relay(WholeAnswers):
         elif collector.complete:
             answer = collector.answer()
             self._end(200, collector.usage)
-            lines = JSON_TYPE
-            if self._admitted is not None:
-                lines += self._admitted.lines()
-            self._client.respond_whole(200, lines, answer)
+            self._client.respond_whole(200, JSON_TYPE + self._own_lines, answer)
         else:
             self.upstream_failed(UpstreamError("its stream ended early"))
 

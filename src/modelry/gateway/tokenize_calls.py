@@ -1,7 +1,7 @@
 """`/v1/tokenize`: which tokens a prompt has, or a chat with its template, and how many.
 
 The shape is vLLM's. Engines are asked at their own addresses: one takes all at once, another first
-makes a chat a prompt, and then that tokens. Which it is, the route says (`Route.tokenizing`).
+makes a chat a prompt, and then that tokens. Which it is, the route says (`Route.dialect`).
 """
 
 from typing import Any
@@ -83,16 +83,16 @@ class TokenizeCall:
         self._with_texts = with_texts
         self._prompt = prompt
         """What is to be tokenized, once it is known."""
-        self._tokenizing = ""
+        self._dialect = ""
         self._context_tokens: int | None = None
         self.routed(route)
 
     def routed(self, route: Route) -> None:
         """Raises a 400 where its engine does not say: that may have changed meanwhile."""
-        if not route.tokenizing:
+        if not route.dialect:
             raise no_tokens(route)
-        if route.tokenizing != self._tokenizing:
-            self._tokenizing, self._prompt = route.tokenizing, self._given
+        if route.dialect != self._dialect:
+            self._dialect, self._prompt = route.dialect, self._given
         self._context_tokens = route.context_tokens
 
     @property
@@ -104,7 +104,7 @@ class TokenizeCall:
     def request(self, body: bytes | bytearray) -> bytes:
         if self._is_template_due:
             return _encode(self._chat)
-        if self._tokenizing == "vllm":
+        if self._dialect == "vllm":
             return _encode(self._as_vllm_has_it())
         return _encode(
             {
@@ -144,7 +144,7 @@ class TokenizeCall:
 
     @property
     def _is_template_due(self) -> bool:
-        return self._tokenizing == "llama.cpp" and self._prompt is None
+        return self._dialect == "llama.cpp" and self._prompt is None
 
     def _as_vllm_has_it(self) -> dict[str, Any]:
         fields: dict[str, Any] = dict(self._chat)
@@ -161,7 +161,7 @@ def shape(request: Request, head: Head, route: Route) -> TokenizeCall:
     prompt, messages = fields.get("prompt"), fields.get("messages")
     if (prompt is None) == (messages is None):
         raise bad_request("Give either 'prompt', a text, or 'messages', a chat.", "prompt")
-    if not route.tokenizing:
+    if not route.dialect:
         raise no_tokens(route)
     special = _flag(fields, "add_special_tokens")
     with_texts = _flag(fields, "return_token_strs") is True

@@ -77,6 +77,8 @@ class WholeAnswers:
     """What is done for it before it may take a slot."""
     prepared_s = 0.0
     """How long that took."""
+    lines = b""
+    """Header lines of its answer, each with its line end."""
     _replica: Replica | None = None
     _connection: UpstreamConnection | None = None
     _prefix: bytes | None = None
@@ -205,9 +207,7 @@ class WholeAnswers:
 
     def _begin(self, lines: bytes) -> None:
         self._begun = True
-        if self._admitted is not None:
-            lines += self._admitted.lines()
-        self._client.begin(self._answer.status, lines)
+        self._client.begin(self._answer.status, lines + self._own_lines)
 
     def _done_whole(self, head: AnswerHead, answer: bytes) -> None:
         shaping = self._own_shaping if head.is_json else None
@@ -232,10 +232,11 @@ class WholeAnswers:
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)
         self._end(head.status, usage)
-        lines = head.type_line
-        if self._admitted is not None:
-            lines += self._admitted.lines()
-        self._client.respond_whole(head.status, lines, answer)
+        self._client.respond_whole(head.status, head.type_line + self._own_lines, answer)
+
+    @property
+    def _own_lines(self) -> bytes:
+        return self.lines if self._admitted is None else self.lines + self._admitted.lines()
 
     def _shaped(self, shaping: Shaping, answer: bytes) -> bytes | None:
         """The answer as its caller gets it; None where there is more to ask, or it is of no use."""

@@ -55,8 +55,8 @@ class Route(msgspec.Struct, frozen=True):
     `grammars`: its engine writes by a grammar, which the gateway makes of schemas and functions
     that an answer is to be held to; `tools`: its chats take functions by themselves all the same;
     `small`: its model is so small that it may repeat itself without an end.
-    `tokenizing`: the engine in whose words its replicas are asked for tokens, `llama.cpp` or
-    `vllm`; empty where they cannot be. `context_tokens`: of one request, prompt and answer;
+    `dialect`: the engine in whose words its replicas are asked, `llama.cpp` or `vllm`; empty where
+    that is of no matter. `context_tokens`: of one request, prompt and answer;
     `max_tokens`: of an answer where a request does not say.
     """
 
@@ -77,7 +77,7 @@ class Route(msgspec.Struct, frozen=True):
     grammars: bool = False
     tools: bool = False
     small: bool = False
-    tokenizing: str = ""
+    dialect: str = ""
     context_tokens: int | None = None
     max_tokens: int | None = None
 
@@ -100,7 +100,8 @@ class KeyGrant(msgspec.Struct, frozen=True):
     `services`: access paths or globs the key may call; None means every
     service of its owner. `expires_at`: Unix seconds, None for never. `number`
     is the key's for ever: gateways count its use in a row of that number. `probe`: it is
-    Modelry's own, to find out what a service does. Its calls count as nobody's use.
+    Modelry's own, to find out what a service does. Its calls count as nobody's use. `strict`: its
+    calls are refused where something that they ask for would be ignored.
     """
 
     id: str
@@ -110,6 +111,7 @@ class KeyGrant(msgspec.Struct, frozen=True):
     expires_at: float | None = None
     limits: Limits | None = None
     number: int = 0
+    strict: bool = False
     probe: bool = False
 
 

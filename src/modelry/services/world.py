@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Constraining, Engine, Projecting, Tokenizing
+from modelry.engines.base import Constraining, Engine, Projecting, Speaking
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
 from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
@@ -178,7 +178,7 @@ def route(
         grammars=isinstance(engine, Constraining),
         tools=traits.tools,
         small=traits.small,
-        tokenizing=_tokenizing(engine),
+        dialect=_dialect(engine),
         context_tokens=spec.context_tokens if isinstance(spec, ServiceSpec) else None,
         max_tokens=spec.defaults.max_tokens if isinstance(spec, ServiceSpec) else None,
         images=traits.images,
@@ -186,8 +186,8 @@ def route(
     )
 
 
-def _tokenizing(engine: object) -> str:
-    return engine.tokenizing if isinstance(engine, Tokenizing) else ""
+def _dialect(engine: object) -> str:
+    return engine.dialect if isinstance(engine, Speaking) else ""
 
 
 def _image_types(engine: object) -> tuple[str, ...]:

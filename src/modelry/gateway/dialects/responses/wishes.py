@@ -6,6 +6,7 @@ import msgspec
 
 from modelry.gateway import body as bodies
 from modelry.gateway.dialects.responses.reading import Json, is_readable, read, wrong
+from modelry.gateway.parameters import LABELS, is_neutral
 from modelry.gateway.replies import Reply, bad_request, shown
 
 _METADATA_MOST, _KEY_MOST, _VALUE_MOST = 16, 64, 512
@@ -82,9 +83,6 @@ class Wishes(msgspec.Struct):
 
 _decode = msgspec.json.Decoder(Wishes).decode
 
-_NAMED_ALONE = ("user", "safety_identifier", "prompt_cache_key", "max_tool_calls")
-"""Known fields that change nothing here; the answer repeats them."""
-
 
 def read_wishes(body: bytes | bytearray) -> tuple[Wishes, tuple[str, ...]]:
     """A request's wishes, and the names of what it says that has no effect. Raises a 400."""
@@ -140,9 +138,11 @@ def _ignored(wishes: Wishes, fields: dict[str, msgspec.Raw]) -> list[str]:
     ignored = [
         shown(name)
         for name, value in fields.items()
-        if name not in known and bytes(value).strip() != b"null"
+        if name not in known and name not in LABELS and not is_neutral(name, value)
     ]
-    ignored += [name for name in _NAMED_ALONE if getattr(wishes, name) is not None]
+    if wishes.max_tool_calls is not None:
+        # Of tools that would run here, of which there are none.
+        ignored.append("max_tool_calls")
     if wishes.service_tier not in (None, "auto", "default"):
         ignored.append("service_tier")
     reasoning = wishes.reasoning

@@ -116,7 +116,7 @@ def test_a_stream_s_calls_come_as_openai_s_do() -> None:
     (role,) = stream.chunk(
         {"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}
     )
-    assert role["choices"][0]["delta"] == {"role": "assistant", "content": None}
+    assert role["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert stream.delta('{"name": "lo') == []
     first, second = stream.delta('ok", "arguments": {"a"')
     (begun,) = first["tool_calls"]

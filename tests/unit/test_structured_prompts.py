@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from modelry.gateway.replies import Reply
 from modelry.gateway.structured.functions import Function, Offer
 from modelry.gateway.structured.parsing import Arguments, Begun, CallReader
 from modelry.gateway.structured.prompts import told, with_calls_told, with_instructions
@@ -117,9 +118,10 @@ def test_calls_are_told_the_way_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize("nonsense", [None, 1, "x", [], {}, {"function": {}}, {"function": "x"}])
-def test_calls_that_are_none_are_told_as_they_are(nonsense: Any) -> None:
-    (message,) = with_calls_told([calling(nonsense)])
-    assert json.loads(message["content"]) == nonsense
+def test_calls_that_are_none_are_refused(nonsense: Any) -> None:
+    with pytest.raises(Reply) as refused:
+        with_calls_told([calling(nonsense)])
+    assert b'"param":"messages"' in refused.value.body
 
 
 @pytest.mark.parametrize("calls", [None, [], "x", {}])

@@ -1,7 +1,10 @@
 """Texts that a grammar allows, found by going through it at random."""
 
+import json
 import random
+from typing import Any
 
+from modelry.gateway.grammars.compiling import Bounds
 from modelry.gateway.grammars.gbnf import (
     Chars,
     Choice,
@@ -12,6 +15,9 @@ from modelry.gateway.grammars.gbnf import (
     Rule,
     Sequence,
 )
+from modelry.gateway.grammars.schemas import Compiler
+
+Json = Any
 
 _ODD = "aZ0 .,-_/é漢😀\u00a0\u2028"
 _MORE_MOST = 4
@@ -74,3 +80,16 @@ class Sampler:
             case Rule(name):
                 return self._size(self._rules[name], depth + 1)
         return 1.0
+
+
+def grammar_of(schema: Json, *, loose: bool = False, **bounds: Any) -> tuple[Grammar, set[str]]:
+    grammar = Grammar()
+    root = grammar.reserve("root")
+    compiler = Compiler(grammar, Bounds(**bounds), loose=loose, root=schema)
+    grammar.define(root, compiler.compile(schema))
+    return grammar, compiler.left_out
+
+
+def samples(schema: Json, count: int = 60, **more: Any) -> list[Json]:
+    grammar, _ = grammar_of(schema, **more)
+    return [json.loads(Sampler(grammar, seed).text()) for seed in range(count)]

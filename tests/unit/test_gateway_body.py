@@ -246,5 +246,7 @@ def test_only_chats_that_return_to_a_replica_are_read_for_it(
     request.path, request.body = path, turns(("user", "hi"))
     route = SimpleNamespace(endpoints=endpoints, access_path="u/x")
     service = SimpleNamespace(route=route)
-    call = cast(Any, Call)(None, service, SimpleNamespace(id="k", probe=False), request, None, None, None, 0)
+    call = cast(Any, Call)(
+        None, service, SimpleNamespace(id="k", probe=False), request, None, None, None, 0
+    )
     assert (call.prefix is not None) is has

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelry.gateway.grammars.compiling import Bounds, Unfollowable
-from modelry.gateway.grammars.gbnf import Grammar
-from modelry.gateway.grammars.schemas import Compiler
-from tests.support.grammar_samples import Sampler
+from modelry.gateway.grammars.compiling import Unfollowable
+from tests.support.grammar_samples import Sampler, grammar_of, samples
 
 Json = Any
 
@@ -26,19 +24,6 @@ def closed(required: list[str] | None = None, /, **properties: Json) -> Json:
         "required": names,
         "additionalProperties": False,
     }
-
-
-def grammar_of(schema: Json, *, loose: bool = False, **bounds: Any) -> tuple[Grammar, set[str]]:
-    grammar = Grammar()
-    root = grammar.reserve("root")
-    compiler = Compiler(grammar, Bounds(**bounds), loose=loose, root=schema)
-    grammar.define(root, compiler.compile(schema))
-    return grammar, compiler.left_out
-
-
-def samples(schema: Json, count: int = 60, **more: Any) -> list[Json]:
-    grammar, _ = grammar_of(schema, **more)
-    return [json.loads(Sampler(grammar, seed).text()) for seed in range(count)]
 
 
 LIST = {
@@ -258,6 +243,64 @@ def test_bounds_hold_what_a_schema_leaves_open() -> None:
     for value in samples(schema, 200, characters=6, items=2):
         assert len(value["a"]) <= 6
         assert len(value["b"]) <= 2
+
+
+def test_what_allows_nothing_is_left_out_where_it_need_not_be() -> None:
+    nothing: Json = {"type": "string", "minLength": 3, "maxLength": 2}
+    for schema, expected in (
+        ({"type": "object", "anyOf": [closed(a={"const": 1}), {"type": "null"}]}, {"a": 1}),
+        ({"type": "string", "anyOf": [{"const": 1}, {"const": "a"}]}, "a"),
+        ({"anyOf": [nothing, False, {"const": None}]}, None),
+        (closed([], a=nothing, b={"type": "integer", "minimum": 3, "maximum": 2}), {}),
+        ({"type": "array", "items": nothing}, []),
+        (nothing | {"type": ["string", "null"]}, None),
+    ):
+        assert samples(schema, 20) == [expected] * 20
+    with pytest.raises(Unfollowable):
+        grammar_of(closed(a=nothing))
+
+
+def test_what_holds_itself_may_go_on_without_bounds() -> None:
+    open_ended = {"characters": 3, "items": 2, "depth": None}
+    depths = set()
+    for value in samples(LIST, 200, **open_ended):
+        jsonschema.validate(value, LIST)
+        depth = 0
+        while value is not None:
+            value, depth = value["next"], depth + 1
+        depths.add(depth)
+    assert max(depths) > 3
+    for value in samples({}, 100, **open_ended):
+        json.dumps(value)
+
+
+@pytest.mark.parametrize("depth", [3, None])
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
+        {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"},
+        {"$defs": {"a": closed(a={"$ref": "#/$defs/a"})}, "$ref": "#/$defs/a"},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+    ],
+)
+def test_what_cannot_end_is_refused(schema: Json, depth: int | None) -> None:
+    with pytest.raises(Unfollowable):
+        grammar_of({"$defs": schema.get("$defs", {}), **closed(x=schema)}, depth=depth)
+
+
+def test_what_means_itself_or_something_else_means_that() -> None:
+    schema = {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"const": 1}]}}}
+    for depth in (3, None):
+        assert samples({**schema, "$ref": "#/$defs/a"}, 20, depth=depth) == [1] * 20
+
+
+def test_what_has_no_schema_of_its_own_follows_the_rest() -> None:
+    assert samples({"type": "object", "unevaluatedProperties": False}, 5) == [{}] * 5
+    assert samples({"type": "array", "unevaluatedItems": False}, 5) == [[]] * 5
+    schema = closed(a={"const": 1}) | {"patternProperties": {"^a": {"type": "string"}}}
+    with pytest.raises(Unfollowable):
+        grammar_of(schema)
 
 
 # -- schemas at random -------------------------------------------------------

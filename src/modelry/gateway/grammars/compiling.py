@@ -29,7 +29,11 @@ class Unfollowable(ValueError):
         self.why = why
 
 
-class TooDeep(Unfollowable):
+class Nothing(Unfollowable):
+    """Where a schema allows no value at all: what need not be there is left out then."""
+
+
+class TooDeep(Nothing):
     """Something that holds itself again, where it has done so often enough."""
 
 
@@ -41,12 +45,15 @@ class Bounds:
 
     characters: int | None = 256
     items: int | None = 16
-    depth: int = 3
+    depth: int | None = 3
 
 
-_LEAST_MOST = 10_000
-_MOST_MOST = 100_000
-"""An answer that is longer is none."""
+RULES_MOST = 3000
+TOO_LARGE = "the schema is too large, or too deep"
+REPEATS_MOST = 16_000
+"""Characters or items that are counted: the engine makes a rule of each."""
+
+
 COMMA = sequence(",", optional(Literal(" ")))
 COLON = sequence(":", optional(Literal(" ")))
 
@@ -76,6 +83,8 @@ class Compiling(ABC):
         """A rule of its own for what is written more than once, or is long."""
         if isinstance(node, Literal | Rule) or node == NOTHING:
             return node
+        if len(self.grammar.rules) > RULES_MOST:
+            raise Unfollowable("", TOO_LARGE)
         return self.grammar.add(f"{self.prefix}-{name}", node)
 
     def leave_out(self, word: str, path: str, why: str = "cannot be followed") -> None:
@@ -95,15 +104,21 @@ class Compiling(ABC):
 
 def size_of(schema: Mapping[str, Json], least: str, most: str, path: str) -> tuple[int, int | None]:
     """How many there are at least and at most. Raises `Unfollowable`."""
-    low, high = schema.get(least), schema.get(most)
+    low, high = _whole(schema.get(least)), _whole(schema.get(most))
     for word, said in ((least, low), (most, high)):
         if said is not None and (type(said) is not int or said < 0):
             raise Unfollowable(f"{path}/{word}", f"'{word}' is a whole number of at least 0")
-    if high is not None and high < (low or 0):
-        raise Unfollowable(path, f"'{most}' is below '{least}'")
-    if (low or 0) > _LEAST_MOST:
-        raise Unfollowable(f"{path}/{least}", f"'{least}' is {_LEAST_MOST} at most here")
-    return low or 0, None if high is None else min(high, _MOST_MOST)
+    low = low or 0
+    if low > REPEATS_MOST:
+        raise Unfollowable(f"{path}/{least}", f"'{least}' is {REPEATS_MOST} at most here")
+    if high is not None and high < low:
+        raise Nothing(path, f"'{most}' is below '{least}'")
+    return low, None if high is None else min(high, REPEATS_MOST)
+
+
+def _whole(said: Json) -> Json:
+    """2.0 counts as 2."""
+    return int(said) if isinstance(said, float) and said.is_integer() else said
 
 
 def written(value: Json) -> str:

@@ -8,7 +8,7 @@ from modelry.gateway.grammars.compiling import (
     COMMA,
     Compiling,
     Json,
-    TooDeep,
+    Nothing,
     Unfollowable,
     size_of,
     written,
@@ -40,21 +40,21 @@ def object_of(compiling: Compiling, schema: Mapping[str, Json], path: str, depth
     for word in ("dependentRequired", "dependentSchemas", "dependencies"):
         if schema.get(word):
             compiling.leave_out(word, path)
-    more = schema.get("additionalProperties", True)
+    more = _open(schema, "additionalProperties", "unevaluatedProperties")
+    if properties and schema.get("patternProperties"):
+        compiling.leave_out("patternProperties", path, "beside 'properties' cannot be followed")
     missing = [name for name in required if name not in properties]
     if missing and more is False:
-        raise Unfollowable(f"{path}/required", f"'{missing[0]}' is required, and not allowed")
+        raise Nothing(f"{path}/required", f"'{missing[0]}' is required, and not allowed")
     if not properties and not required:
         return _map(compiling, schema, path, depth)
     members: _Members = []
     for name, said in {**properties, **dict.fromkeys(missing, more)}.items():
         needed = name in required
-        if said is False and not needed:
-            continue
         where = f"{path}/properties/{name.replace('~', '~0').replace('/', '~1')}"
         try:
             value = compiling.value(said, where, depth + 1)
-        except TooDeep:
+        except Nothing:
             if needed:
                 raise
             continue
@@ -69,7 +69,7 @@ def _sized(
     low, high = size_of(schema, "minProperties", "maxProperties", path)
     must = sum(needed for _, needed in members)
     if low > len(members) or (high is not None and must > high):
-        raise Unfollowable(path, "it has not the number of members it asks for")
+        raise Nothing(path, "it has not the number of members it asks for")
     if low > must and low == len(members):
         return [(node, True) for node, _ in members]
     if low > must:
@@ -94,9 +94,14 @@ def _some(compiling: Compiling, members: _Members) -> Node:
     return first
 
 
+def _open(schema: Mapping[str, Json], word: str, otherwise: str) -> Json:
+    """What is valid of what has no schema of its own."""
+    return schema.get(word, schema.get(otherwise, True))
+
+
 def _map(compiling: Compiling, schema: Mapping[str, Json], path: str, depth: int) -> Node:
     """An object of any names."""
-    more = schema.get("additionalProperties", True)
+    more = _open(schema, "additionalProperties", "unevaluatedProperties")
     patterns = schema.get("patternProperties", {})
     key: Node = strings.quoted(Repeat(strings.CHARACTER, 1, KEY_CHARACTERS))
     if isinstance(patterns, Mapping) and patterns:
@@ -105,20 +110,23 @@ def _map(compiling: Compiling, schema: Mapping[str, Json], path: str, depth: int
         if len(patterns) > 1:
             why = "with several patterns cannot be followed"
             compiling.leave_out("patternProperties", path, why)
+        if schema.get("propertyNames", True) is not True:
+            why = "beside 'patternProperties' cannot be followed"
+            compiling.leave_out("propertyNames", path, why)
     elif isinstance(schema.get("propertyNames"), Mapping):
         names = {"type": "string", **schema["propertyNames"]}
         key = compiling.value(names, f"{path}/propertyNames", depth + 1)
     low, high = size_of(schema, "minProperties", "maxProperties", path)
     if more is False or high == 0:
         if low:
-            raise Unfollowable(path, "it has not the number of members it asks for")
+            raise Nothing(path, "it has not the number of members it asks for")
         return Literal("{}")
     if low > 1:
         # Two members could have one name.
         compiling.leave_out("minProperties", path, "above 1 cannot be followed in a map")
     try:
         value = compiling.value(more, f"{path}/additionalProperties", depth + 1)
-    except TooDeep:
+    except Nothing:
         if low:
             raise
         return Literal("{}")
@@ -128,7 +136,7 @@ def _map(compiling: Compiling, schema: Mapping[str, Json], path: str, depth: int
 
 def array_of(compiling: Compiling, schema: Mapping[str, Json], path: str, depth: int) -> Node:
     first = schema.get("prefixItems", [])
-    rest = schema.get("items", True)
+    rest = _open(schema, "items", "unevaluatedItems")
     if isinstance(rest, list):
         # As it was written before 2020.
         first, rest = rest, schema.get("additionalItems", True)
@@ -142,11 +150,11 @@ def array_of(compiling: Compiling, schema: Mapping[str, Json], path: str, depth:
         return _tuple(compiling, first, (low, high), path, depth)
     if rest is False or high == 0:
         if low:
-            raise Unfollowable(path, "it has not the number of items it asks for")
+            raise Nothing(path, "it has not the number of items it asks for")
         return Literal("[]")
     try:
         item = compiling.value(rest, f"{path}/items", depth + 1)
-    except TooDeep:
+    except Nothing:
         if low:
             raise
         return Literal("[]")

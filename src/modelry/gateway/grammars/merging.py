@@ -13,7 +13,7 @@ REMARKS = frozenset(
         *("externalDocs", "strict", "$vocabulary", "$dynamicAnchor", "id", "format"),
     }
 )
-"""Keywords that say nothing of what is valid."""
+"""Keywords that say nothing of what is valid; nor does any that begins with `x-`."""
 
 _HIGHEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 _LOWEST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})

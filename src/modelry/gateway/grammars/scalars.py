@@ -1,10 +1,10 @@
 """Texts and numbers of a schema."""
 
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, localcontext
 
 from modelry.gateway.grammars import numbers, strings
-from modelry.gateway.grammars.compiling import Compiling, Json, Unfollowable, size_of
+from modelry.gateway.grammars.compiling import Compiling, Json, Nothing, Unfollowable, size_of
 from modelry.gateway.grammars.gbnf import Literal, Node, Repeat, choice
 
 NUMBER_WORDS = frozenset(
@@ -12,6 +12,10 @@ NUMBER_WORDS = frozenset(
 )
 _MULTIPLES_MOST = 400
 _PATTERN_REPEATS = 500
+_PLACES = 12
+_UNIT = Decimal(1).scaleb(-_PLACES)
+_FINEST, _FARTHEST = 10**-_PLACES, 10**30
+_NO_SUCH_NUMBER = f"is followed from 1e-{_PLACES} to 1e30 alone"
 
 
 def string_of(compiling: Compiling, schema: Mapping[str, Json], path: str) -> Node:
@@ -53,6 +57,12 @@ def pattern_of(
 
 
 def number_of(compiling: Compiling, schema: Mapping[str, Json], path: str, *, whole: bool) -> Node:
+    # More digits than the farthest multiple of the finest step has.
+    with localcontext(prec=80):
+        return _number(compiling, schema, path, whole=whole)
+
+
+def _number(compiling: Compiling, schema: Mapping[str, Json], path: str, *, whole: bool) -> Node:
     bounds: dict[str, Decimal] = {}
     for word in sorted(NUMBER_WORDS & set(schema)):
         said = schema[word]
@@ -60,11 +70,11 @@ def number_of(compiling: Compiling, schema: Mapping[str, Json], path: str, *, wh
             # As it was written before 2019: a remark on the other one.
             other = schema.get(word.replace("exclusiveM", "m"))
             if said and isinstance(other, int | float):
-                bounds[word] = Decimal(str(other))
+                bounds[word] = _bound(word, other, path)
             continue
         if isinstance(said, bool) or not isinstance(said, int | float):
             raise Unfollowable(f"{path}/{word}", f"'{word}' is a number")
-        bounds[word] = Decimal(str(said))
+        bounds[word] = _bound(word, said, path)
     step = bounds.pop("multipleOf", None)
     try:
         if step is not None:
@@ -73,7 +83,20 @@ def number_of(compiling: Compiling, schema: Mapping[str, Json], path: str, *, wh
             return compiling.add(numbers.whole(*_whole_bounds(bounds)), "integer")
         return compiling.add(numbers.real(*_real_bounds(bounds)), "number")
     except numbers.NoNumber:
-        raise Unfollowable(path, "there is no number between its bounds") from None
+        raise Nothing(path, "there is no number between its bounds") from None
+
+
+def _bound(word: str, said: float, path: str) -> Decimal:
+    """Not further than numbers are followed, and with no more places than those."""
+    if word == "multipleOf":
+        if said > 0 and not _FINEST <= said <= _FARTHEST:
+            raise Unfollowable(f"{path}/{word}", f"'{word}' {_NO_SUCH_NUMBER}")
+        return Decimal(str(said))
+    is_low = word.endswith("inimum")
+    if said > _FARTHEST if is_low else said < -_FARTHEST:
+        raise Unfollowable(f"{path}/{word}", f"'{word}' {_NO_SUCH_NUMBER}")
+    near = Decimal(str(max(-_FARTHEST, min(_FARTHEST, said))))
+    return near.quantize(_UNIT, ROUND_CEILING if is_low else ROUND_FLOOR).normalize()
 
 
 def _multiples(
@@ -90,7 +113,12 @@ def _multiples(
     if high is None or high - low > _MULTIPLES_MOST:
         high = low + _MULTIPLES_MOST
     found = [step * factor for factor in range(low, high + 1)]
-    found = [each for each in found if not whole or each % 1 == 0]
+    # Many who check it divide floating point numbers: 0.29 is no multiple of 0.01 to them.
+    found = [
+        each
+        for each in found
+        if (not whole or each % 1 == 0) and (float(each) / float(step)).is_integer()
+    ]
     if not found:
         raise numbers.NoNumber
     return compiling.add(choice(Literal(_plain(each)) for each in found), "multiple")

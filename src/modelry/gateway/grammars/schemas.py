@@ -13,22 +13,24 @@ from dataclasses import dataclass, field
 from modelry.gateway.grammars import numbers, strings
 from modelry.gateway.grammars.compiling import (
     COLON,
+    TOO_LARGE,
     Compiling,
     Json,
+    Nothing,
     TooDeep,
     Unfollowable,
     written,
 )
 from modelry.gateway.grammars.containers import KEY_CHARACTERS, array_of, object_of
-from modelry.gateway.grammars.gbnf import Literal, Node, Repeat, choice, sequence
+from modelry.gateway.grammars.gbnf import Literal, Node, Repeat, Rule, choice, one_of, sequence
 from modelry.gateway.grammars.merging import REMARKS, are_apart, merge
 from modelry.gateway.grammars.scalars import NUMBER_WORDS, number_of, string_of
 
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _DEEPEST = 60
-_RULES_MOST = 2000
-_STEPS_MOST = 20_000
+STEPS_MOST = 20_000
 _ANY_DEPTH = 2
+_ENDLESS = "'{}' holds itself without an end"
 
 _OF_TYPE: dict[str, frozenset[str]] = {
     "object": frozenset(
@@ -53,27 +55,39 @@ _KNOWN = _ANYWHERE | REMARKS | frozenset().union(*_OF_TYPE.values())
 
 @dataclass
 class Compiler(Compiling):
-    """`root`: what `#` in a `$ref` means."""
+    """`root`: what `#` in a `$ref` means. `steps_left`: how much work may be done."""
 
     root: Json = None
+    steps_left: int = STEPS_MOST
     _active: Counter[str] = field(default_factory=Counter)
-    _steps: int = 0
+    _referred: dict[str, Rule] = field(default_factory=dict)
+    _within: set[str] = field(default_factory=set)
+    """References that are being followed, with nothing of the value that they mean before them."""
     _any: Node | None = None
 
     def compile(self, schema: Json) -> Node:
         """What is valid by a schema. Raises `Unfollowable`."""
-        return self.value(schema, "", 0)
+        try:
+            node = self.value(schema, "", 0)
+        except RecursionError:
+            raise Unfollowable("", TOO_LARGE) from None
+        if self._referred:
+            ending = self.grammar.ending()
+            for reference, rule in self._referred.items():
+                if rule.name not in ending:
+                    raise TooDeep(reference.lstrip("#"), _ENDLESS.format(reference))
+        return node
 
     def value(self, schema: Json, path: str, depth: int) -> Node:
         if schema is True or schema == {}:
             return self._anything()
         if schema is False:
-            raise Unfollowable(path, "nothing is valid here")
+            raise Nothing(path, "nothing is valid here")
         if not isinstance(schema, Mapping):
             raise Unfollowable(path, "a schema is an object, true or false")
-        self._steps += 1
-        if depth > _DEEPEST or self._steps > _STEPS_MOST or len(self.grammar.rules) > _RULES_MOST:
-            raise Unfollowable(path, "the schema is too large, or too deep")
+        self.steps_left -= 1
+        if depth > _DEEPEST or self.steps_left < 0:
+            raise Unfollowable(path, TOO_LARGE)
         if "$ref" in schema:
             return self._reference(schema, path, depth)
         if "allOf" in schema:
@@ -82,22 +96,35 @@ class Compiler(Compiling):
             if word in schema:
                 return self._any_of(schema, word, path, depth)
         for word in sorted(set(schema) - _KNOWN):
-            self.leave_out(word, path)
+            if not word.startswith("x-"):
+                self.leave_out(word, path)
         types = self._types(schema, path)
         if "const" in schema or "enum" in schema:
             return _listed(schema, types, path)
         if "type" not in schema and len(types) > 1:
             return self._anything()
-        return choice(self._of_type(type_, schema, path, depth) for type_ in types)
+        nodes = []
+        nothing = None
+        for type_ in types:
+            try:
+                nodes.append(self._of_type(type_, schema, path, depth))
+            except Nothing as problem:
+                nothing = problem
+        if not nodes:
+            raise nothing or Nothing(path, "nothing is valid here")
+        return choice(nodes)
 
     # ------------------------------------------------------------------------
 
     def _of_type(self, type_: str, schema: Mapping[str, Json], path: str, depth: int) -> Node:
         match type_:
-            case "object":
-                return self.add(object_of(self, schema, path, depth), "object")
-            case "array":
-                return self.add(array_of(self, schema, path, depth), "array")
+            case "object" | "array":
+                make = object_of if type_ == "object" else array_of
+                outside, self._within = self._within, set()
+                try:
+                    return self.add(make(self, schema, path, depth), type_)
+                finally:
+                    self._within = outside
             case "string":
                 return string_of(self, schema, path)
             case "integer" | "number":
@@ -116,7 +143,9 @@ class Compiler(Compiling):
             if meant and not listed:
                 return meant[:1]
             return [each for each in _TYPES if each != "integer"]
-        if not isinstance(types, list) or not types or not all(each in _TYPES for each in types):
+        if types == []:
+            raise Nothing(path, "nothing is of all types at once that are asked for")
+        if not isinstance(types, list) or not all(each in _TYPES for each in types):
             raise Unfollowable(f"{path}/type", f"'type' is one of {', '.join(_TYPES)}, or several")
         if schema.get("nullable") is True and "null" not in types:
             types = [*types, "null"]
@@ -127,15 +156,22 @@ class Compiler(Compiling):
         if self._any is None:
             words = (Literal("true"), Literal("false"), Literal("null"))
             simple = choice((string_of(self, {}, ""), numbers.real(None, None), *words))
+            if self.bounds.depth is None:
+                rule = self.grammar.reserve(f"{self.prefix}-any")
+                self.grammar.define(rule, self._holding(simple, rule))
+                self._any = rule
+                return rule
             node = simple
             for _ in range(_ANY_DEPTH):
-                inner = self.add(node, "any")
-                key = strings.quoted(Repeat(strings.CHARACTER, 1, KEY_CHARACTERS))
-                member = sequence(key, COLON, inner)
-                lists = self.items("[", inner, 0, None, "]"), self.items("{", member, 0, None, "}")
-                node = choice((simple, *lists))
+                node = self._holding(simple, self.add(node, "any"))
             self._any = self.add(node, "any")
         return self._any
+
+    def _holding(self, simple: Node, inner: Node) -> Node:
+        key = strings.quoted(Repeat(strings.CHARACTER, 1, KEY_CHARACTERS))
+        lists = self.items("[", inner, 0, None, "]")
+        maps = self.items("{", sequence(key, COLON, inner), 0, None, "}")
+        return choice((simple, lists, maps))
 
     # -- what refers to others -----------------------------------------------
 
@@ -145,13 +181,33 @@ class Compiler(Compiling):
         if beside:
             return self.value({"allOf": [{"$ref": reference}, beside]}, path, depth + 1)
         target = self._resolved(reference, path)
-        if self._active[reference] >= self.bounds.depth:
-            raise TooDeep(path, f"'{reference}' holds itself without an end")
-        self._active[reference] += 1
+        if reference in self._within:
+            raise TooDeep(path, _ENDLESS.format(reference))
+        self._within.add(reference)
         try:
-            return self.value(target, str(reference).lstrip("#"), depth + 1)
+            if self.bounds.depth is None:
+                return self._rule_of(reference, target)
+            if self._active[reference] >= self.bounds.depth:
+                raise TooDeep(path, _ENDLESS.format(reference))
+            self._active[reference] += 1
+            try:
+                return self.value(target, reference.lstrip("#"), depth + 1)
+            finally:
+                self._active[reference] -= 1
         finally:
-            self._active[reference] -= 1
+            self._within.discard(reference)
+
+    def _rule_of(self, reference: str, target: Json) -> Rule:
+        """The rule of what is referred to, which may hold itself."""
+        rule = self._referred.get(reference)
+        if rule is None:
+            rule = self._referred[reference] = self.grammar.reserve(f"{self.prefix}-ref")
+            try:
+                self.grammar.define(rule, self.value(target, reference.lstrip("#"), 0))
+            except Nothing:
+                del self._referred[reference]
+                raise
+        return rule
 
     def _resolved(self, reference: Json, path: str) -> Json:
         if not isinstance(reference, str):
@@ -185,6 +241,8 @@ class Compiler(Compiling):
             part = self.seen_through(each)
             if part is True:
                 continue
+            if part is False:
+                raise Nothing(where, "nothing is valid here")
             if not isinstance(part, Mapping):
                 raise Unfollowable(where, "a schema is an object, true or false")
 
@@ -205,16 +263,15 @@ class Compiler(Compiling):
             why = "cannot be followed where several of it may fit; use 'anyOf'"
             self.leave_out(word, path, why)
         nodes = []
-        deep = None
+        nothing = None
         for at, each in enumerate(of):
             whole = {"allOf": [each, beside]} if beside else each
             try:
-                if each is not False:
-                    nodes.append(self.value(whole, f"{path}/{word}/{at}", depth + 1))
-            except TooDeep as problem:
-                deep = problem
+                nodes.append(self.value(whole, f"{path}/{word}/{at}", depth + 1))
+            except Nothing as problem:
+                nothing = problem
         if not nodes:
-            raise deep or Unfollowable(f"{path}/{word}", "nothing is valid here")
+            raise nothing or Nothing(f"{path}/{word}", "nothing is valid here")
         return self.add(choice(nodes), "any")
 
 
@@ -228,8 +285,8 @@ def _listed(schema: Mapping[str, Json], types: list[str], path: str) -> Node:
         values = [const] if "enum" not in schema or const in listed else []
     fitting = [each for each in values if any(_is(each, type_) for type_ in types)]
     if not fitting:
-        raise Unfollowable(path, "no value that is listed is valid here")
-    return choice(Literal(written(each)) for each in fitting)
+        raise Nothing(path, "no value that is listed is valid here")
+    return one_of(written(each) for each in fitting)
 
 
 def _is(value: Json, type_: str) -> bool:

@@ -24,6 +24,9 @@ _CALLED = b'"tool_call'
 """Stands in conversations with calls, which a template without functions passes over in silence."""
 _OWN = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "grammar")
 
+_SPOILING = ("stop", "ignore_eos")
+"""What would cut JSON short, or have the engine go on after its end, where it fails."""
+
 _encode = msgspec.json.Encoder().encode
 _decode_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
@@ -39,18 +42,17 @@ def structured(
     if not (told_before or any(map(_is_given, asked))):
         return None
     fields = bodies.fields(request.body)
-    offer = offer_of(
-        bodies.value(fields, "tools"),
-        bodies.value(fields, "tool_choice"),
-        bodies.value(fields, "parallel_tool_calls"),
-    )
-    wish = bodies.value(fields, "response_format")
-    schema, strict = _schema(wish)
-    if offer is not None and wish == {"type": "json_object"}:
-        schema = {"type": "object"}
+    tools, wanted = bodies.value(fields, "tools"), bodies.value(fields, "tool_choice")
+    offer = offer_of(tools, wanted, bodies.value(fields, "parallel_tool_calls"))
+    schema, strict = _schema(bodies.value(fields, "response_format"))
     own = offer is not None and (offer.must or schema is not None or not route.tools)
     if not (own or schema is not None or told_before):
-        return None
+        if offer is None or not isinstance(wanted, dict):
+            return None
+        # Its engine would let all of the functions be called.
+        allowed = [tools[each.index] for each in offer.functions]
+        body = _encode({**fields, "tools": allowed, "tool_choice": "auto"})
+        return DerivedRequest(request, request.path, body, request.ignored), answering
     counted = request.path != PATH
     kept = {name: said for name, said in fields.items() if name not in _OWN}
     left_out: tuple[str, ...] = ()
@@ -58,8 +60,10 @@ def structured(
         # The tokens of its prompt are asked for, and no answer.
         pass
     elif own or schema is not None:
-        if "grammar" in fields:
-            raise bad_request("'grammar' goes with neither 'tools' nor a schema.", "grammar")
+        for name in ("grammar", "json_schema"):
+            if name in fields:
+                message = f"'{name}' goes with neither 'tools' nor 'response_format'."
+                raise bad_request(message, name)
         form = form_of(
             offer,
             schema,
@@ -69,6 +73,11 @@ def structured(
         )
         kept["grammar"] = Raw(_encode(form.grammar))
         left_out = tuple(sorted(form.left_out))
+        if schema is not None or (offer is not None and offer.must):
+            spoiling = [name for name in _SPOILING if bodies.value(kept, name)]
+            for name in spoiling:
+                del kept[name]
+            left_out = (*left_out, *spoiling)
     else:
         kept = fields
     messages = _messages(head.messages)
@@ -97,12 +106,14 @@ def _messages(messages: Raw) -> list[Json]:
 def _schema(wish: Any) -> tuple[Any, bool]:
     """The schema that an answer is to be held to, None for none, and whether to all of it."""
     match wish:
-        case {"type": "json_schema", "json_schema": {"schema": schema} as said}:
+        case {"type": "json_schema", "json_schema": {"schema": dict() | bool() as schema, **said}}:
             return schema, said.get("strict") is True
         case {"type": "json_schema"}:
             where = "response_format.json_schema"
             raise bad_request(f"'{where}' lacks 'schema': a JSON Schema.", where)
-        case None | {"type": "text" | "json_object"}:
+        case {"type": "json_object"}:
+            return {"type": "object"}, False
+        case None | {"type": "text"}:
             return None, False
     raise bad_request(
         "'response_format' is {'type': 'text'}, {'type': 'json_object'}, or {'type': "
@@ -112,14 +123,15 @@ def _schema(wish: Any) -> tuple[Any, bool]:
 
 
 def _tokens(request: Request, head: bodies.Head, route: Route) -> int | None:
-    """How many an answer may have, about."""
+    """How many an answer may have, rather too few than too many."""
     asked = (
         head.max_completion_tokens if head.max_completion_tokens is not None else head.max_tokens
     )
     most = asked if type(asked) is int and asked > 0 else route.max_tokens
     left = None
     if route.context_tokens is not None:
-        left = max(64, route.context_tokens - bodies.prompt_tokens(request.body))
+        # Schemas have shorter words than prose, and some scripts a token a byte.
+        left = max(64, route.context_tokens - 2 * bodies.prompt_tokens(request.body))
     known = [each for each in (most, left) if each is not None]
     return min(known) if known else None
 
@@ -164,6 +176,8 @@ class _Choice:
 
     def __init__(self, offer: Offer) -> None:
         self._reader = CallReader(offer)
+        self._index = -1
+        """Of the call that was begun last."""
 
     def choices(self, choice: Json) -> list[Json]:
         """What a chunk's choice becomes: as many as it takes, none where it says nothing yet."""
@@ -189,16 +203,16 @@ class _Choice:
         return "tool_calls" if told == "stop" and self._reader.calls else told
 
     def _delta(self, piece: Piece) -> Json | None:
-        index = self._reader.calls - 1
         match piece:
             case Words(text):
                 return {"content": text}
             case Begun(name):
-                function = {"name": name, "arguments": ""}
-                call = {"index": index, "id": _id(), "type": "function", "function": function}
+                self._index += 1
+                begun = {"name": name, "arguments": ""}
+                call = {"index": self._index, "id": _id(), "type": "function", "function": begun}
                 return {"tool_calls": [call]}
             case Arguments(text):
-                return {"tool_calls": [{"index": index, "function": {"arguments": text}}]}
+                return {"tool_calls": [{"index": self._index, "function": {"arguments": text}}]}
             case Ended():
                 return None
 

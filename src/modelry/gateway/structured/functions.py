@@ -10,7 +10,7 @@ from typing import Any
 from modelry.gateway.replies import Reply, bad_request, shown
 
 FUNCTIONS_MOST = 128
-_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
+_NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
 _NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
 
 
@@ -43,7 +43,7 @@ class Offer:
 def offer_of(tools: Any, choice: Any, parallel: Any) -> Offer | None:
     """None where no function may be called. Raises a 400 for what is none of OpenAI's."""
     functions = _functions(tools)
-    if parallel not in (None, True, False):
+    if not isinstance(parallel, bool | None):
         raise bad_request("'parallel_tool_calls' is true or false.", "parallel_tool_calls")
     if not functions and choice in (None, "auto", "none", "required"):
         # Some libraries ask for a call without saying of what.
@@ -99,7 +99,7 @@ def _function(tool: Any, at: int) -> Function:
         raise bad_request(f"{where} lacks 'function': an object.", f"{where}.function")
     name = function.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        message = f"{where}: 'name' is up to 64 of letters, digits, and any of _ - . :"
+        message = f"{where}: 'name' is up to 128 of letters, digits, and any of _ - . :"
         raise bad_request(message, f"{where}.function.name")
     description = function.get("description")
     if description is not None and not isinstance(description, str):

@@ -44,6 +44,8 @@ class _In(Enum):
     ARGUMENTS = auto()
     AFTER = auto()
     """A call is complete but for its last brace, or another may come."""
+    OVER = auto()
+    """What comes after calls is none, and nothing else."""
 
 
 class CallReader:
@@ -72,6 +74,8 @@ class CallReader:
                     yield Words(self._taken(len(self._held)))
                 case _In.ARGUMENTS:
                     yield from self._arguments()
+                case _In.OVER:
+                    self._held = ""
                 case _:
                     found = self._looked()
                     if found is None:
@@ -105,9 +109,8 @@ class CallReader:
             if start.startswith(held):
                 return None
         if self.calls:
-            # Nothing but calls comes after one.
-            self._held = ""
-            return None
+            self._state = _In.OVER
+            return []
         self._state = _In.WORDS
         return []
 

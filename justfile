@@ -42,6 +42,10 @@ lock:
 lock-runtimes *names:
     python3 scripts/lock_runtimes.py "$@"
 
+# Pin the packages of clients that have no file yet, or of those that are named.
+lock-clients *names:
+    uv run --group test python scripts/lock_clients.py "$@"
+
 # Write the next migration, e.g. `just migration 0002 "add key limits"`.
 migration number message:
     uv run --group lint python scripts/migration.py "$@"

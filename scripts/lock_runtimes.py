@@ -12,11 +12,11 @@ alone, as the others would take what it has too.
 """
 
 import os
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from pins import compile
 
 FOLDER = Path(__file__).parent.parent / "src" / "modelry" / "engines" / "requirements"
 NEVER = "python_version < '3'"
@@ -65,46 +65,16 @@ WANTED = {
 }
 
 
-def compile(name: str, wanted: Wanted) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        requirements, overrides = Path(scratch) / "in.txt", Path(scratch) / "overrides.txt"
-        requirements.write_text("\n".join(wanted.requirements))
-        overrides.write_text("\n".join(wanted.overrides))
-        command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11"]
-        command += ["--no-config", "--generate-hashes", "--no-annotate", "--no-header"]
-        command += ["--only-binary", ":all:"]
-        command += ["--override", str(overrides), str(requirements)]
-        links = os.environ.get("PIP_FIND_LINKS")
-        if links and name.endswith("-cpu"):
-            command += ["--find-links", links]
-        # Away from the project, whose own pins are of no matter here.
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)
-    if done.returncode != 0:
-        sys.exit(f"lock-runtimes: {name}: {done.stderr.strip()}")
-    head = f"# {name}: written by `just lock-runtimes`, from {', '.join(wanted.requirements)}.\n"
-    (FOLDER / f"{name}.txt").write_text(head + _for_linux_and_mac(done.stdout))
-    print(f"lock-runtimes: wrote {name}.txt")
-
-
-def _for_linux_and_mac(text: str) -> str:
-    """Without the packages that only other systems need."""
-    kept: list[str] = []
-    dropping = False
-    for line in text.splitlines(keepends=True):
-        if not line.startswith((" ", "\t")):
-            dropping = "sys_platform == 'win32'" in line or "sys_platform == 'emscripten'" in line
-        if not dropping:
-            kept.append(line)
-    return "".join(kept)
-
-
 def main(names: list[str]) -> int:
     unknown = [name for name in names if name not in WANTED]
     if unknown:
         sys.exit(f"lock-runtimes: there is no {unknown[0]}; there are {', '.join(WANTED)}")
     for name, wanted in WANTED.items():
         if name in names or (not names and not (FOLDER / f"{name}.txt").exists()):
-            compile(name, wanted)
+            links = os.environ.get("PIP_FIND_LINKS") if name.endswith("-cpu") else None
+            text = compile("lock-runtimes", name, wanted.requirements, wanted.overrides, links)
+            (FOLDER / f"{name}.txt").write_text(text)
+            print(f"lock-runtimes: wrote {name}.txt")
     return 0
 
 

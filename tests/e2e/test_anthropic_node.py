@@ -26,6 +26,12 @@ def test_answers_streams_and_refusals_are_the_library_s_own(
         prompt = usage["input_tokens"] + usage["cache_read_input_tokens"]
         assert prompt == shown["counted"]["input_tokens"]
         assert usage["output_tokens"] == whole["usage"]["output_tokens"] > 0
+    for message in (shown["used"], shown["used in a stream"]):
+        assert message["stop_reason"] == "tool_use"
+        assert message["content"]
+        for used in message["content"]:
+            assert (used["type"], used["name"]) == ("tool_use", "weather")
+            assert list(used["input"]) == ["city"]
     refused = {name: value for name, value in shown.items() if "status" in value}
     assert refused == {
         "wrong key": {

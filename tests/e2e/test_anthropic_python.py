@@ -161,6 +161,35 @@ def test_tools_are_offered(claude: Anthropic, demo_path: str, choice: Any) -> No
     assert choice == "auto" or not calls
 
 
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "current_time"}])
+def test_a_tool_that_has_to_be_used_is(
+    claude: Anthropic, demo_path: str, choice: Any, streams: bool
+) -> None:
+    asked: Any = {
+        "model": demo_path,
+        "max_tokens": 64,
+        "messages": [{"role": "user", "content": "What time is it in Oslo?"}],
+        "tools": [TIME_TOOL],
+        "tool_choice": {**choice, "disable_parallel_tool_use": True},
+        "extra_body": EXACT,
+    }
+    message: Message
+    if streams:
+        with claude.messages.stream(**asked) as stream:
+            pieces = [event.partial_json for event in stream if event.type == "input_json"]
+            message = stream.get_final_message()
+        assert len(pieces) > 1
+    else:
+        message = claude.messages.create(**asked)
+    assert message.stop_reason == "tool_use"
+    (used,) = message.content
+    assert used.type == "tool_use"
+    assert used.name == "current_time"
+    assert list(used.input) == ["city"]
+    assert isinstance(used.input["city"], str)
+
+
 def test_a_tool_s_result_is_read(claude: Anthropic, demo_path: str) -> None:
     message = claude.messages.create(
         model=demo_path,

@@ -29,6 +29,10 @@ def test_the_library_finds_all_that_it_needs(
     assert saw["next"]["items"] == ["user", "assistant", "user"]
     assert saw["structured"]["fields"] == ["name", "people"]
     assert saw["tools"]["output"] == ["message"]
+    for step in ("called", "called in a stream"):
+        assert saw[step]["made"]
+        for made in saw[step]["made"]:
+            assert made == ["function_call", "weather", ["name", "people"]]
     refused = {name: line for name, line in saw.items() if "kind" in line}
     assert {name: (line["kind"], line["status"]) for name, line in refused.items()} == {
         "deleted": ("NotFoundError", 404),

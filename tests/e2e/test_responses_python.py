@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 from openai import AuthenticationError, BadRequestError, NotFoundError, OpenAI
-from openai.types.responses import FunctionToolParam, Response, ResponseStreamEvent
+from openai.types.responses import (
+    FunctionToolParam,
+    Response,
+    ResponseFunctionToolCall,
+    ResponseStreamEvent,
+)
 from pydantic import BaseModel
 
 from tests.support.instance import Instance
@@ -177,6 +182,40 @@ def test_tools_are_offered_and_their_outputs_taken(
     assert response.tools[0].to_dict()["name"] == "weather"
     if choice == "none":
         assert response.output_text
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "name": "weather"}])
+def test_a_function_that_has_to_be_called_is(openai: OpenAI, demo_path: str, choice: Any) -> None:
+    parameters: Any = WEATHER["parameters"]
+    needed = {**parameters, "required": ["city"], "additionalProperties": False}
+    asked: Any = {
+        "model": demo_path,
+        "input": "What is the weather in Paris?",
+        "tools": [{**WEATHER, "parameters": needed}],
+        "tool_choice": choice,
+        "parallel_tool_calls": False,
+        "max_output_tokens": 64,
+        "temperature": 0,
+    }
+    raw = openai.responses.with_raw_response.create(**asked)
+    assert strict(Response, raw.http_response.json()) == []
+    with openai.responses.stream(**asked) as stream:
+        events = list(stream)
+        streamed = stream.get_final_response()
+    pieces = [
+        each.delta for each in events if each.type == "response.function_call_arguments.delta"
+    ]
+    assert len(pieces) > 1
+    for response in (raw.parse(), streamed):
+        assert response.status == "completed"
+        (called,) = response.output
+        assert isinstance(called, ResponseFunctionToolCall)
+        assert called.name == "weather"
+        assert list(json.loads(called.arguments)) == ["city"]
+        assert response is not streamed or called.arguments == "".join(pieces)
+        given = {"type": "function_call_output", "call_id": called.call_id, "output": "Sun."}
+        more = {**asked, "tool_choice": "none", "input": [given]}
+        assert openai.responses.create(**more, previous_response_id=response.id).output_text
 
 
 def test_structured_output_is_of_its_schema(openai: OpenAI, demo_path: str) -> None:

@@ -1,5 +1,6 @@
 """The documents are a contract: what they list is what there is."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
@@ -103,6 +104,17 @@ def test_every_check_of_a_service_is_in_the_conformance_guide() -> None:
     assert named == [check.name for check in CHECKS]
     results = [row[0].strip("`") for row in rows("conformance.md")]
     assert {*Result} <= {*results}
+
+
+def test_the_guide_of_clients_names_the_versions_that_are_tried() -> None:
+    text = (GUIDES / "clients.md").read_text().partition("## ")[0]
+    folder = ROOT / "tests" / "e2e" / "clients"
+    pins = [file.read_text().partition("\n")[0] for file in folder.glob("*.txt")]
+    tried = [version for pin in pins for version in re.findall(r"==(\d+\.\d+)", pin)]
+    assert len(tried) == 5
+    package = json.loads((folder / "node" / "package.json").read_text())
+    tried.append("AI SDK " + package["dependencies"]["ai"].partition(".")[0])
+    assert [version for version in tried if version not in text] == []
 
 
 def test_every_decision_record_is_in_the_index() -> None:

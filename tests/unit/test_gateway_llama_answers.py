@@ -252,6 +252,24 @@ def test_the_usage_of_several_answers_is_that_of_all(hide: bool) -> None:
     assert (stream.usage.prompt_tokens, stream.usage.completion_tokens) == (33, 7)
 
 
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_several_answers_begin_in_their_order_whichever_the_engine_begins_with(first: int) -> None:
+    order = [(first + step) % 3 for step in range(3)]
+    words = [word(f"{index}", index) for index in order]
+    ends = [each for index in order for each in (last(index), told(1))]
+    begins = [role(index) for index in order]
+    # One has said a word before another has begun.
+    sent = [begins[0], words[0], begins[1], begins[2], *words[1:], *ends]
+    _, passed = streamed(CHAT, written(sent), n=3)
+    choices = [choice for each in shown(passed) for choice in each["choices"]]
+    assert [each["index"] for each in choices[:3]] == [0, 1, 2]
+    assert [each["delta"] for each in choices[:3]] == [{"role": "assistant", "content": ""}] * 3
+    assert [each["delta"].get("content") for each in choices[3:6]] == [str(each) for each in order]
+    assert [each["index"] for each in choices[3:6]] == order
+    assert len(choices) == 9
+    assert not [problem for each in shown(passed) for problem in strict(ChatCompletionChunk, each)]
+
+
 def test_each_prompt_of_a_list_counts_once_however_many_answers_it_gets() -> None:
     prompts = read(b'{"model": "x", "prompt": ["a", "bc"]}').prompt
     ends = [

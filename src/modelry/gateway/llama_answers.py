@@ -2,7 +2,8 @@
 
 Seen with xllamacpp 2026.10: answers bring `timings` unasked, log probabilities the ids of tokens;
 nulls that are due are missing; a completion's id and log probabilities are a chat's; and where a
-request asks for several answers, each tells its own usage, while the caller wants that of all.
+request asks for several answers, they begin in any order, and each tells its own usage, while the
+caller wants that of all.
 
 Every answer of llama.cpp comes as a stream of chunks, as its caller gets it or to be put together
 (`collector.py`): all is done to chunks, and the little that is left to the whole.
@@ -17,6 +18,8 @@ Json = dict[str, Any]
 CHAT = b"/v1/chat/completions"
 THEIR_ID, OUR_ID = "chatcmpl-", "cmpl-"
 """How the id of a completion begins, and is to begin."""
+_BEGINNING = {"role": "assistant", "content": ""}
+"""The first delta of an answer, mended."""
 
 
 def asks(path: bytes, head: Head) -> Json:
@@ -44,6 +47,8 @@ class LlamaAnswers:
         self._alternatives = asked if _is_count(asked) else 0
         prompts, self._expected = answers(head)
         self._each = self._expected // prompts
+        self._begins_several = self.is_chat and streams and self._expected > 1
+        self._has_begun = False
         self._told: list[Json] = []
         self._offsets: dict[int, int] = {}
 
@@ -59,7 +64,7 @@ class LlamaAnswers:
         choices: list[Json] = chunk.get("choices") or []
         for choice in choices:
             self._mend(choice)
-        goes_on = [] if usage and not choices else [chunk]
+        goes_on = [] if usage and not choices else self._in_order(chunk, choices)
         if usage:
             self._told.append({**chunk, "choices": [], "usage": usage})
             if len(self._told) == self._expected:
@@ -94,6 +99,18 @@ class LlamaAnswers:
         return answer
 
     # ------------------------------------------------------------------------
+
+    def _in_order(self, chunk: Json, choices: list[Json]) -> list[Json]:
+        """Several answers to a chat begin in their order, and before any of them says a word:
+        OpenAI's library for Python puts them where they begin. llama.cpp begins with any.
+        """
+        if not self._begins_several or [each.get("delta") for each in choices] != [_BEGINNING]:
+            return [chunk]
+        if self._has_begun:
+            return []
+        self._has_begun = True
+        places = range(self._expected)
+        return [{**chunk, "choices": [{**choices[0], "index": index}]} for index in places]
 
     def _mend(self, choice: Json) -> None:
         delta = choice.get("delta")

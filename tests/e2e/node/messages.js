@@ -28,6 +28,21 @@ async function main() {
   stream.on("text", (text) => texts.push(text));
   print("streamed", await stream.finalMessage());
   print("texts", texts);
+  const tools = [
+    {
+      name: "weather",
+      input_schema: {
+        type: "object",
+        properties: { city: { type: "string" } },
+        required: ["city"],
+      },
+    },
+  ];
+  const using = { ...asked, max_tokens: 64, tools, tool_choice: { type: "any" } };
+  print("used", await anthropic.messages.create(using));
+  const named = { type: "tool", name: "weather" };
+  const streaming = anthropic.messages.stream({ ...using, tool_choice: named });
+  print("used in a stream", await streaming.finalMessage());
   const { max_tokens, temperature, ...prompt } = asked;
   print("counted", await anthropic.messages.countTokens(prompt));
   await refusal("wrong key", "sk-wrong", asked);

@@ -66,6 +66,15 @@ async function main() {
   });
   show("tools", { output: tools.output.map((item) => item.type) });
 
+  const calling = { ...asked, input: "Paris has 2 million people.", tools: [tool] };
+  const called = await openai.responses.create({ ...calling, tool_choice: "required" });
+  const named = { type: "function", name: "weather" };
+  const calls = openai.responses.stream({ ...calling, tool_choice: named });
+  for (const { output } of [called, await calls.finalResponse()]) {
+    const made = output.map((item) => [item.type, item.name, Object.keys(JSON.parse(item.arguments))]);
+    show(output === called.output ? "called" : "called in a stream", { made });
+  }
+
   await refused("background", () =>
     openai.responses.create({ ...asked, input: "hi", background: true }),
   );

@@ -1,5 +1,6 @@
 """Anthropic's Messages API through a gateway: to its engines, every call is a chat."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -248,11 +249,17 @@ def test_a_replica_that_dies_before_the_answer_costs_the_caller_nothing(
     do: Any = {"do": "stream", "frames": FRAMES} if streams else {"text": json.dumps(WHOLE)}
     dying, well = plane.replica(die_after=0), plane.replica(**do)
     path = plane.service(dying, well)
-    for _ in range(4):
-        answer = ask(plane, asking(path, stream=streams))
+    numbers = itertools.count()
+
+    def met() -> bool:
+        # Conversations of their own: one would stay where it was.
+        messages = [{"role": "user", "content": f"hi {next(numbers)}"}]
+        answer = ask(plane, asking(path, stream=streams, messages=messages))
         assert answer.status == 200
         assert "Gr" in answer.body.decode()
-    assert dying.requests
+        return bool(dying.requests)
+
+    wait_for(met, "the replica that dies to be asked")
 
 
 def test_with_no_replica_left_it_is_anthropic_s_error(plane: Plane) -> None:

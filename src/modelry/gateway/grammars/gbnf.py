@@ -142,11 +142,13 @@ class Grammar:
     def ending(self) -> set[str]:
         """Names of the rules by which something can be written to its end."""
         found: set[str] = set()
-        more = True
-        while more:
-            new = {name for name in self.rules.keys() - found if _ends(self.rules[name], found)}
-            found |= new
-            more = bool(new)
+        before = -1
+        while before < len(found):
+            before = len(found)
+            # Most stand after those that they are made of, so once through is enough for these.
+            for name, node in self.rules.items():
+                if name not in found and _ends(node, found):
+                    found.add(name)
         return found
 
     def text(self) -> str:

@@ -61,6 +61,8 @@ class Compiler(Compiling):
     steps_left: int = STEPS_MOST
     _active: Counter[str] = field(default_factory=Counter)
     _referred: dict[str, Rule] = field(default_factory=dict)
+    _unfinished: set[str] = field(default_factory=set)
+    _holds_itself: bool = False
     _within: set[str] = field(default_factory=set)
     """References that are being followed, with nothing of the value that they mean before them."""
     _any: Node | None = None
@@ -71,7 +73,7 @@ class Compiler(Compiling):
             node = self.value(schema, "", 0)
         except RecursionError:
             raise Unfollowable("", TOO_LARGE) from None
-        if self._referred:
+        if self._holds_itself:
             ending = self.grammar.ending()
             for reference, rule in self._referred.items():
                 if rule.name not in ending:
@@ -202,11 +204,16 @@ class Compiler(Compiling):
         rule = self._referred.get(reference)
         if rule is None:
             rule = self._referred[reference] = self.grammar.reserve(f"{self.prefix}-ref")
+            self._unfinished.add(reference)
             try:
                 self.grammar.define(rule, self.value(target, reference.lstrip("#"), 0))
             except Nothing:
                 del self._referred[reference]
                 raise
+            finally:
+                self._unfinished.discard(reference)
+        elif reference in self._unfinished:
+            self._holds_itself = True
         return rule
 
     def _resolved(self, reference: Json, path: str) -> Json:

@@ -26,8 +26,9 @@ def demo_path(shared: Instance) -> str:
     return str(shared.service("demo")["access_path"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of one module alone: as long as it is there, no other event loop can run."""
     with running_browser() as browser:
         yield browser
 

@@ -3,7 +3,7 @@
 Seen with xllamacpp 2026.10: answers bring `timings` unasked, log probabilities the ids of tokens;
 nulls that are due are missing; a completion's id and log probabilities are a chat's; and where a
 request asks for several answers, they begin in any order, and each tells its own usage, while the
-caller wants that of all.
+caller wants that of all. A chat's stream may lack the chunk that begins it.
 
 Every answer of llama.cpp comes as a stream of chunks, as its caller gets it or to be put together
 (`collector.py`): all is done to chunks, and the little that is left to the whole.
@@ -47,7 +47,6 @@ class LlamaAnswers:
         self._alternatives = asked if _is_count(asked) else 0
         prompts, self._expected = answers(head)
         self._each = self._expected // prompts
-        self._begins_several = self.is_chat and streams and self._expected > 1
         self._has_begun = False
         self._told: list[Json] = []
         self._offsets: dict[int, int] = {}
@@ -101,16 +100,22 @@ class LlamaAnswers:
     # ------------------------------------------------------------------------
 
     def _in_order(self, chunk: Json, choices: list[Json]) -> list[Json]:
-        """Several answers to a chat begin in their order, and before any of them says a word:
-        OpenAI's library for Python puts them where they begin. llama.cpp begins with any.
+        """Answers to a chat begin in their order, and before any of them says a word: OpenAI's
+        library for Python puts them where they begin. llama.cpp begins with any, and not at all
+        where the first word takes several tokens, such as a picture.
         """
-        if not self._begins_several or [each.get("delta") for each in choices] != [_BEGINNING]:
+        if not (self.is_chat and self._streams and choices):
             return [chunk]
+        begins = [each.get("delta") for each in choices] == [_BEGINNING]
         if self._has_begun:
-            return []
+            return [] if begins else [chunk]
         self._has_begun = True
+        if self._expected == 1 and "role" in (choices[0].get("delta") or {}):
+            return [chunk]
+        empty = {"finish_reason": None, "delta": _BEGINNING}
         places = range(self._expected)
-        return [{**chunk, "choices": [{**choices[0], "index": index}]} for index in places]
+        beginnings = [{**chunk, "choices": [{"index": index, **empty}]} for index in places]
+        return beginnings if begins else [*beginnings, chunk]
 
     def _mend(self, choice: Json) -> None:
         delta = choice.get("delta")

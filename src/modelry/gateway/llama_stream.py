@@ -41,6 +41,7 @@ class LlamaStream(EventStream):
         # Not `in`: see `EventStream.feed`.
         if (
             self._reads_all
+            or self._is_due
             or data.find(_FIRST) >= 0
             or data.find(_TIMINGS) >= 0
             or data.find(_ERROR) >= 0
@@ -50,6 +51,11 @@ class LlamaStream(EventStream):
             return self._feed_pieces(data)
         passed = super().feed(data)
         return data.replace(_THEIRS, _OURS, 1) if self._renames and self.alone else passed
+
+    @property
+    def _is_due(self) -> bool:
+        """Whether what comes is to begin a chat's answer."""
+        return not self.frames and not self._renames
 
     def writes(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
         """What writes coded chunks of frames that go the short way."""
@@ -65,6 +71,7 @@ class LlamaStream(EventStream):
         if not (
             self._reads_all
             or self._renames
+            or self._is_due
             or frame.find(_USAGE) >= 0
             or frame.find(_FIRST) >= 0
             or frame.find(_TIMINGS) >= 0

@@ -42,12 +42,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Answer:
-    """`value`: its body as JSON, None where it is none. `raw`: the body's first bytes."""
+    """`value`: its body as JSON, None where it is none. `raw`: the body's first bytes.
+    `ignored`: the fields that it says had no effect, separated by commas.
+    """
 
     status: int
     type: str
     raw: bytes
     value: Any
+    ignored: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def accepted(answer: Answer) -> Json:
     """The object it holds. Raises `Unsupported` for a refusal, and `Wrong` for everything else."""
     if answer.status != 200:
         raise refused(answer)
+    if answer.ignored:
+        raise Unsupported(f"it has no effect, and the answer says so: {short(answer.ignored)}")
     if not isinstance(answer.value, dict):
         raise Wrong(f"the answer is no JSON object but {answer.type or 'untyped'}")
     return answer.value

@@ -135,4 +135,5 @@ def _read(response: httpx2.Response) -> Answer:
             value = msgspec.json.decode(response.content)
         except (msgspec.DecodeError, UnicodeError):
             value = None
-    return Answer(response.status_code, _type(response), response.content[:400], value)
+    ignored = response.headers.get("x-modelry-ignored", "")
+    return Answer(response.status_code, _type(response), response.content[:400], value, ignored)

@@ -49,6 +49,9 @@ CALLED_BEFORE = [
     {"role": "user", "content": "What is the weather in Paris and in Berlin?"},
 ]
 
+ROOM_FOR_SEVERAL = 600
+"""Tokens with which there is sure to be room for a list of calls."""
+
 
 @pytest.fixture
 def openai(shared: Instance, demo_key: str) -> Iterator[OpenAI]:
@@ -88,7 +91,7 @@ def test_a_call_that_is_required_comes(ask: Ask) -> None:
     answer = ask(messages=QUESTION, tools=TOOLS, tool_choice="required")
     (choice,) = answer.choices
     assert choice.finish_reason == "tool_calls"
-    assert choice.message.content is None
+    assert not choice.message.content
     ((name, arguments),) = calls(choice)
     assert name in ("weather", "time")
     assert list(arguments) == ["city"]
@@ -110,7 +113,9 @@ def test_a_model_may_call_or_speak(ask: Ask, choice: Json) -> None:
     (spoken,) = ask(messages=QUESTION, tools=TOOLS, **choice).choices
     assert spoken.message.content
     assert calls(spoken) == []
-    (called,) = ask(messages=CALLED_BEFORE, tools=TOOLS, **choice).choices
+    (called,) = ask(
+        messages=CALLED_BEFORE, tools=TOOLS, max_tokens=ROOM_FOR_SEVERAL, **choice
+    ).choices
     assert called.finish_reason == "tool_calls"
     assert {name for name, _ in calls(called)} <= {"weather", "time"}
 
@@ -123,7 +128,12 @@ def test_where_no_call_is_wanted_none_comes(ask: Ask) -> None:
 
 
 def test_several_functions_are_called_at_once_unless_that_is_unwanted(ask: Ask) -> None:
-    asked = {"messages": CALLED_BEFORE, "tools": TOOLS, "tool_choice": "required"}
+    asked = {
+        "messages": CALLED_BEFORE,
+        "tools": TOOLS,
+        "tool_choice": "required",
+        "max_tokens": ROOM_FOR_SEVERAL,
+    }
     (several,) = ask(**asked).choices
     assert len(calls(several)) > 1
     (one,) = ask(**asked, parallel_tool_calls=False).choices
@@ -140,7 +150,7 @@ def test_several_answers_have_a_call_each(ask: Ask) -> None:
 def test_a_call_comes_in_pieces(openai: OpenAI, demo_path: str) -> None:
     asked: Json = {"messages": CALLED_BEFORE, "tools": TOOLS, "tool_choice": "required"}
     with openai.chat.completions.create(
-        model=demo_path, max_tokens=64, temperature=0, stream=True, **asked
+        model=demo_path, max_tokens=ROOM_FOR_SEVERAL, temperature=0, stream=True, **asked
     ) as stream:
         choices = [choice for chunk in stream for choice in chunk.choices]
     assert [choice.finish_reason for choice in choices][-1] == "tool_calls"
@@ -148,6 +158,7 @@ def test_a_call_comes_in_pieces(openai: OpenAI, demo_path: str) -> None:
     assert not [choice for choice in choices if choice.delta.content]
     pieces = [each for choice in choices for each in choice.delta.tool_calls or []]
     assert sorted(piece.index for piece in pieces) == [piece.index for piece in pieces]
+    assert {piece.index for piece in pieces} >= {0, 1}
     for index in {piece.index for piece in pieces}:
         first, *rest = [piece for piece in pieces if piece.index == index]
         assert first.id

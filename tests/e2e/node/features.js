@@ -32,14 +32,15 @@ const person = {
   required: ["name", "age"],
   additionalProperties: false,
 };
+const roomForSeveral = 600; // tokens with which there is sure to be room for a list of calls
 const HELLO = 19556; // the token of SmolLM2
 
 const asked = {
   required: { messages: question, tools, tool_choice: "required" },
   named: { messages: question, tools, tool_choice: { type: "function", function: { name: "time" } } },
-  auto: { messages: calledBefore, tools, tool_choice: "auto" },
+  auto: { messages: calledBefore, tools, tool_choice: "auto", max_tokens: roomForSeveral },
   none: { messages: calledBefore, tools, tool_choice: "none" },
-  parallel: { messages: calledBefore, tools, tool_choice: "required" },
+  parallel: { messages: calledBefore, tools, tool_choice: "required", max_tokens: roomForSeveral },
   single: { messages: calledBefore, tools, tool_choice: "required", parallel_tool_calls: false },
   object: {
     messages: [

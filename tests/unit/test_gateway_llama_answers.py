@@ -140,10 +140,18 @@ def test_a_stream_of_a_chat_is_what_openai_declares() -> None:
 
 def test_what_needs_nothing_goes_on_byte_for_byte() -> None:
     stream = LlamaStream(LlamaAnswers(CHAT, Head(), streams=True), hide_usage=True)
+    stream.feed(written([role()]).removesuffix(DONE))
     for text in ("a", '"content":null', '"error":{', '"usage":1', "data: null"):
         frame = written([word(text)]).removesuffix(DONE)
         assert stream.feed(frame) is frame
         assert stream.alone
+
+
+def test_a_chat_begins_with_its_role_also_where_the_engine_does_not() -> None:
+    stream = LlamaStream(LlamaAnswers(CHAT, Head(), streams=True), hide_usage=True)
+    said = shown(stream.feed(written([word("🌟"), word("Hi")]).removesuffix(DONE)))
+    deltas = [each["choices"][0]["delta"] for each in said]
+    assert deltas == [{"role": "assistant", "content": ""}, {"content": "🌟"}, {"content": "Hi"}]
 
 
 @pytest.mark.parametrize("asked", [True, False])

@@ -16,6 +16,7 @@ from modelry.gateway.llama_answers import LlamaAnswers
 from modelry.gateway.llama_stream import LlamaStream
 from modelry.gateway.replies import JSON_TYPE, engine_refusal
 from modelry.gateway.upstream_connection import UpstreamError
+from modelry.gateway.vllm_answers import VllmStream
 from modelry.gateway.whole_answers import WholeAnswers
 
 _encode = msgspec.json.Encoder().encode
@@ -37,6 +38,8 @@ class Relay(WholeAnswers):
             self._collector = Collector(self._shapes(streams=False))
         elif self._is_llama:
             self._events = LlamaStream(self._shapes(streams=True), hide_usage=self._hides_usage)
+        elif self._is_vllm_chat:
+            self._events = VllmStream(hide_usage=self._hides_usage, model=None)
         else:
             replica = self._replica
             assert replica is not None

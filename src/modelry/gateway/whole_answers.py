@@ -14,7 +14,7 @@ import msgspec
 
 from modelry.errors import ModelryError
 from modelry.gateway import body as bodies
-from modelry.gateway import forms
+from modelry.gateway import forms, vllm_answers
 from modelry.gateway.heads import Head as AnswerHead
 from modelry.gateway.held import Held
 from modelry.gateway.limits import Admitted
@@ -32,6 +32,7 @@ from modelry.routing.messages import KeyGrant
 
 log = logging.getLogger(__name__)
 
+_CHAT = b"/v1/chat/completions"
 # An engine that says these is in trouble, not its caller.
 _TROUBLE = frozenset({502, 503, 504})
 # These concern the key that Modelry holds for an endpoint, or its quota there.
@@ -231,8 +232,14 @@ class WholeAnswers:
             ours = self._service.route.access_path
             if replica.weighted and model is not None and model != ours:
                 answer = bodies.edited(answer, model=ours)
+            if self._is_vllm_chat:
+                answer = vllm_answers.renamed(answer)
         self._end(head.status, usage)
         self._client.respond_whole(head.status, head.type_line + self._own_lines, answer)
+
+    @property
+    def _is_vllm_chat(self) -> bool:
+        return self._service.route.dialect == "vllm" and self._request.path == _CHAT
 
     @property
     def _own_lines(self) -> bytes:

@@ -91,7 +91,7 @@ TAGGED = [{"properties": {"t": {"const": name}}, "required": ["t"]} for name in 
         {"oneOf": [{"type": "object", **each} for each in TAGGED]},
         {"allOf": [{"enum": NAMES}, {"enum": OTHERS}]},
         {"allOf": [{"type": ["string", *NAMES]}, {"type": ["string", *OTHERS]}]},
-        {"properties": dict.fromkeys(NAMES, {"type": "null"}), "required": OTHERS},
+        {"properties": {name: {"type": "null"} for name in NAMES}, "required": OTHERS},
         {"type": "string", "pattern": f"[{'a' * 400_000}]"},
         {"properties": {name: {"multipleOf": 0.001} for name in NAMES}},
         {"enum": list(range(200_000))},

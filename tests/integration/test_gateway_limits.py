@@ -325,3 +325,15 @@ def test_a_gateway_that_was_killed_holds_nobody_s_place(make_plane: Callable[...
         wait_for(lambda: ask_at(other, key, path).status == 429, "the gateways to share limits")
         plane.gateway.kill()
         wait_for(lambda: ask_at(other, key, path).status == 200, "the place to be free", 5)
+
+
+def test_a_schema_s_grammar_is_no_part_of_what_a_request_holds(plane: Plane) -> None:
+    replica = plane.replica(do="stream", chunks=1)
+    path, key = plane.service(replica, grammars=True), limited(plane, tokens_per_minute=10_000)
+    wide = {"type": "object", "properties": {f"n{at}": {"type": "string"} for at in range(60)}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": wide}}
+    body = chat(path) | {"stream": True, "max_tokens": 50, "response_format": form}
+    with plane.wire() as wire:
+        answer = wire.ask(post(CHAT, key, body))
+    assert len(replica.requests[0]["body"]) > 10_000
+    assert 10_000 - left(answer, "tokens") < 50 + len(json.dumps(body)) // 4

@@ -63,11 +63,14 @@ def read(body: bytes | bytearray) -> Head:
     return head
 
 
-def prompt_tokens(body: bytes | bytearray) -> int:
-    """About how many tokens a prompt has, by its bytes; an image in it by none of them."""
-    if len(body) < _LOOK_FOR_IMAGES_BYTES:
-        return len(body) // _BYTES_PER_TOKEN
-    size, images, at = len(body), 0, body.find(_CODED)
+def prompt_tokens(body: bytes | bytearray, unread_bytes: int = 0) -> int:
+    """About how many tokens a prompt has, by its bytes; an image in it by none of them. Without
+    `unread_bytes`: see `Request`.
+    """
+    size = len(body) - unread_bytes
+    if size < _LOOK_FOR_IMAGES_BYTES:
+        return size // _BYTES_PER_TOKEN
+    images, at = 0, body.find(_CODED)
     while at >= 0 and images < _IMAGES_COUNTED:
         end = body.find(b'"', at)
         if end < 0:
@@ -104,14 +107,14 @@ def prompts_of(given: msgspec.Raw) -> list[msgspec.Raw]:
         raise bad_request("'prompt' is no valid JSON.", "prompt") from None
 
 
-def expected_tokens(head: Head, body: bytes | bytearray) -> int:
-    """About how many tokens a request uses, prompt and answer together."""
+def expected_tokens(head: Head, body: bytes | bytearray, unread_bytes: int = 0) -> int:
+    """About how many tokens a request uses, prompt and answer together. See `prompt_tokens`."""
     most = head.max_completion_tokens or head.max_tokens
     if most is None or type(most) is not int or most <= 0:
         most = _TOKENS_ASSUMED
     if head.n is not None or len(memoryview(head.prompt)):
         most *= answers(head)[1]
-    return prompt_tokens(body) + min(most, _TOKENS_MOST)
+    return prompt_tokens(body, unread_bytes) + min(most, _TOKENS_MOST)
 
 
 def asks_for_usage(head: Head) -> bool:

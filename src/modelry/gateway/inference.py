@@ -150,7 +150,7 @@ class Inference:
             raise parameters.refusal(ignored)
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
-        tokens = tokens_expected(path, head, body)
+        tokens = tokens_expected(path, head, body, request.unread_bytes)
         pictures = shaping if isinstance(shaping, Pictures) and shaping.links else None
         if pictures is not None:
             tokens += bodies.IMAGE_TOKENS * len(pictures.links)

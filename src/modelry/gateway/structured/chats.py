@@ -89,7 +89,10 @@ def structured(
     body = _encode({**kept, "messages": messages})
     if own and offer is not None and not counted:
         answering = TranslatedAnswer(answering, CallsTold(offer, streams=head.stream is True))
-    return DerivedRequest(request, request.path, body, (*request.ignored, *left_out)), answering
+    derived = DerivedRequest(request, request.path, body, (*request.ignored, *left_out))
+    if "grammar" in kept:
+        derived.unread_bytes = len(memoryview(kept["grammar"]))
+    return derived, answering
 
 
 def _is_given(field: Raw) -> bool:

@@ -25,6 +25,8 @@ _LOOK_FOR_IMAGES_BYTES = IMAGE_TOKENS * _BYTES_PER_TOKEN
 _CODED = b";base64,"
 _IMAGES_COUNTED = 1024
 """More than any request may have; each is looked for."""
+_SHORT_BYTES = 1024 * 1024
+_VALUES_MOST = 1024 * 1024
 
 decode_any = msgspec.json.Decoder(Any).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -161,6 +163,19 @@ def value(fields: dict[str, msgspec.Raw], name: str) -> Any:
         return decode_any(fields.get(name, b"null"))
     except UNREADABLE:
         raise bad_request(f"'{name}' is not valid JSON.", name) from None
+
+
+def is_readable(data: bytes | bytearray | memoryview) -> bool:
+    """Whether JSON has few enough values to be made objects of.
+
+    64 MiB of brackets would be gigabytes and seconds. What counts as a value here may as well be a
+    comma in a text; but a text with a million of them is longer than any model reads, and the code
+    of an image has none.
+    """
+    if len(data) <= _SHORT_BYTES:
+        return True
+    plain = bytes(data)
+    return sum(plain.count(mark) for mark in (b",", b"[", b"{")) <= _VALUES_MOST
 
 
 class _Prompt(msgspec.Struct):

@@ -60,9 +60,7 @@ SHAPES: dict[bytes, Shape] = {
 }
 
 
-def tokens_expected(
-    path: bytes, head: Head, body: bytes | bytearray, unread_bytes: int = 0
-) -> int:
+def tokens_expected(path: bytes, head: Head, body: bytes | bytearray, unread_bytes: int = 0) -> int:
     """About how many tokens a call of an endpoint uses. See `prompt_tokens`."""
     if path in TOKENLESS:
         return 0

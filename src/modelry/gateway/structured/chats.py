@@ -41,6 +41,8 @@ def structured(
     asked = (head.tools, head.tool_choice, head.response_format)
     if not (told_before or any(map(_is_given, asked))):
         return None
+    if not bodies.is_readable(request.body):
+        raise bad_request("The body has too many values, in lists and objects.", "messages")
     fields = bodies.fields(request.body)
     tools, wanted = bodies.value(fields, "tools"), bodies.value(fields, "tool_choice")
     offer = offer_of(tools, wanted, bodies.value(fields, "parallel_tool_calls"))

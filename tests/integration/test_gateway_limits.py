@@ -337,3 +337,15 @@ def test_a_schema_s_grammar_is_no_part_of_what_a_request_holds(plane: Plane) -> 
         answer = wire.ask(post(CHAT, key, body))
     assert len(replica.requests[0]["body"]) > 10_000
     assert 10_000 - left(answer, "tokens") < 50 + len(json.dumps(body)) // 4
+
+
+@pytest.mark.parametrize("api", [CHAT, "/v1/messages", "/v1/responses"])
+def test_once_nothing_is_left_a_large_body_is_not_looked_at(plane: Plane, api: str) -> None:
+    path, key = plane.service(plane.replica()), limited(plane, requests_per_minute=1)
+    assert ask(plane, key, path).status == 200
+    body = {"model": path, "max_tokens": 9, "messages": "x" * 20_000, "input": [{"type": "odd"}]}
+    with plane.wire() as wire:
+        refused = wire.ask(post(api, key, body))
+    assert refused.status == 429
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert plane.event(refused).endpoint == api.removeprefix("/v1/")

@@ -28,4 +28,5 @@ def wrong(problem: msgspec.ValidationError, at: str = "") -> Reply:
     if match is not None:
         told, at = match[1], (at + match[2]).lstrip(".")
     at = shown(at)
-    return bad_request(f"'{at}' is not right: {told[:1].lower()}{told[1:].replace('`', '')}.", at)
+    told = shown(told[:1].lower() + told[1:].replace("`", ""))
+    return bad_request(f"'{at}' is not right: {told}.", at)

@@ -422,6 +422,6 @@ def test_any_object_becomes_a_chat_or_a_refusal(api: Api, body: Json) -> None:
 
 def test_a_caller_s_own_words_are_said_again_in_part_alone(api: Api) -> None:
     with pytest.raises(Reply) as refused:
-        api.call(input=[{"role": "sk-secret" + "x" * 100_000, "content": "a"}])
+        api.chat(input=[{"role": "sk-secret" + "x" * 100_000, "content": "a"}])
     assert len(refused.value.body) < 400
     assert b"sk-secret" not in refused.value.body

@@ -325,3 +325,27 @@ def test_a_gateway_that_was_killed_holds_nobody_s_place(make_plane: Callable[...
         wait_for(lambda: ask_at(other, key, path).status == 429, "the gateways to share limits")
         plane.gateway.kill()
         wait_for(lambda: ask_at(other, key, path).status == 200, "the place to be free", 5)
+
+
+def test_a_schema_s_grammar_is_no_part_of_what_a_request_holds(plane: Plane) -> None:
+    replica = plane.replica(do="stream", chunks=1)
+    path, key = plane.service(replica, grammars=True), limited(plane, tokens_per_minute=10_000)
+    wide = {"type": "object", "properties": {f"n{at}": {"type": "string"} for at in range(60)}}
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": wide}}
+    body = chat(path) | {"stream": True, "max_tokens": 50, "response_format": form}
+    with plane.wire() as wire:
+        answer = wire.ask(post(CHAT, key, body))
+    assert len(replica.requests[0]["body"]) > 10_000
+    assert 10_000 - left(answer, "tokens") < 50 + len(json.dumps(body)) // 4
+
+
+@pytest.mark.parametrize("api", [CHAT, "/v1/messages", "/v1/responses"])
+def test_once_nothing_is_left_a_large_body_is_not_looked_at(plane: Plane, api: str) -> None:
+    path, key = plane.service(plane.replica()), limited(plane, requests_per_minute=1)
+    assert ask(plane, key, path).status == 200
+    body = {"model": path, "max_tokens": 9, "messages": "x" * 20_000, "input": [{"type": "odd"}]}
+    with plane.wire() as wire:
+        refused = wire.ask(post(api, key, body))
+    assert refused.status == 429
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+    assert plane.event(refused).endpoint == api.removeprefix("/v1/")

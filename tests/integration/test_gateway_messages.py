@@ -384,3 +384,43 @@ def test_an_engine_s_answer_that_is_none_is_an_error(plane: Plane) -> None:
 def test_half_a_count_is_none(plane: Plane) -> None:
     path = plane.service(plane.replica(do="tokens", die_after=5), dialect="vllm")
     assert ask(plane, {"model": path, "messages": HI}, path=COUNT).status == 502
+
+
+# -- what endpoints elsewhere may answer -------------------------------------
+
+
+def raw(plane: Plane, content_type: str, body: str, *, chunked: bool = False) -> str:
+    """A service on an endpoint that answers so, whatever it was asked for."""
+    size = f"{len(body.encode()):x}\r\n"
+    framing = "transfer-encoding: chunked" if chunked else f"content-length: {len(body.encode())}"
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\n{framing}\r\n\r\n"
+    pieces = [head, size, body, "\r\n0\r\n\r\n"] if chunked else [head, body]
+    replica = plane.replica(tcp=True, do="raw", pieces=pieces)
+    return plane.service(endpoints=(plane.endpoint(replica),))
+
+
+def test_a_stream_of_a_whole_answer_has_one_content_type(plane: Plane) -> None:
+    path = raw(plane, "application/json; charset=utf-8", json.dumps(WHOLE))
+    with plane.wire() as wire:
+        wire.send(post(MESSAGES, plane.owner_key, asking(path, stream=True)))
+        head = wire.until(b"\r\n\r\n")
+    assert head.lower().count(b"content-type:") == 1
+    assert b"\r\ncontent-type: text/event-stream" in head
+
+
+@pytest.mark.parametrize("api", [MESSAGES, "/v1/responses"])
+@pytest.mark.parametrize(
+    ("content_type", "stream"),
+    [("text/html", False), ("text/html", True), ("text/event-stream", False)],
+)
+def test_what_is_no_answer_to_a_chat_is_none_to_its_caller(
+    plane: Plane, api: str, content_type: str, stream: bool
+) -> None:
+    body = "".join(FRAMES) if content_type == "text/event-stream" else "<p>Please sign in</p>"
+    path = raw(plane, content_type, body, chunked=True)
+    fields = {"model": path, "max_output_tokens": 9, "input": "hi", "stream": stream}
+    body_of = asking(path, stream=stream) if api == MESSAGES else fields
+    answer = ask(plane, body_of, path=api)
+    assert answer.status == 502
+    assert answer.headers["content-type"] == "application/json"
+    assert plane.event(answer).status == 502

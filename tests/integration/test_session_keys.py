@@ -5,11 +5,15 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from modelry.access import store
 from modelry.access.bootstrap import ensure_operator
+from modelry.access.credentials import digest
 from modelry.access.keys import Keys, publish_keys
 from modelry.access.principal import Principal, principal_of
 from modelry.db import Database
+from modelry.errors import Unauthenticated
 from modelry.routing.feed import Feed
 
 Then = Callable[[Database, Keys, Principal], Awaitable[None]]
@@ -30,7 +34,16 @@ async def ask(db: Database, keys: Keys, owner: Principal) -> None:
 
 
 async def sign_out(db: Database, keys: Keys, owner: Principal) -> None:
+    async with db.begin() as session:
+        await store.remove_sessions(session, digest("a cookie"))
     await keys.revoke_of_session("a cookie")
+
+
+async def sign_out_and_ask(db: Database, keys: Keys, owner: Principal) -> None:
+    """A page asks that was let in before its session ended."""
+    await sign_out(db, keys, owner)
+    with pytest.raises(Unauthenticated):
+        await keys.ensure_for_session(owner, "a cookie", f"{owner.owner_id}/open")
 
 
 def names_after(then: Then, path: Path) -> list[str]:
@@ -42,6 +55,12 @@ def names_after(then: Then, path: Path) -> list[str]:
         try:
             async with db.begin() as session:
                 user, _ = await ensure_operator(session, None, None)
+                ends_at = store.now() + timedelta(days=1)
+                for cookie in ("a cookie", "another cookie"):
+                    row = store.SessionRow(
+                        hash=digest(cookie), user_id=user.id, expires_at=ends_at
+                    )
+                    session.add(row)
             owner, feed = principal_of(user), Feed()
             keys = Keys(db, feed)
             await keys.create(owner, "own", services=None, expires_at=None, limits=None)
@@ -50,9 +69,9 @@ def names_after(then: Then, path: Path) -> list[str]:
             await keys.ensure_for_session(owner, "a cookie", f"{owner.owner_id}/open")
             left, _ = await keys.ensure_for_session(owner, "a cookie", f"{owner.owner_id}/left")
             async with db.begin() as session:
-                row = await store.key_of(session, owner.owner_id, left.id)
-                assert row is not None
-                row.expires_at = past
+                last = await store.key_of(session, owner.owner_id, left.id)
+                assert last is not None
+                last.expires_at = past
             await then(db, keys, owner)
             async with db.begin() as session:
                 rows = await store.all_keys(session)
@@ -86,3 +105,7 @@ def test_keys_of_a_session_go_with_it(tmp_path: Path) -> None:
 
 def test_keys_of_sessions_that_have_expired_are_gone_after_a_start(tmp_path: Path) -> None:
     assert names_after(start, tmp_path / "modelry.db") == [*OWN, "playground of open"]
+
+
+def test_a_session_that_is_over_gets_no_key_any_more(tmp_path: Path) -> None:
+    assert names_after(sign_out_and_ask, tmp_path / "modelry.db") == OWN

@@ -135,3 +135,11 @@ def test_what_stands_in_a_caller_s_own_words_is_not_looked_for() -> None:
 def test_other_tasks_have_no_messages() -> None:
     _, error = told("Field 'n': no", path=b"/v1/embeddings", status=400)
     assert (error["message"], error["param"]) == ("Field 'n': no", None)
+
+
+def test_a_caller_s_own_words_are_said_again_in_part_alone() -> None:
+    # Each of these would be looked at to the end of the line, were all of it read: for minutes.
+    words = "input (1 tokens) is too large " * 100_000
+    _, error = told(f"Failed to parse messages: no content; messages = [{words}]", status=400)
+    assert error["param"] == "messages"
+    assert len(str(error["message"])) < 10_000

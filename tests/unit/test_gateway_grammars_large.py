@@ -1,6 +1,8 @@
 """Grammars of what is large, or many: as engines take them."""
 
+import json
 import re
+import time
 from typing import Any
 
 import jsonschema
@@ -75,3 +77,58 @@ def test_values_of_which_each_begins_the_next_are_followed() -> None:
     found = set(samples({"enum": values}, 300))
     assert found <= set(values)
     assert len(found) > 5
+
+
+NAMES = [f"n{at}" for at in range(30_000)]
+OTHERS = [f"o{at}" for at in range(30_000)]
+TAGGED = [{"properties": {"t": {"const": name}}, "required": ["t"]} for name in NAMES]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"oneOf": [{"const": name} for name in NAMES]},
+        {"oneOf": [{"type": "object", **each} for each in TAGGED]},
+        {"allOf": [{"enum": NAMES}, {"enum": OTHERS}]},
+        {"allOf": [{"type": ["string", *NAMES]}, {"type": ["string", *OTHERS]}]},
+        {"properties": {name: {"type": "null"} for name in NAMES}, "required": OTHERS},
+        {"type": "string", "pattern": f"[{'a' * 400_000}]"},
+        {"properties": {name: {"multipleOf": 0.001} for name in NAMES}},
+        {"enum": list(range(200_000))},
+    ],
+    ids=["constants", "objects", "enums", "types", "required", "class", "multiples", "values"],
+)  # fmt: skip
+def test_what_would_take_minutes_is_refused_at_once(schema: Json) -> None:
+    begun_at = time.process_time()
+    with pytest.raises(Unfollowable):
+        grammar_of(schema)
+    assert time.process_time() - begun_at < 5
+
+
+def test_many_constants_are_told_apart() -> None:
+    schema = {"oneOf": [{"const": name} for name in NAMES[:1000]]}
+    assert set(samples(schema, 50)) <= set(NAMES)
+    for twice in (["n1"], [1.0]):
+        of = [{"const": "n1"}, {"const": 1}, {"enum": twice}]
+        with pytest.raises(Unfollowable, match="several of it may fit"):
+            grammar_of({"oneOf": of})
+
+
+def test_true_is_not_1_where_lists_of_values_meet() -> None:
+    schema = {"allOf": [{"enum": [1, 2, True]}, {"enum": [True, 2.0]}]}
+    assert {json.dumps(each) for each in samples(schema, 40)} == {"2", "true"}
+
+
+@pytest.mark.parametrize(
+    ("part", "path"),
+    [
+        ({"type": [{}]}, "/oneOf/0/type"),
+        ({"type": 5}, "/oneOf/0/type"),
+        ({"type": "object", "properties": {"a": {}}, "required": 5}, "/oneOf/0/required"),
+    ],
+)
+def test_what_is_no_schema_is_refused_where_it_is_one_of_several(part: Json, path: str) -> None:
+    other = {"type": "object", "properties": {"a": {}}, "required": ["a"]}
+    with pytest.raises(Unfollowable) as refused:
+        grammar_of({"oneOf": [part, other]}, loose=True)
+    assert refused.value.path == path

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,14 @@ def test_a_header_takes_no_name_that_is_none() -> None:
     assert line.count(b"\r\n") == 1
     assert line.count(b",") == 19
     assert parameters.header_line(("\n",)) == b"x-modelry-ignored: ?\r\n"
+
+
+def test_names_that_callers_choose_are_not_kept_in_memory() -> None:
+    tracemalloc.start()
+    try:
+        for at in range(8):
+            assert ignored({f"{at}{'x' * 1_000_000}": 1}) != ()
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held_bytes < 1_000_000

@@ -286,3 +286,20 @@ def test_any_object_is_an_answer_or_malformed(told: dict[str, Any]) -> None:
     answer = MessagesAnswer(b"req_1", "m", streams=True)
     with suppress(*MALFORMED):
         assert accumulated(parsed(answer.chunk(told) + answer.end())).type == "message"
+
+
+def test_calls_that_share_a_number_are_told_apart_by_their_ids() -> None:
+    """Some engines give all of them the same."""
+    calls = [
+        {"index": 0, "id": f"call_{n}", "function": {"name": "look", "arguments": f'{{"a": {n}}}'}}
+        for n in (1, 2)
+    ]
+    for deltas in ([{"tool_calls": calls}], [{"tool_calls": [each]} for each in calls]):
+        found = events(*deltas, finish_reason="tool_calls")
+        begun = [each["content_block"] for each in found if each["type"] == "content_block_start"]
+        assert [each["id"] for each in begun] == ["call_1", "call_2"]
+        parts = [each for each in found if each["type"] == "content_block_delta"]
+        assert [(each["index"], each["delta"]["partial_json"]) for each in parts] == [
+            (0, '{"a": 1}'),
+            (1, '{"a": 2}'),
+        ]

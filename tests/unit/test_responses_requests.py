@@ -418,3 +418,10 @@ def test_any_object_becomes_a_chat_or_a_refusal(api: Api, body: Json) -> None:
     else:
         assert chat["model"] == PATH
         assert {message["role"] for message in chat["messages"]} <= _ROLES
+
+
+def test_a_caller_s_own_words_are_said_again_in_part_alone(api: Api) -> None:
+    with pytest.raises(Reply) as refused:
+        api.chat(input=[{"role": "sk-secret" + "x" * 100_000, "content": "a"}])
+    assert len(refused.value.body) < 400
+    assert b"sk-secret" not in refused.value.body

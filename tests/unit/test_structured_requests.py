@@ -1,6 +1,7 @@
 """Chats with functions or a schema, as an engine that knows grammars gets them."""
 
 import json
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -332,3 +333,17 @@ def test_only_calls_are_read_back() -> None:
     assert json_alone is not None
     assert isinstance(calls[1], TranslatedAnswer)
     assert isinstance(json_alone[1], Caller)
+
+
+@pytest.mark.parametrize("field", ["messages", "tools"])
+def test_a_body_of_millions_of_values_is_refused_before_it_is_read(field: str) -> None:
+    many = json.dumps({"model": "m", "response_format": SCHEMA, "messages": HI})[:-1].encode()
+    many += f', "{field}": ['.encode() + b"{}," * 1_500_000 + b"{}]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Reply, match="400"):
+            structured(many)
+        _, most_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 4 * len(many)

@@ -10,7 +10,7 @@ from modelry.access import store
 from modelry.access.credentials import digest, new_api_key, new_id, session_api_key
 from modelry.access.principal import Principal
 from modelry.db import Database, Session
-from modelry.errors import NotFound
+from modelry.errors import NotFound, Unauthenticated
 from modelry.routing.feed import Feed
 from modelry.routing.messages import KeyGrant, Limits
 
@@ -117,11 +117,15 @@ class Keys:
         """A key with which the browser that has `cookie` calls one service for an hour from now.
 
         It is the same key each time, so a browser's pages share it, and there are no more keys
-        than sessions and services. Those that have expired are removed on this occasion.
+        than sessions and services. Those that have expired are removed on this occasion. Raises
+        `Unauthenticated` where the session is over.
         """
         key = session_api_key(cookie, access_path)
         async with self._changing:
             async with self._db.begin() as session:
+                if await store.user_by_session(session, digest(cookie)) is None:
+                    # Signed out meanwhile: nobody would revoke this key.
+                    raise Unauthenticated("you are signed out")
                 expired = await store.remove_session_keys(session, None)
                 row = await store.key_by_hash(session, digest(key))
                 if row is None:

@@ -25,6 +25,8 @@ _LOOK_FOR_IMAGES_BYTES = IMAGE_TOKENS * _BYTES_PER_TOKEN
 _CODED = b";base64,"
 _IMAGES_COUNTED = 1024
 """More than any request may have; each is looked for."""
+_SHORT_BYTES = 1024 * 1024
+_VALUES_MOST = 1024 * 1024
 
 decode_any = msgspec.json.Decoder(Any).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -63,11 +65,14 @@ def read(body: bytes | bytearray) -> Head:
     return head
 
 
-def prompt_tokens(body: bytes | bytearray) -> int:
-    """About how many tokens a prompt has, by its bytes; an image in it by none of them."""
-    if len(body) < _LOOK_FOR_IMAGES_BYTES:
-        return len(body) // _BYTES_PER_TOKEN
-    size, images, at = len(body), 0, body.find(_CODED)
+def prompt_tokens(body: bytes | bytearray, unread_bytes: int = 0) -> int:
+    """About how many tokens a prompt has, by its bytes; an image in it by none of them. Without
+    `unread_bytes`: see `Request`.
+    """
+    size = len(body) - unread_bytes
+    if size < _LOOK_FOR_IMAGES_BYTES:
+        return size // _BYTES_PER_TOKEN
+    images, at = 0, body.find(_CODED)
     while at >= 0 and images < _IMAGES_COUNTED:
         end = body.find(b'"', at)
         if end < 0:
@@ -104,14 +109,14 @@ def prompts_of(given: msgspec.Raw) -> list[msgspec.Raw]:
         raise bad_request("'prompt' is no valid JSON.", "prompt") from None
 
 
-def expected_tokens(head: Head, body: bytes | bytearray) -> int:
-    """About how many tokens a request uses, prompt and answer together."""
+def expected_tokens(head: Head, body: bytes | bytearray, unread_bytes: int = 0) -> int:
+    """About how many tokens a request uses, prompt and answer together. See `prompt_tokens`."""
     most = head.max_completion_tokens or head.max_tokens
     if most is None or type(most) is not int or most <= 0:
         most = _TOKENS_ASSUMED
     if head.n is not None or len(memoryview(head.prompt)):
         most *= answers(head)[1]
-    return prompt_tokens(body) + min(most, _TOKENS_MOST)
+    return prompt_tokens(body, unread_bytes) + min(most, _TOKENS_MOST)
 
 
 def asks_for_usage(head: Head) -> bool:
@@ -158,6 +163,19 @@ def value(fields: dict[str, msgspec.Raw], name: str) -> Any:
         return decode_any(fields.get(name, b"null"))
     except UNREADABLE:
         raise bad_request(f"'{name}' is not valid JSON.", name) from None
+
+
+def is_readable(data: bytes | bytearray | memoryview) -> bool:
+    """Whether JSON has few enough values to be made objects of.
+
+    64 MiB of brackets would be gigabytes and seconds. What counts as a value here may as well be a
+    comma in a text; but a text with a million of them is longer than any model reads, and the code
+    of an image has none.
+    """
+    if len(data) <= _SHORT_BYTES:
+        return True
+    plain = bytes(data)
+    return sum(plain.count(mark) for mark in (b",", b"[", b"{")) <= _VALUES_MOST
 
 
 class _Prompt(msgspec.Struct):

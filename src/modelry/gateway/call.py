@@ -317,7 +317,8 @@ class Call(Relay):
         # A chat's first frame brings its role.
         answer = max(0, self._frames - 1)
         if self._shaping is None:
-            return Usage(bodies.prompt_tokens(self._request.body), answer)
+            request = self._request
+            return Usage(bodies.prompt_tokens(request.body, request.unread_bytes), answer)
         used = self._shaping.estimated()
         if self._request.path in bodies.STREAMS_USAGE:
             used = msgspec.structs.replace(used, completion_tokens=answer)

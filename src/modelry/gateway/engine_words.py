@@ -46,6 +46,10 @@ _ABOUT = (
     ("grammar", "grammar"),
     ("continue_final_message", "continue_final_message"),
 )
+_READ_MOST = 8192
+"""Letters of a refusal that are read, and said again: some bring all that the caller sent, in which
+a pattern could be looked for over and over.
+"""
 _ABOUT_MOST = 300
 """Letters of a refusal that are looked at: behind them is what the caller sent."""
 
@@ -64,6 +68,8 @@ class Words:
 
 def read(message: str, path: bytes, body: bytes | bytearray) -> Words:
     """`path` and `body` are of the request that was refused."""
+    if len(message) > _READ_MOST:
+        message = message[:_READ_MOST] + "…"
     prompt = _PROMPTS.get(path)
     over = _over(message)
     if over is not None:

@@ -115,6 +115,10 @@ class Inference:
         translate = self._translates.get(path)
         if translate is None:
             return self._admit(request, client, key, task)
+        if key.limits is not None and len(request.body) > _LOOKED_AT_BYTES:
+            head = bodies.read(request.body)
+            if self._is_refused(request, client, head, self._granted(key, head.model, task), key):
+                return None
         derived, answering = self._translated(translate, request, client)
         try:
             return self._admit(derived, answering, key, task)
@@ -129,15 +133,11 @@ class Inference:
         path, body = request.path, request.body
         form = forms.boundary_of(request) if path in forms.ENDPOINTS else None
         head = forms.read(body, form) if form else bodies.read(body)
-        service = self._table.granted.get((key.id, head.model, task))
-        if service is None:
-            service = self._grant(key, head.model, task)
+        service = self._granted(key, head.model, task)
         limits = key.limits
-        if limits is not None and len(body) > _LOOKED_AT_BYTES:
-            refusal = self._limiter.refusal(key, limits)
-            if refusal is not None:
-                Call(self, service, key, request, head, answering, None, 0).refused(refusal)
-                return None
+        is_long = limits is not None and len(body) > _LOOKED_AT_BYTES
+        if is_long and self._is_refused(request, answering, head, service, key):
+            return None
         if path in chats.PATHS and service.route.grammars:
             changed = chats.structured(request, answering, head, service.route)
             if changed is not None:
@@ -150,7 +150,7 @@ class Inference:
             raise parameters.refusal(ignored)
         shape = self._shapes.get(path)
         shaping = None if shape is None else shape(request, head, service.route)
-        tokens = tokens_expected(path, head, body)
+        tokens = tokens_expected(path, head, body, request.unread_bytes)
         pictures = shaping if isinstance(shaping, Pictures) and shaping.links else None
         if pictures is not None:
             tokens += bodies.IMAGE_TOKENS * len(pictures.links)
@@ -175,6 +175,21 @@ class Inference:
             call.client_gone()
             raise
         return call
+
+    def _is_refused(
+        self,
+        request: Request,
+        answering: Answering,
+        head: bodies.Head,
+        service: Service,
+        key: KeyGrant,
+    ) -> bool:
+        """Whether its key may use nothing more now; then its caller has been told."""
+        refusal = None if key.limits is None else self._limiter.refusal(key, key.limits)
+        if refusal is None:
+            return False
+        Call(self, service, key, request, head, answering, None, 0).refused(refusal)
+        return True
 
     async def _prepare(
         self, call: Call, pictures: Pictures, service: Service, request: Request
@@ -304,6 +319,9 @@ class Inference:
             message = f"This API key is not allowed on {service.route.access_path}."
             raise error(403, "model_access_denied", message, param="model")
         return service
+
+    def _granted(self, key: KeyGrant, model: str, task: str) -> Service:
+        return self._table.granted.get((key.id, model, task)) or self._grant(key, model, task)
 
     def _grant(self, key: KeyGrant, model: str, task: str) -> Service:
         service = self._service(model, key)

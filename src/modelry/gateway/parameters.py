@@ -17,6 +17,8 @@ COMPLETION = b"/v1/completions"
 _NAMES_TOLD = 20
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\]$-]{1,64}")
 _LISTS_MOST = 4096
+_LETTERS_MOST = 1024
+"""Of a list of names that is remembered: callers choose them."""
 _LONG = 64
 
 _SAMPLING = frozenset(
@@ -119,7 +121,7 @@ def ignored(dialect: str, path: bytes, body: bytes | bytearray) -> tuple[str, ..
     listed = _unknown.get((dialect, path, names))
     if listed is None:
         listed = tuple(name for name in names if name not in known and name not in LABELS)
-        if len(names) <= _LONG:
+        if len(names) <= _LONG and sum(map(len, names)) <= _LETTERS_MOST:
             # Callers send the same fields over and over.
             if len(_unknown) >= _LISTS_MOST:
                 _unknown.clear()

@@ -178,9 +178,8 @@ def shape(request: Request, head: bodies.Head, route: Route) -> Pictures | None:
         raise bad_request(told, "messages")
     for image, field in found:
         image.look(field)
-    shaping = Pictures(
-        head.messages, [image for image, _ in found], bodies.prompt_tokens(request.body)
-    )
+    tokens = bodies.prompt_tokens(request.body, request.unread_bytes)
+    shaping = Pictures(head.messages, [image for image, _ in found], tokens)
     shaping.routed(route)
     return shaping
 

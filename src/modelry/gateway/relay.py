@@ -32,7 +32,9 @@ class Relay(WholeAnswers):
     def upstream_head(self, head: AnswerHead) -> None:
         self.last_at = self._desk.clock()
         self._answer = head
-        if head.status >= 400 or not head.event_stream:
+        # A stream that was not asked for, as some endpoints send, is no answer to be translated.
+        is_odd = self._client.translates and self._head.stream is not True and not self._collects
+        if head.status >= 400 or not head.event_stream or is_odd:
             self._hold(head)
         elif self._collects:
             self._collector = Collector(self._shapes(streams=False))

@@ -40,6 +40,8 @@ class Request:
 
     ignored: tuple[str, ...] = ()
     """Names of what was asked for and has no effect, as the caller wrote them."""
+    unread_bytes: int = 0
+    """Of its body, those that no model reads, such as a grammar: they are no tokens."""
 
     def __init__(self, peer: str, arrived_at: float) -> None:
         self.id = b""
@@ -111,14 +113,14 @@ class DerivedRequest(Request):
     effect; `kept_bytes`: what is held besides for its answer.
     """
 
-    __slots__ = ("ignored", "kept_bytes", "origin")
+    __slots__ = ("ignored", "kept_bytes", "origin", "unread_bytes")
 
     def __init__(
         self, origin: Request, path: bytes, body: bytes, ignored: tuple[str, ...] = ()
     ) -> None:
         self.origin = origin
         self.ignored = ignored
-        self.kept_bytes = 0
+        self.kept_bytes = self.unread_bytes = 0
         super().__init__(origin.peer, origin.arrived_at)
         self.path = path
         self.body = body

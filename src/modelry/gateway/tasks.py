@@ -60,8 +60,10 @@ SHAPES: dict[bytes, Shape] = {
 }
 
 
-def tokens_expected(path: bytes, head: Head, body: bytes | bytearray) -> int:
-    """About how many tokens a call of an endpoint uses."""
+def tokens_expected(path: bytes, head: Head, body: bytes | bytearray, unread_bytes: int = 0) -> int:
+    """About how many tokens a call of an endpoint uses. See `prompt_tokens`."""
     if path in TOKENLESS:
         return 0
-    return prompt_tokens(body) if path in _ANSWERLESS else expected_tokens(head, body)
+    if path in _ANSWERLESS:
+        return prompt_tokens(body, unread_bytes)
+    return expected_tokens(head, body, unread_bytes)

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 import msgspec
 
 from modelry.gateway.body import UNREADABLE
-from modelry.gateway.replies import JSON_TYPE, Reply, error
+from modelry.gateway.replies import Reply, error
 from modelry.gateway.request import DerivedRequest, Request
 
 log = logging.getLogger(__name__)
 
 STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
+_TYPE_LINE = b"content-type:"
 _FRAME_MOST = 16 * 1024 * 1024
 
 Json = dict[str, Any]
@@ -127,10 +128,11 @@ class TranslatedAnswer:
                 answer = translation.whole(told)
         except (*UNREADABLE, *_MALFORMED) as problem:
             log.warning("an answer is none of a chat's: %r", problem)
-            self.respond(error(502, "bad_gateway", "The replica's answer is none to a chat."))
+            self.respond(no_answer())
             return
         if translation.streams:
-            self._client.begin(status, STREAM_LINES + lines.replace(JSON_TYPE, b""))
+            others = [line for line in lines.splitlines(True) if not line.startswith(_TYPE_LINE)]
+            self._client.begin(status, STREAM_LINES + b"".join(others))
             self._client.write(answer)
             self._client.finish()
         else:
@@ -200,12 +202,12 @@ class TranslatedAnswer:
     def _break_off(self) -> None:
         """End a stream whose events cannot be read."""
         self._is_over = True
-        message = "The replica's answer is none to a chat."
-        self._client.write(
-            self._translation.broken(
-                {"message": message, "type": "server_error", "param": None, "code": "bad_gateway"}
-            )
-        )
+        self._client.write(self._translation.broken(_decode(no_answer().body)["error"]))
+
+
+def no_answer() -> Reply:
+    """Of what cannot be translated."""
+    return error(502, "bad_gateway", "The replica's answer is none to a chat.")
 
 
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError)

@@ -24,7 +24,7 @@ from modelry.gateway.replies import Reply, engine_refusal, error, is_of_an_input
 from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.shaping import Pieces, Shaping
-from modelry.gateway.translating import Answering
+from modelry.gateway.translating import Answering, no_answer
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer, read_duration
 from modelry.gateway.waiting import Waiter
@@ -176,13 +176,13 @@ class WholeAnswers:
     def _let_go(self, held: Held) -> None:
         """An answer that has grown long goes on as it comes, unless that would be of no use."""
         shaping = self._own_shaping
-        whole_only = self._client.translates or (shaping is not None and shaping.changes_answer)
-        if whole_only and self._answer.is_json:
+        translates, is_json = self._client.translates, self._answer.is_json
+        if translates or (is_json and shaping is not None and shaping.changes_answer):
             connection = self._connection
             if connection is not None:
                 # The replica has done nothing wrong: nobody is told that it failed.
                 connection.abandon()
-            self._respond(held.refusal())
+            self._respond(held.refusal() if is_json else no_answer())
             return
         self._begin(self._answer.type_line)
         self._client.write(held.let_go())

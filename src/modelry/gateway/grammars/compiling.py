@@ -48,6 +48,8 @@ class Bounds:
     depth: int | None = 3
 
 
+STEPS_MOST = 10_000
+"""Of work on one grammar. A step is about what a small schema takes, 50 µs."""
 RULES_MOST = 3000
 TOO_LARGE = "the schema is too large, or too deep"
 REPEATS_MOST = 16_000
@@ -63,6 +65,7 @@ class Compiling(ABC):
     """Adds rules to `grammar`, each under a name that begins with `prefix`.
 
     `loose`: keywords that cannot be followed are left out, and collected in `left_out`.
+    `steps_left`: how much work may be done.
     """
 
     grammar: Grammar
@@ -70,6 +73,7 @@ class Compiling(ABC):
     loose: bool = False
     prefix: str = "v"
     left_out: set[str] = field(default_factory=set)
+    steps_left: int = STEPS_MOST
 
     @abstractmethod
     def value(self, schema: Json, path: str, depth: int) -> Node:
@@ -78,6 +82,12 @@ class Compiling(ABC):
     @abstractmethod
     def seen_through(self, schema: Json) -> Json:
         """What a schema that refers to another means."""
+
+    def spend(self, steps: int, path: str) -> None:
+        """Count work that is to be done. Raises `Unfollowable` where that is too much."""
+        self.steps_left -= steps
+        if self.steps_left < 0:
+            raise Unfollowable(path, TOO_LARGE)
 
     def add(self, node: Node, name: str) -> Node:
         """A rule of its own for what is written more than once, or is long."""

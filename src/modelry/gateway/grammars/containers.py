@@ -49,8 +49,9 @@ def object_of(compiling: Compiling, schema: Mapping[str, Json], path: str, depth
     if not properties and not required:
         return _map(compiling, schema, path, depth)
     members: _Members = []
+    must = frozenset(required)
     for name, said in {**properties, **dict.fromkeys(missing, more)}.items():
-        needed = name in required
+        needed = name in must
         where = f"{path}/properties/{name.replace('~', '~0').replace('/', '~1')}"
         try:
             value = compiling.value(said, where, depth + 1)

@@ -1,5 +1,6 @@
 """What several schemas allow together, and whether two allow nothing in common."""
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,10 @@ REMARKS = frozenset(
 
 _HIGHEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 _LOWEST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
+
+
+_TYPES_MOST = 16
+"""More than there are, even if some come twice."""
 
 
 def merge(merged: dict[str, Json], part: Mapping[str, Json], cannot: Callable[[str], None]) -> None:
@@ -58,25 +63,42 @@ def _both(word: str, mine: Json, said: Json) -> Json:
     if isinstance(mine, list) and isinstance(said, list):
         match word:
             case "required":
-                return [*mine, *(each for each in said if each not in mine)]
+                return list(dict.fromkeys([*mine, *said]))
             case "allOf":
                 return [*mine, *said]
             case "enum":
-                return [each for each in mine if each in said]
+                theirs = {_key(each) for each in said}
+                return [each for each in mine if _key(each) in theirs]
     raise _Cannot
 
 
 def _common_types(one: Json, other: Json) -> list[str]:
     mine = [one] if isinstance(one, str) else list(one)
     theirs = [other] if isinstance(other, str) else list(other)
+    if max(len(mine), len(theirs)) > _TYPES_MOST:
+        raise _Cannot
     found = [each for each in mine if each in theirs]
     if ("integer" in theirs and "number" in mine) or ("integer" in mine and "number" in theirs):
         found.append("integer")
     return list(dict.fromkeys(found))
 
 
-def are_apart(schemas: list[Json]) -> bool:
-    """Whether what is valid by one of them is for sure valid by no other."""
+def are_apart(schemas: list[Json], compared: Callable[[int], None]) -> bool:
+    """Whether what is valid by one of them is for sure valid by no other. `compared` is told how
+    many pairs are to be looked at. Where one of them is no schema, that is for others to tell.
+    """
+    listed = [_values(each) if isinstance(each, Mapping) else None for each in schemas]
+    if None not in listed:
+        keys = [{_key(each) for each in values or ()} for values in listed]
+        return sum(map(len, keys)) == len(frozenset().union(*keys))
+    compared(len(schemas) * (len(schemas) - 1) // 2)
+    try:
+        return _are_apart(schemas)
+    except TypeError:
+        return False
+
+
+def _are_apart(schemas: list[Json]) -> bool:
     return all(_differ(one, other) for at, one in enumerate(schemas) for other in schemas[at + 1 :])
 
 
@@ -88,7 +110,7 @@ def _differ(one: Json, other: Json) -> bool:
         return True
     listed, listed_there = _values(one), _values(other)
     if listed is not None and listed_there is not None:
-        return not any(each in listed_there for each in listed)
+        return not {_key(each) for each in listed} & {_key(each) for each in listed_there}
     properties, others = one.get("properties", {}), other.get("properties", {})
     required, required_there = one.get("required", []), other.get("required", [])
     if not isinstance(properties, Mapping) or not isinstance(others, Mapping):
@@ -99,6 +121,15 @@ def _differ(one: Json, other: Json) -> bool:
         name in required and name in required_there and _differ(properties[name], others[name])
         for name in properties.keys() & others.keys()
     )
+
+
+def _key(value: Json) -> str:
+    """The same for values that are equal by a schema, to which 1.0 is 1, and true is not."""
+    if isinstance(value, str):
+        return f'"{value}'
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return json.dumps(value, sort_keys=True)
 
 
 def _kinds(schema: Mapping[str, Json]) -> set[str] | None:

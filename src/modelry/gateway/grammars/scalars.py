@@ -11,6 +11,8 @@ NUMBER_WORDS = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )
 _MULTIPLES_MOST = 400
+_MULTIPLES, _LETTERS = 16, 20
+"""How many of each, the latter of a regular expression, are about a step's work."""
 _PATTERN_REPEATS = 500
 _PLACES = 12
 _UNIT = Decimal(1).scaleb(-_PLACES)
@@ -43,6 +45,7 @@ def pattern_of(
     low, high = size
     if not isinstance(pattern, str):
         raise Unfollowable(f"{path}/pattern", "'pattern' is a regular expression")
+    compiling.spend(len(pattern) // _LETTERS, path)
     try:
         most = compiling.bounds.characters or _PATTERN_REPEATS
         content = strings.matching(pattern, repeats_most=min(high or most, most, _PATTERN_REPEATS))
@@ -106,6 +109,7 @@ def _multiples(
         raise Unfollowable(f"{path}/multipleOf", "'multipleOf' is above 0")
     if whole and (1 / step) % 1 == 0:
         return compiling.add(numbers.whole(*_whole_bounds(bounds)), "integer")
+    compiling.spend(_MULTIPLES_MOST // _MULTIPLES, path)
     # Its multiples one by one: around 0, or from a bound on.
     low, high = _whole_bounds({word: said / step for word, said in bounds.items()})
     if low is None:

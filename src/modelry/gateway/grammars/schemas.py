@@ -28,7 +28,8 @@ from modelry.gateway.grammars.scalars import NUMBER_WORDS, number_of, string_of
 
 _TYPES = ("object", "array", "string", "number", "integer", "boolean", "null")
 _DEEPEST = 60
-STEPS_MOST = 20_000
+# How many of each are about a step's work.
+_PAIRS, _VALUES, _LETTERS, _MERGED = 8, 4, 1000, 50
 _ANY_DEPTH = 2
 _ENDLESS = "'{}' holds itself without an end"
 
@@ -55,10 +56,9 @@ _KNOWN = _ANYWHERE | REMARKS | frozenset().union(*_OF_TYPE.values())
 
 @dataclass
 class Compiler(Compiling):
-    """`root`: what `#` in a `$ref` means. `steps_left`: how much work may be done."""
+    """`root`: what `#` in a `$ref` means."""
 
     root: Json = None
-    steps_left: int = STEPS_MOST
     _active: Counter[str] = field(default_factory=Counter)
     _referred: dict[str, Rule] = field(default_factory=dict)
     _unfinished: set[str] = field(default_factory=set)
@@ -87,8 +87,8 @@ class Compiler(Compiling):
             raise Nothing(path, "nothing is valid here")
         if not isinstance(schema, Mapping):
             raise Unfollowable(path, "a schema is an object, true or false")
-        self.steps_left -= 1
-        if depth > _DEEPEST or self.steps_left < 0:
+        self.spend(1, path)
+        if depth > _DEEPEST:
             raise Unfollowable(path, TOO_LARGE)
         if "$ref" in schema:
             return self._reference(schema, path, depth)
@@ -102,7 +102,7 @@ class Compiler(Compiling):
                 self.leave_out(word, path)
         types = self._types(schema, path)
         if "const" in schema or "enum" in schema:
-            return _listed(schema, types, path)
+            return self._listed(schema, types, path)
         if "type" not in schema and len(types) > 1:
             return self._anything()
         nodes = []
@@ -174,6 +174,21 @@ class Compiler(Compiling):
         lists = self.items("[", inner, 0, None, "]")
         maps = self.items("{", sequence(key, COLON, inner), 0, None, "}")
         return choice((simple, lists, maps))
+
+    def _listed(self, schema: Mapping[str, Json], types: list[str], path: str) -> Node:
+        listed = schema.get("enum", [])
+        if not isinstance(listed, list):
+            raise Unfollowable(f"{path}/enum", "'enum' is a list")
+        values = listed
+        if "const" in schema:
+            const = schema["const"]
+            values = [const] if "enum" not in schema or const in listed else []
+        fitting = [each for each in values if any(_is(each, type_) for type_ in types)]
+        if not fitting:
+            raise Nothing(path, "no value that is listed is valid here")
+        texts = [written(each) for each in fitting]
+        self.spend(len(texts) // _VALUES + sum(map(len, texts)) // _LETTERS, path)
+        return one_of(texts)
 
     # -- what refers to others -----------------------------------------------
 
@@ -256,6 +271,8 @@ class Compiler(Compiling):
             def cannot(word: str, where: str = where) -> None:
                 self.leave_out(word, where, "of several in 'allOf' cannot be followed")
 
+            sizes = [len(each) for each in merged.values() if isinstance(each, Mapping | list)]
+            self.spend(sum(sizes) // _MERGED, where)
             merge(merged, part, cannot)
         return merged
 
@@ -266,9 +283,11 @@ class Compiler(Compiling):
         beside = {
             each: said for each, said in schema.items() if each != word and each not in REMARKS
         }
-        if word == "oneOf" and not are_apart([self.seen_through(each) for each in of]):
-            why = "cannot be followed where several of it may fit; use 'anyOf'"
-            self.leave_out(word, path, why)
+        if word == "oneOf":
+            meant = [self.seen_through(each) for each in of]
+            if not are_apart(meant, lambda pairs: self.spend(pairs // _PAIRS, path)):
+                why = "cannot be followed where several of it may fit; use 'anyOf'"
+                self.leave_out(word, path, why)
         nodes = []
         nothing = None
         for at, each in enumerate(of):
@@ -280,20 +299,6 @@ class Compiler(Compiling):
         if not nodes:
             raise nothing or Nothing(f"{path}/{word}", "nothing is valid here")
         return self.add(choice(nodes), "any")
-
-
-def _listed(schema: Mapping[str, Json], types: list[str], path: str) -> Node:
-    listed = schema.get("enum", [])
-    if not isinstance(listed, list):
-        raise Unfollowable(f"{path}/enum", "'enum' is a list")
-    values = listed
-    if "const" in schema:
-        const = schema["const"]
-        values = [const] if "enum" not in schema or const in listed else []
-    fitting = [each for each in values if any(_is(each, type_) for type_ in types)]
-    if not fitting:
-        raise Nothing(path, "no value that is listed is valid here")
-    return one_of(written(each) for each in fitting)
 
 
 def _is(value: Json, type_: str) -> bool:

@@ -156,7 +156,9 @@ class _Pattern:
             if self._at == len(self._text):
                 return choice(of)
             if not self._taken("|"):
-                raise NoPattern(f"cannot be followed from '{self._text[self._at :][:10]}' on")
+                raise NoPattern(
+                    f"cannot be followed from '{self._text[self._at : self._at + 10]}' on"
+                )
 
     # ------------------------------------------------------------------------
 
@@ -221,7 +223,7 @@ class _Pattern:
 
     def _group(self) -> Node:
         if self._taken("?") and not self._taken(":"):
-            if not self._text.startswith("<", self._at) or self._text[self._at + 1 :][:1] in "=!":
+            if not self._text.startswith("<", self._at) or self._next in "=!":
                 raise NoPattern("looks ahead or behind")
             end = self._text.find(">", self._at)
             if end < 0:
@@ -245,8 +247,7 @@ class _Pattern:
             low, negated = self._member()
             if negated:
                 raise NoPattern("has a negated class within another")
-            after = self._text[self._at + 1 :][:1]
-            if self._text.startswith("-", self._at) and after not in ("", "]"):
+            if self._text.startswith("-", self._at) and self._next not in ("", "]"):
                 self._at += 1
                 high, negated = self._member()
                 single = len(low) == len(high) == 1 and low[0][0] == low[0][1]
@@ -290,6 +291,11 @@ class _Pattern:
             raise NoPattern(f"has '\\{char}', which cannot be followed")
         code = 0x08 if char == "b" else ord(char)
         return ((code, code),), False
+
+    @property
+    def _next(self) -> str:
+        """What follows the character that is due; empty at the end."""
+        return self._text[self._at + 1 : self._at + 2]
 
     def _taken(self, char: str) -> bool:
         if self._text.startswith(char, self._at):

@@ -41,6 +41,8 @@ def structured(
     asked = (head.tools, head.tool_choice, head.response_format)
     if not (told_before or any(map(_is_given, asked))):
         return None
+    if not bodies.is_readable(request.body):
+        raise bad_request("The body has too many values, in lists and objects.", "messages")
     fields = bodies.fields(request.body)
     tools, wanted = bodies.value(fields, "tools"), bodies.value(fields, "tool_choice")
     offer = offer_of(tools, wanted, bodies.value(fields, "parallel_tool_calls"))
@@ -89,7 +91,10 @@ def structured(
     body = _encode({**kept, "messages": messages})
     if own and offer is not None and not counted:
         answering = TranslatedAnswer(answering, CallsTold(offer, streams=head.stream is True))
-    return DerivedRequest(request, request.path, body, (*request.ignored, *left_out)), answering
+    derived = DerivedRequest(request, request.path, body, (*request.ignored, *left_out))
+    if "grammar" in kept:
+        derived.unread_bytes = len(memoryview(kept["grammar"]))
+    return derived, answering
 
 
 def _is_given(field: Raw) -> bool:

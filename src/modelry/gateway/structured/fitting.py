@@ -3,9 +3,10 @@
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from modelry.gateway.grammars.compiling import Bounds, Unfollowable, written
+from modelry.gateway.grammars.compiling import STEPS_MOST, Bounds, Unfollowable, written
 from modelry.gateway.grammars.gbnf import (
     Chars,
     Choice,
@@ -20,7 +21,7 @@ from modelry.gateway.grammars.gbnf import (
     optional,
     sequence,
 )
-from modelry.gateway.grammars.schemas import STEPS_MOST, Compiler
+from modelry.gateway.grammars.schemas import Compiler
 from modelry.gateway.replies import bad_request
 from modelry.gateway.structured.functions import Function, Offer
 
@@ -111,6 +112,7 @@ def form_of(
     several = offer is not None and offer.several
     together = 2 if several and tokens >= _SEVERAL_FROM_TOKENS else 1
 
+    @cache
     def made(at: int) -> "_Made":
         return _made(offer, schema, bounds[at], strict=strict, schema_path=schema_path)
 

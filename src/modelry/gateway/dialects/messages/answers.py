@@ -35,6 +35,8 @@ class MessagesAnswer:
         self._began = False
         self._block: str | int | None = None
         """What the block that is open is of: `thinking`, `text`, or a call's number."""
+        self._call_id = ""
+        """Of the call that is open, if its engine told one."""
         self._at = -1
         """Its number."""
         self._calls: set[int] = set()
@@ -138,12 +140,16 @@ class MessagesAnswer:
     def _call(self, call: Json) -> bytes:
         number = call.get("index") or 0
         function = call.get("function") or {}
+        id_ = call.get("id") or ""
         events = b""
-        if self._block != number:
-            if number in self._calls:
+        # Some engines give all calls the same number.
+        is_another = bool(id_) and id_ != self._call_id
+        if self._block != number or is_another:
+            if number in self._calls and not is_another:
                 raise ValueError("a call goes on behind the next")
             self._calls.add(number)
-            events += self._open(number, _tool_use(call, {}))
+            self._call_id = id_
+            events += self._close() + self._open(number, _tool_use(call, {}))
         arguments = function.get("arguments")
         if arguments:
             events += self._part({"type": "input_json_delta", "partial_json": arguments})

@@ -10,23 +10,7 @@ from modelry.gateway.replies import Reply, bad_request, shown
 Json = dict[str, Any]
 Kind = TypeVar("Kind")
 
-_SHORT_BYTES = 1024 * 1024
-_VALUES_MOST = 1024 * 1024
-
 _PLACED = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
-
-
-def is_readable(data: bytes | bytearray | memoryview) -> bool:
-    """Whether JSON has few enough values to be made objects of.
-
-    64 MiB of brackets would be gigabytes and seconds. What counts as a value here may as well be a
-    comma in a text; but a text with a million of them is longer than any model reads, and the code
-    of an image has none.
-    """
-    if len(data) <= _SHORT_BYTES:
-        return True
-    plain = bytes(data)
-    return sum(plain.count(mark) for mark in (b",", b"[", b"{")) <= _VALUES_MOST
 
 
 def read(value: Any, kind: type[Kind], at: str) -> Kind:
@@ -44,4 +28,5 @@ def wrong(problem: msgspec.ValidationError, at: str = "") -> Reply:
     if match is not None:
         told, at = match[1], (at + match[2]).lstrip(".")
     at = shown(at)
-    return bad_request(f"'{at}' is not right: {told[:1].lower()}{told[1:].replace('`', '')}.", at)
+    told = shown(told[:1].lower() + told[1:].replace("`", ""))
+    return bad_request(f"'{at}' is not right: {told}.", at)

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from modelry.errors import ModelryError
+from modelry.gateway import body as bodies
 from modelry.gateway.dialects.responses import ids
-from modelry.gateway.dialects.responses.reading import Json, is_readable
+from modelry.gateway.dialects.responses.reading import Json
 from modelry.gateway.kept_files import OWNER_DIGITS, KeptFiles
 from modelry.gateway.replies import bad_request, error
 from modelry.gateway.table import covers
@@ -41,7 +42,7 @@ class Record(msgspec.Struct):
     @property
     def conversation(self) -> list[Json]:
         """All items up to the response's own. Raises a 400 where it has grown too long."""
-        if not is_readable(memoryview(self.items)):
+        if not bodies.is_readable(memoryview(self.items)):
             message = "The conversation before has too many values, in lists and objects."
             raise bad_request(message, "previous_response_id")
         return _decode_items(self.items) + _decode_output(self.response).output

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from modelry.gateway import body as bodies
-from modelry.gateway.dialects.responses.reading import Json, is_readable, read, wrong
+from modelry.gateway.dialects.responses.reading import Json, read, wrong
 from modelry.gateway.parameters import LABELS, is_neutral
 from modelry.gateway.replies import Reply, bad_request, shown
 
@@ -87,7 +87,7 @@ _decode = msgspec.json.Decoder(Wishes).decode
 def read_wishes(body: bytes | bytearray) -> tuple[Wishes, tuple[str, ...]]:
     """A request's wishes, and the names of what it says that has no effect. Raises a 400."""
     bodies.read(body)
-    if not is_readable(body):
+    if not bodies.is_readable(body):
         raise bad_request("The body has too many values, in lists and objects.", "input")
     fields = bodies.fields(body)
     try:

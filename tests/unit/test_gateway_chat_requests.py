@@ -77,6 +77,8 @@ def test_a_chat_that_is_one_goes_through(fields: Json) -> None:
     ("fields", "param", "said"),
     [
         ({"messages": []}, "messages", "at least one"),
+        ({"max_tokens": 0}, "max_tokens", "1 at least"),
+        ({"max_completion_tokens": 0}, "max_completion_tokens", "1 at least"),
         ({"messages": [*HI, {"content": "a"}]}, "messages[1].role", "is missing"),
         ({"messages": [{"role": 3}]}, "messages[0].role", "expected a text"),
         ({"messages": [{"role": "wizard"}]}, "messages[0].role", "one of developer, system"),

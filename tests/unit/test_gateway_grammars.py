@@ -111,6 +111,14 @@ FOLLOWED: dict[str, Json] = {
     "all of numbers": {
         "allOf": [{"type": "number", "minimum": 3}, {"type": "integer", "maximum": 5}]
     },
+    "all of several": {
+        "type": "object",
+        "properties": {name: {"type": "integer"} for name in "abcd"},
+        "allOf": [
+            {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+            {"anyOf": [{"required": ["c"]}, {"required": ["d"]}]},
+        ],
+    },
     "beside a reference": {"$defs": {"n": {"type": "integer"}}, "$ref": "#/$defs/n", "minimum": 7},
     "any of, and more": {
         "type": "string",

@@ -104,3 +104,19 @@ def test_whatever_an_engine_says_has_the_shape(told: object, message: str, code:
         "param": None,
         "code": code,
     }
+
+
+def test_a_refusal_of_another_api_s_call_has_its_names() -> None:
+    names = {"messages": "input", r"(tools\[\d+\])\.function": r"\1"}
+    reply = bad_request("messages[1].role: 'messages' has too many messages.", "messages[1].role")
+    error = json.loads(reworded(reply, names).body)["error"]
+    assert error["message"] == "input[1].role: 'input' has too many messages."
+    assert error["param"] == "input[1].role"
+    reply = bad_request("tools[3].function.parameters/a: no.", "tools[3].function.parameters")
+    changed = reworded(reply, names)
+    error = json.loads(changed.body)["error"]
+    assert error["message"] == "tools[3].parameters/a: no."
+    assert error["param"] == "tools[3].parameters"
+    assert changed.problem == ("invalid_request_error", error["message"])
+    other = bad_request("Too many messages.", "n")
+    assert reworded(other, names) is other

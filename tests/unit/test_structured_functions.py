@@ -71,10 +71,16 @@ def test_several_calls_may_be_forbidden(parallel: Any, several: bool) -> None:
 
 
 def test_parameters_may_be_missing() -> None:
-    without: list[dict[str, Any]] = [{}, {"parameters": None}, {"parameters": {}}]
+    empty: list[Any] = [None, {}, {"type": "object"}, {"type": "object", "properties": {}}]
+    without: list[dict[str, Any]] = [{}, *({"parameters": each} for each in empty)]
     for missing in without:
         (function,) = offered(tools=[tool("look", **missing)]).functions
-        assert function.parameters == {"type": "object", "properties": {}}
+        # Nothing, or a model would make up what is not asked for.
+        assert function.parameters["additionalProperties"] is False
+        assert function.parameters["properties"] == {}
+    for more in ({"additionalProperties": True}, {"anyOf": [{"required": ["a"]}]}):
+        (function,) = offered(tools=[tool("look", parameters={"type": "object", **more})]).functions
+        assert "anyOf" in function.parameters or function.parameters["additionalProperties"] is True
 
 
 @pytest.mark.parametrize(

@@ -154,3 +154,10 @@ def test_words_are_told_of_at_once() -> None:
     assert list(reader.feed("W")) == [Words("W")]
     assert list(reader.feed(call(LOOK))) == [Words(call(LOOK))]
     assert reader.calls == 0
+
+
+def test_the_beginning_of_a_call_that_had_to_come_is_no_words() -> None:
+    beginning = opening(LOOK)[:9]
+    for must, expected in ((True, []), (False, [Words(beginning)])):
+        reader = CallReader(Offer((LOOK, LOOK_UP), must=must, several=True))
+        assert [*reader.feed(beginning), *reader.end()] == expected

@@ -91,7 +91,7 @@ def test_calls_before_and_what_came_of_them_are_told_in_words() -> None:
             "role": "assistant",
             "content": 'Let me see.\n{"name": "look", "arguments": {"a": 1}}',
         },
-        {"role": "user", "content": "Result of look:\nA tree."},
+        {"role": "user", "content": 'Result of {"name": "look", "arguments": {"a": 1}}:\nA tree.'},
         {
             "role": "assistant",
             "content": '[{"name": "look", "arguments": {}}, '
@@ -100,7 +100,7 @@ def test_calls_before_and_what_came_of_them_are_told_in_words() -> None:
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": "Result of bare:"},
+                {"type": "text", "text": 'Result of {"name": "bare", "arguments": {"b": 2}}:'},
                 {"type": "text", "text": "None."},
             ],
         },

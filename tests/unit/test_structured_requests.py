@@ -75,14 +75,31 @@ with_tools = msgspec.structs.replace(ROUTE, tools=True)
         {},
         {"response_format": {"type": "text"}},
         {"response_format": None},
-        {"tools": []},
-        {"tools": None, "tool_choice": "required"},
-        {"tools": [LOOK], "tool_choice": "none"},
     ],
 )
 @pytest.mark.parametrize("route", [ROUTE, with_tools])
 def test_other_chats_go_on_as_they_came(fields: Any, route: Route) -> None:
     assert structured({"model": "m", "messages": HI, **fields}, route) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "ignored"),
+    [
+        ({"tools": []}, ()),
+        ({"tools": None, "tool_choice": "required"}, ("tool_choice",)),
+        ({"tool_choice": "required"}, ("tool_choice",)),
+        ({"tools": [LOOK], "tool_choice": "none", "logprobs": True}, ()),
+    ],
+)
+@pytest.mark.parametrize("route", [ROUTE, with_tools])
+def test_functions_of_which_none_may_be_called_are_left_out(
+    fields: Any, ignored: tuple[str, ...], route: Route
+) -> None:
+    found = structured({"model": "m", "messages": HI, **fields}, route)
+    assert found is not None
+    rest = {"logprobs": True} if "logprobs" in fields else {}
+    assert json.loads(found[0].body) == {"model": "m", "messages": HI, **rest}
+    assert found[0].ignored == ignored
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "look"}}])
@@ -146,7 +163,7 @@ def test_calls_before_are_told_where_a_template_would_lose_them() -> None:
         "messages": [
             *HI,
             {"role": "assistant", "content": '{"name": "look", "arguments": {}}'},
-            {"role": "user", "content": "Result of look:\nA tree."},
+            {"role": "user", "content": 'Result of {"name": "look", "arguments": {}}:\nA tree.'},
         ],
     }
     assert structured({"model": "m", "messages": HISTORY}, with_tools) is None

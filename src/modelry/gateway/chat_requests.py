@@ -97,10 +97,18 @@ def shape_completion(request: Request, head: bodies.Head, route: Route) -> Shapi
     shaping = picture_parts.refuse_media(request, head, route)
     if route.collect:
         try:
-            _decode_completion(request.body)
+            asked = _decode_completion(request.body)
         except bodies.UNREADABLE as problem:
             raise _wrong(problem) from None
+        _check_tokens(asked)
     return shaping
+
+
+def _check_tokens(asked: _Asked) -> None:
+    """Raises a 400 for an answer of no tokens: llama.cpp would write one."""
+    for name in ("max_tokens", "max_completion_tokens"):
+        if getattr(asked, name) == 0:
+            raise bad_request(f"'{name}' must be 1 at least.", name)
 
 
 def _check_chat(body: bytes | bytearray) -> None:
@@ -109,6 +117,7 @@ def _check_chat(body: bytes | bytearray) -> None:
         asked = _decode_chat(body)
     except bodies.UNREADABLE as problem:
         raise _wrong(problem) from None
+    _check_tokens(asked)
     if not memoryview(asked.messages)[:1]:
         raise bad_request("The body lacks 'messages', the conversation so far.", "messages")
     try:

@@ -1,6 +1,7 @@
 """What the gateway itself answers: responses in OpenAI's shapes, as bytes."""
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
@@ -140,6 +141,26 @@ def shown(text: str) -> str:
     """The caller's own words, short and without a key that got into them."""
     masked = _KEY.sub("sk-…", text)
     return masked if len(masked) <= 100 else masked[:100] + "…"
+
+
+def reworded(reply: Reply, names: Mapping[str, str]) -> Reply:
+    """An error of OpenAI's shape with other names: `names` are what a chat calls a thing → what the
+    API that was called does. Of two that fit, the first counts.
+    """
+    told: Any = msgspec.json.decode(reply.body)
+    error = told["error"]
+    before = dict(error)
+    for theirs, ours in names.items():
+        if isinstance(error.get("param"), str):
+            error["param"] = re.sub(rf"^{theirs}(?!\w)", ours, error["param"])
+        if isinstance(error.get("message"), str):
+            # Where it is a name and no word: in quotes, or before the place within it.
+            name = rf"(?<=['`]){theirs}(?=['`.\[])|(?<![\w.'`]){theirs}(?=[.\[])"
+            error["message"] = re.sub(name, ours, error["message"])
+    if error == before:
+        return reply
+    problem = reply.problem and (reply.problem[0], error["message"])
+    return Reply(reply.status, msgspec.json.encode(told), lines=reply.lines, problem=problem)
 
 
 def bad_request(message: str, param: str | None = None) -> Reply:

@@ -16,6 +16,7 @@ REMARKS = frozenset(
 )
 """Keywords that say nothing of what is valid; nor does any that begins with `x-`."""
 
+_PAIRS_MOST = 64
 _HIGHEST = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"})
 _LOWEST = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"})
 
@@ -66,6 +67,8 @@ def _both(word: str, mine: Json, said: Json) -> Json:
                 return list(dict.fromkeys([*mine, *said]))
             case "allOf":
                 return [*mine, *said]
+            case "anyOf" if len(mine) * len(said) <= _PAIRS_MOST:
+                return [{"allOf": [one, other]} for one in mine for other in said]
             case "enum":
                 theirs = {_key(each) for each in said}
                 return [each for each in mine if _key(each) in theirs]

@@ -22,7 +22,8 @@ PATHS = (PATH, tokenize_calls.PATH)
 """Also what is asked of a chat's tokens goes by the prompt that the chat would have."""
 _CALLED = b'"tool_call'
 """Stands in conversations with calls, which a template without functions passes over in silence."""
-_OWN = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "grammar")
+_FUNCTIONS = ("tools", "tool_choice", "parallel_tool_calls")
+_OWN = (*_FUNCTIONS, "response_format", "grammar")
 
 _SPOILING = ("stop", "ignore_eos")
 """What would cut JSON short, or have the engine go on after its end, where it fails."""
@@ -49,7 +50,9 @@ def structured(
     schema, strict = _schema(bodies.value(fields, "response_format"))
     own = offer is not None and (offer.must or schema is not None or not route.tools)
     if not (own or schema is not None or told_before):
-        if offer is None or not isinstance(wanted, dict):
+        if offer is None:
+            return _without_functions(request, answering, fields, needed=wanted == "required")
+        if not isinstance(wanted, dict):
             return None
         # Its engine would let all of the functions be called.
         allowed = [tools[each.index] for each in offer.functions]
@@ -80,8 +83,8 @@ def structured(
             for name in spoiling:
                 del kept[name]
             left_out = (*left_out, *spoiling)
-    else:
-        kept = fields
+    elif offer is None:
+        kept = {name: said for name, said in fields.items() if name not in _FUNCTIONS}
     messages = _messages(head.messages)
     if not route.tools:
         messages = with_calls_told(messages)
@@ -95,6 +98,19 @@ def structured(
     if "grammar" in kept:
         derived.unread_bytes = len(memoryview(kept["grammar"]))
     return derived, answering
+
+
+def _without_functions(
+    request: Request, answering: Answering, fields: dict[str, Raw], *, needed: bool
+) -> tuple[DerivedRequest, Answering] | None:
+    """The same chat where none may be called: llama.cpp refuses some wishes beside functions.
+    `needed`: a call is demanded all the same, of nothing.
+    """
+    kept = {name: said for name, said in fields.items() if name not in _FUNCTIONS}
+    if len(kept) == len(fields):
+        return None
+    ignored = (*request.ignored, "tool_choice") if needed else request.ignored
+    return DerivedRequest(request, request.path, _encode(kept), ignored), answering
 
 
 def _is_given(field: Raw) -> bool:
@@ -112,7 +128,11 @@ def _schema(wish: Any) -> tuple[Any, bool]:
     """The schema that an answer is to be held to, None for none, and whether to all of it."""
     match wish:
         case {"type": "json_schema", "json_schema": {"schema": dict() | bool() as schema, **said}}:
-            return schema, said.get("strict") is True
+            strict = said.get("strict")
+            if not isinstance(strict, bool | None):
+                where = "response_format.json_schema.strict"
+                raise bad_request(f"'{where}' is true or false.", where)
+            return schema, strict is True
         case {"type": "json_schema"}:
             where = "response_format.json_schema"
             raise bad_request(f"'{where}' lacks 'schema': a JSON Schema.", where)

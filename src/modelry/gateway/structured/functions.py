@@ -11,7 +11,11 @@ from modelry.gateway.replies import Reply, bad_request, shown
 
 FUNCTIONS_MOST = 128
 _NAME = re.compile(r"[a-zA-Z0-9_.:-]{1,128}")
-_NOTHING: dict[str, Any] = {"type": "object", "properties": {}}
+_NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+_OPEN = frozenset({"properties", "required", "additionalProperties", "patternProperties"})
+"""One of these, with something in it, has a function take arguments."""
+_PLAIN = _OPEN | {"type", "title", "description", "$schema", "$defs"}
+"""A schema of these alone says no more of them."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +110,18 @@ def _function(tool: Any, at: int) -> Function:
         message = f"{where}: 'description' is a text."
         raise bad_request(message, f"{where}.function.description")
     parameters = function.get("parameters")
-    if parameters is None or parameters == {}:
+    if parameters is None:
         parameters = _NOTHING
     if not isinstance(parameters, dict):
         message = f"{where}: 'parameters' is a JSON Schema."
         raise bad_request(message, f"{where}.function.parameters")
-    strict = function.get("strict") is True
-    return Function(name, description or "", parameters, strict, at)
+    if set(parameters) <= _PLAIN and not any(parameters.get(each) for each in _OPEN):
+        # Of a function that names no arguments, a model would make some up.
+        parameters = _NOTHING
+    strict = function.get("strict")
+    if not isinstance(strict, bool | None):
+        raise bad_request(f"{where}: 'strict' is true or false.", f"{where}.function.strict")
+    return Function(name, description or "", parameters, strict is True, at)
 
 
 def _named(functions: tuple[Function, ...], name: str) -> Function:

@@ -53,6 +53,7 @@ class CallReader:
 
     def __init__(self, offer: Offer) -> None:
         self._openings = {opening(each): each.name for each in offer.functions}
+        self._must = offer.must
         self._state = _In.NOTHING
         self._held = ""
         self._depth = 0
@@ -83,8 +84,10 @@ class CallReader:
                     yield from found
 
     def end(self) -> Iterator[Piece]:
-        """What is left when there is no more: of an answer that broke off before it was a call."""
-        if self._state is _In.NOTHING and self._held and not self.calls:
+        """What is left when there is no more: of an answer that broke off before it was known to be
+        a call. The beginning of one that had to come is no words.
+        """
+        if self._state is _In.NOTHING and self._held and not self.calls and not self._must:
             yield Words(self._taken(len(self._held)))
 
     # ------------------------------------------------------------------------

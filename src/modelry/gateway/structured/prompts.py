@@ -44,13 +44,15 @@ def _joined(content: Any, more: str) -> Any:
 
 
 def with_calls_told(messages: list[Json]) -> list[Json]:
-    """The same conversation with its calls, and what came of them, as words."""
-    names: dict[str, str] = {}
+    """The same conversation with its calls, and what came of them, as words. Raises a 400 for what
+    is no call.
+    """
+    made: dict[str, str] = {}
     found = []
     for message in messages:
         calls = message.get("tool_calls")
         if message.get("role") == "assistant" and isinstance(calls, list) and calls:
-            told = [_call(each, names) for each in calls]
+            told = [_call(each, made) for each in calls]
             lines = told if len(told) == 1 else [f"{OPENING_LIST}{', '.join(told)}{CLOSING_LIST}"]
             words = message.get("content")
             if isinstance(words, str) and words:
@@ -58,27 +60,29 @@ def with_calls_told(messages: list[Json]) -> list[Json]:
             rest = {name: said for name, said in message.items() if name != "tool_calls"}
             found.append({**rest, "content": "\n".join(lines)})
         elif message.get("role") in ("tool", "function"):
-            found.append({"role": "user", "content": _result(message, names)})
+            found.append({"role": "user", "content": _result(message, made)})
         else:
             found.append(message)
     return found
 
 
-def _call(call: Any, names: dict[str, str]) -> str:
-    """Raises a 400 for what is no call."""
+def _call(call: Any, made: dict[str, str]) -> str:
+    """The call in words, which are kept in `made` by its id."""
     match call:
         case {"function": {"name": str(name), **rest}}:
-            if isinstance(call.get("id"), str):
-                names[call["id"]] = name
             arguments = rest.get("arguments", "")
             text = arguments if isinstance(arguments, str) else written(arguments)
-            return f"{opening(Function(name))}{text or '{}'}{CLOSING}"
+            told = f"{opening(Function(name))}{text or '{}'}{CLOSING}"
+            if isinstance(call.get("id"), str):
+                made[call["id"]] = told
+            return told
     raise bad_request("A call in 'tool_calls' lacks its function's name.", "messages")
 
 
-def _result(message: Json, names: dict[str, str]) -> Any:
-    name = names.get(str(message.get("tool_call_id"))) or message.get("name") or "the function"
-    introduction = f"Result of {name}:"
+def _result(message: Json, made: dict[str, str]) -> Any:
+    """It names its call: results may come in another order."""
+    call = made.get(str(message.get("tool_call_id"))) or message.get("name") or "the function"
+    introduction = f"Result of {call}:"
     content = message.get("content")
     if isinstance(content, list):
         return [{"type": "text", "text": introduction}, *content]

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from modelry.gateway.replies import Reply, anthropic_type
+from modelry.gateway.replies import Reply, anthropic_type, reworded
 
 Json = dict[str, Any]
 
@@ -23,6 +23,14 @@ _INVALID = "INVALID_JSON"
 
 _encode = msgspec.json.Encoder().encode
 _decode_input = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+# What a chat calls a thing → what this API does.
+_NAMES = {
+    r"response_format\.json_schema\.schema": "output_config.format.schema",
+    r"(tools\[\d+\])\.function\.parameters": r"\1.input_schema",
+    r"(tools\[\d+\])\.function": r"\1",
+}
 
 
 class MessagesAnswer:
@@ -97,8 +105,8 @@ class MessagesAnswer:
         return _event({"type": "error", "error": error, "request_id": self._request_id})
 
     def refusal(self, reply: Reply) -> Reply:
-        """As it is: the caller's connection gives it Anthropic's shape."""
-        return reply
+        """In Anthropic's words; the caller's connection gives it that shape."""
+        return reworded(reply, _NAMES)
 
     # ------------------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import msgspec
 
@@ -22,7 +21,7 @@ from modelry.gateway.dialects.responses.wishes import (
     read_wishes,
     wants_logprobs,
 )
-from modelry.gateway.replies import Reply, error, shown
+from modelry.gateway.replies import Reply, error, reworded, shown
 from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.table import Table
 from modelry.gateway.translating import Answering, TranslatedAnswer
@@ -153,15 +152,7 @@ class _Answer:
 
     def refusal(self, reply: Reply) -> Reply:
         """In the same shape, but for the names of what was asked."""
-        told: Any = msgspec.json.decode(reply.body)
-        problem = told["error"]
-        param = problem.get("param")
-        if isinstance(param, str):
-            name = next((name for name in _NAMES if param.startswith(name)), None)
-            if name is not None:
-                problem["param"] = _NAMES[name]
-                return Reply(reply.status, _encode(told), lines=reply.lines, problem=reply.problem)
-        return reply
+        return reworded(reply, _NAMES)
 
     def _complete(self, response: Json) -> bytes:
         data = _encode(response)
@@ -173,6 +164,8 @@ class _Answer:
 # What a chat calls a thing → what this API does.
 _NAMES = {
     "messages": "input",
+    r"response_format\.json_schema": "text.format",
+    r"(tools\[\d+\])\.function": r"\1",
     "max_completion_tokens": "max_output_tokens",
     "max_tokens": "max_output_tokens",
     "response_format": "text.format",

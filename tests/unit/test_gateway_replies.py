@@ -10,6 +10,7 @@ from modelry.gateway.replies import (
     error,
     error_body,
     json_reply,
+    reworded,
     status_line,
 )
 

@@ -57,9 +57,7 @@ def names_after(then: Then, path: Path) -> list[str]:
                 user, _ = await ensure_operator(session, None, None)
                 ends_at = store.now() + timedelta(days=1)
                 for cookie in ("a cookie", "another cookie"):
-                    row = store.SessionRow(
-                        hash=digest(cookie), user_id=user.id, expires_at=ends_at
-                    )
+                    row = store.SessionRow(hash=digest(cookie), user_id=user.id, expires_at=ends_at)
                     session.add(row)
             owner, feed = principal_of(user), Feed()
             keys = Keys(db, feed)

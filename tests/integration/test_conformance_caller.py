@@ -181,3 +181,23 @@ def test_a_whole_probe_of_an_engine_that_answers_nothing_sensible_comes_to_its_e
     through(plane, lambda caller: examine(caller, subject, checks, told.append))
     assert len(told) == len(checks)
     assert {found.name: found.result for found in told}["chat.answer"] == "failed"
+
+
+def test_an_answer_without_an_end_is_not_held(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever owns an endpoint elsewhere chooses what it sends."""
+    monkeypatch.setattr(http_caller, "_ANSWER_MOST", 1_000_000)
+    replica = plane.replica()
+    path = plane.service(replica)
+    endless = {"do": "flood", "bytes": 64_000_000}
+
+    async def read_lines(caller: HttpCaller) -> None:
+        body = chat(Subject(path, ("chat",)), stream=True, fake=endless)
+        async with caller.stream(CHAT, body) as stream, aclosing(stream.lines()) as lines:
+            async for _ in lines:
+                pass
+
+    for work in (asking(path, **endless), read_lines):
+        with pytest.raises(Wrong, match="longer than"):
+            through(plane, work)

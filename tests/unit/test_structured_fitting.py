@@ -243,3 +243,19 @@ def test_work_is_bounded_over_all_functions() -> None:
     with pytest.raises(Reply) as refused:
         form(offering(*functions), None, Room(200, small=True))
     assert b"too large" in refused.value.body
+
+
+def test_what_would_fill_the_engine_s_memory_is_refused() -> None:
+    """Of each character that is counted, the engine makes a rule."""
+    texts = {f"t{at}": {"type": "string", "maxLength": 15_000 + at} for at in range(700)}
+    large = {"type": "object", "properties": texts}
+    for offer, schema, where in (
+        (None, large, "the.schema"),
+        (offering(Function("look", parameters=large)), None, "tools"),
+    ):
+        with pytest.raises(Reply) as refused:
+            form(offer, schema)
+        assert refused.value.problem is not None
+        assert refused.value.problem[1].startswith(f"{where}: its texts or lists may be too long")
+    some = {"type": "object", "properties": dict(list(texts.items())[:60])}
+    assert form(None, some).grammar

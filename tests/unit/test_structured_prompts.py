@@ -91,7 +91,7 @@ def test_calls_before_and_what_came_of_them_are_told_in_words() -> None:
             "role": "assistant",
             "content": 'Let me see.\n{"name": "look", "arguments": {"a": 1}}',
         },
-        {"role": "user", "content": 'Result of {"name": "look", "arguments": {"a": 1}}:\nA tree.'},
+        {"role": "user", "content": "Result of look:\nA tree."},
         {
             "role": "assistant",
             "content": '[{"name": "look", "arguments": {}}, '
@@ -100,13 +100,21 @@ def test_calls_before_and_what_came_of_them_are_told_in_words() -> None:
         {
             "role": "user",
             "content": [
-                {"type": "text", "text": 'Result of {"name": "bare", "arguments": {"b": 2}}:'},
+                {"type": "text", "text": "Result of bare:"},
                 {"type": "text", "text": "None."},
             ],
         },
         {"role": "user", "content": "Result of the function:\n"},
         {"role": "user", "content": "Result of old:\nOld."},
     ]
+
+
+def test_results_of_one_function_called_twice_say_which() -> None:
+    calls = [call("look", '{"a": 1}'), call("look", '{"a": 2}', "call_2")]
+    results = [{"role": "tool", "tool_call_id": f"call_{at}", "content": "Yes."} for at in (2, 1)]
+    _, second, first = with_calls_told([calling(*calls), *results])
+    assert second["content"] == 'Result of {"name": "look", "arguments": {"a": 2}}:\nYes.'
+    assert first["content"] == 'Result of {"name": "look", "arguments": {"a": 1}}:\nYes.'
 
 
 def test_calls_are_told_the_way_they_are_asked_for() -> None:

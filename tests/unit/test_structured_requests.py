@@ -163,7 +163,7 @@ def test_calls_before_are_told_where_a_template_would_lose_them() -> None:
         "messages": [
             *HI,
             {"role": "assistant", "content": '{"name": "look", "arguments": {}}'},
-            {"role": "user", "content": 'Result of {"name": "look", "arguments": {}}:\nA tree.'},
+            {"role": "user", "content": "Result of look:\nA tree."},
         ],
     }
     assert structured({"model": "m", "messages": HISTORY}, with_tools) is None

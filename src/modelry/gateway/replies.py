@@ -155,8 +155,8 @@ def reworded(reply: Reply, names: Mapping[str, str]) -> Reply:
             error["param"] = re.sub(rf"^{theirs}(?!\w)", ours, error["param"])
         if isinstance(error.get("message"), str):
             # Where it is a name and no word: in quotes, or before the place within it.
-            name = rf"(?<=['`]){theirs}(?=['`.\[])|(?<![\w.'`]){theirs}(?=[.\[])"
-            error["message"] = re.sub(name, ours, error["message"])
+            for name in (rf"(?<=['`]){theirs}(?=['`.\[])", rf"(?<![\w.'`]){theirs}(?=\[|\.\w)"):
+                error["message"] = re.sub(name, ours, error["message"])
     if error == before:
         return reply
     problem = reply.problem and (reply.problem[0], error["message"])

@@ -25,6 +25,7 @@ from modelry.gateway.grammars.schemas import Compiler
 from modelry.gateway.replies import bad_request
 from modelry.gateway.structured.functions import Function, Offer
 
+_WEIGHT_MOST = 1_000_000
 CALLS_MOST = 16
 """Of one answer."""
 
@@ -125,6 +126,9 @@ def form_of(
         # As many as are complete before the tokens are used up, whatever is in them.
         calls_most = min(CALLS_MOST, int(tokens / max(1, _longest(chosen.grammar))))
     chosen.begin(calls_most)
+    if chosen.grammar.weight > _WEIGHT_MOST:
+        where = "tools" if offer is not None and schema is None else schema_path
+        raise _refused(Unfollowable("", "its texts or lists may be too long, all together"), where)
     left_out = frozenset(filter(_WORD.fullmatch, chosen.left_out))
     return Form(chosen.grammar.text(), left_out)
 

@@ -52,7 +52,8 @@ def with_calls_told(messages: list[Json]) -> list[Json]:
     for message in messages:
         calls = message.get("tool_calls")
         if message.get("role") == "assistant" and isinstance(calls, list) and calls:
-            told = [_call(each, made) for each in calls]
+            told = [_call(each) for each in calls]
+            made |= _names(calls, told)
             lines = told if len(told) == 1 else [f"{OPENING_LIST}{', '.join(told)}{CLOSING_LIST}"]
             words = message.get("content")
             if isinstance(words, str) and words:
@@ -66,21 +67,28 @@ def with_calls_told(messages: list[Json]) -> list[Json]:
     return found
 
 
-def _call(call: Any, made: dict[str, str]) -> str:
-    """The call in words, which are kept in `made` by its id."""
+def _call(call: Any) -> str:
     match call:
         case {"function": {"name": str(name), **rest}}:
             arguments = rest.get("arguments", "")
             text = arguments if isinstance(arguments, str) else written(arguments)
-            told = f"{opening(Function(name))}{text or '{}'}{CLOSING}"
-            if isinstance(call.get("id"), str):
-                made[call["id"]] = told
-            return told
+            return f"{opening(Function(name))}{text or '{}'}{CLOSING}"
     raise bad_request("A call in 'tool_calls' lacks its function's name.", "messages")
 
 
+def _names(calls: list[Any], told: list[str]) -> dict[str, str]:
+    """What each call is called in its result, by its id: by its function or, where that is called
+    twice, by all of it. Results may come in another order.
+    """
+    names = [call["function"]["name"] for call in calls]
+    return {
+        call["id"]: name if names.count(name) == 1 else whole
+        for call, name, whole in zip(calls, names, told, strict=True)
+        if isinstance(call.get("id"), str)
+    }
+
+
 def _result(message: Json, made: dict[str, str]) -> Any:
-    """It names its call: results may come in another order."""
     call = made.get(str(message.get("tool_call_id"))) or message.get("name") or "the function"
     introduction = f"Result of {call}:"
     content = message.get("content")

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 
 import httpx2
 import msgspec
@@ -14,10 +14,15 @@ from modelry.services.conformance.caller import (
     Interrupted,
     Json,
     Skipped,
+    Wrong,
     told,
 )
 
 _TIMEOUT_S = 20.0
+_ANSWER_MOST = 32 * 1024 * 1024
+"""Bytes of one answer: more than any that is asked for, and what an endpoint elsewhere sends is its
+owner's to choose.
+"""
 _JSON = {"content-type": "application/json"}
 
 
@@ -49,11 +54,15 @@ class HttpCaller:
         with self._told():
             if file is None:
                 content = msgspec.json.encode(body)
-                response = await self._http.post(path, content=content, headers=_JSON)
+                request = self._http.build_request("POST", path, content=content, headers=_JSON)
             else:
                 form = {"file": (file.name, file.data, file.type)}
-                response = await self._http.post(path, data=body, files=form)
-        return self._answer(response)
+                request = self._http.build_request("POST", path, data=body, files=form)
+            response = await self._http.send(request, stream=True)
+        try:
+            return await self.read(response)
+        finally:
+            await response.aclose()
 
     @asynccontextmanager
     async def stream(self, path: str, body: Json) -> AsyncIterator["HttpStream"]:
@@ -83,17 +92,35 @@ class HttpCaller:
             raise Interrupted("the gateway broke off") from None
 
     async def read(self, response: httpx2.Response) -> Answer:
-        with self._told():
-            await response.aread()
-        return self._answer(response)
+        body = bytearray()
+        async with aclosing(self._pieces(response)) as pieces:
+            async for data in pieces:
+                body += data
+        return self._answer(response, bytes(body))
 
     async def lines(self, response: httpx2.Response) -> AsyncGenerator[str, None]:
-        with self._told():
-            async for line in response.aiter_lines():
-                yield line
+        rest = bytearray()
+        async with aclosing(self._pieces(response)) as pieces:
+            async for data in pieces:
+                rest += data
+                if b"\n" in data:
+                    *lines, rest = rest.split(b"\n")
+                    for line in lines:
+                        yield line.removesuffix(b"\r").decode("utf-8", "replace")
+        if rest:
+            yield rest.decode("utf-8", "replace")
 
-    def _answer(self, response: httpx2.Response) -> Answer:
-        answer = _read(response)
+    async def _pieces(self, response: httpx2.Response) -> AsyncGenerator[bytes, None]:
+        size = 0
+        with self._told():
+            async for data in response.aiter_bytes():
+                size += len(data)
+                if size > _ANSWER_MOST:
+                    raise Wrong(f"its answer is longer than {_ANSWER_MOST} bytes")
+                yield data
+
+    def _answer(self, response: httpx2.Response, body: bytes) -> Answer:
+        answer = _read(response, body)
         error = answer.value.get("error") if isinstance(answer.value, dict) else None
         code = error.get("code") if isinstance(error, dict) else None
         if answer.status in (503, 529) and code in (None, "overloaded"):
@@ -128,12 +155,12 @@ def _type(response: httpx2.Response) -> str:
     return str(response.headers.get("content-type", "")).partition(";")[0].strip()
 
 
-def _read(response: httpx2.Response) -> Answer:
+def _read(response: httpx2.Response, body: bytes) -> Answer:
     value = None
     if _type(response) == "application/json":
         try:
-            value = msgspec.json.decode(response.content)
+            value = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeError):
             value = None
     ignored = response.headers.get("x-modelry-ignored", "")
-    return Answer(response.status_code, _type(response), response.content[:400], value, ignored)
+    return Answer(response.status_code, _type(response), body[:400], value, ignored)

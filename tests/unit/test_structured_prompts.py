@@ -113,8 +113,8 @@ def test_results_of_one_function_called_twice_say_which() -> None:
     calls = [call("look", '{"a": 1}'), call("look", '{"a": 2}', "call_2")]
     results = [{"role": "tool", "tool_call_id": f"call_{at}", "content": "Yes."} for at in (2, 1)]
     _, second, first = with_calls_told([calling(*calls), *results])
-    assert second["content"] == 'Result of {"name": "look", "arguments": {"a": 2}}:\nYes.'
-    assert first["content"] == 'Result of {"name": "look", "arguments": {"a": 1}}:\nYes.'
+    assert second["content"] == 'Result of look {"a": 2}:\nYes.'
+    assert first["content"] == 'Result of look {"a": 1}:\nYes.'
 
 
 def test_calls_are_told_the_way_they_are_asked_for() -> None:

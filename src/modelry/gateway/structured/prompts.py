@@ -53,7 +53,7 @@ def with_calls_told(messages: list[Json]) -> list[Json]:
         calls = message.get("tool_calls")
         if message.get("role") == "assistant" and isinstance(calls, list) and calls:
             told = [_call(each) for each in calls]
-            made |= _names(calls, told)
+            made |= _names(calls)
             lines = told if len(told) == 1 else [f"{OPENING_LIST}{', '.join(told)}{CLOSING_LIST}"]
             words = message.get("content")
             if isinstance(words, str) and words:
@@ -69,21 +69,24 @@ def with_calls_told(messages: list[Json]) -> list[Json]:
 
 def _call(call: Any) -> str:
     match call:
-        case {"function": {"name": str(name), **rest}}:
-            arguments = rest.get("arguments", "")
-            text = arguments if isinstance(arguments, str) else written(arguments)
-            return f"{opening(Function(name))}{text or '{}'}{CLOSING}"
+        case {"function": {"name": str(name)}}:
+            return f"{opening(Function(name))}{_arguments(call)}{CLOSING}"
     raise bad_request("A call in 'tool_calls' lacks its function's name.", "messages")
 
 
-def _names(calls: list[Any], told: list[str]) -> dict[str, str]:
-    """What each call is called in its result, by its id: by its function or, where that is called
-    twice, by all of it. Results may come in another order.
+def _arguments(call: Json) -> str:
+    arguments = call["function"].get("arguments", "")
+    return (arguments if isinstance(arguments, str) else written(arguments)) or "{}"
+
+
+def _names(calls: list[Json]) -> dict[str, str]:
+    """What each call is called in its result, by its id: by its function and, where that is called
+    twice, by its arguments. Results may come in another order.
     """
     names = [call["function"]["name"] for call in calls]
     return {
-        call["id"]: name if names.count(name) == 1 else whole
-        for call, name, whole in zip(calls, names, told, strict=True)
+        call["id"]: name if names.count(name) == 1 else f"{name} {_arguments(call)}"
+        for call, name in zip(calls, names, strict=True)
         if isinstance(call.get("id"), str)
     }
 

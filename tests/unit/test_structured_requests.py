@@ -14,6 +14,7 @@ from modelry.gateway import body as bodies
 from modelry.gateway.replies import Reply
 from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.structured import chats
+from modelry.gateway.structured.known_forms import KnownForms
 from modelry.gateway.translating import Answering, TranslatedAnswer
 from modelry.routing.messages import Route
 
@@ -44,7 +45,7 @@ def structured(fields: Any, route: Route = ROUTE) -> tuple[DerivedRequest, Answe
     request.path = chats.PATH
     request.body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
     caller: Any = Caller()
-    return chats.structured(request, caller, bodies.read(request.body), route)
+    return chats.structured(request, caller, bodies.read(request.body), route, KnownForms())
 
 
 def made(route: Route = ROUTE, **fields: Any) -> dict[str, Any]:

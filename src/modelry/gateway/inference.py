@@ -27,6 +27,7 @@ from modelry.gateway.replies import JSON_TYPE, Reply, error, json_reply, model_n
 from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.service import Service
 from modelry.gateway.structured import chats
+from modelry.gateway.structured.known_forms import KnownForms
 from modelry.gateway.table import Table, allows
 from modelry.gateway.tasks import ANY_TASK, ENDPOINTS, Shape, tokens_expected
 from modelry.gateway.translating import Answering, Translate
@@ -77,6 +78,7 @@ class Inference:
         self.memory = memory
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="answers")
         self._picture_fetch = pictures
+        self._forms = KnownForms()
         # The loop's own clock, which stands still within an iteration, counts milliseconds.
         self.clock = time.monotonic
 
@@ -139,7 +141,7 @@ class Inference:
         if is_long and self._is_refused(request, answering, head, service, key):
             return None
         if path in chats.PATHS and service.route.grammars:
-            changed = chats.structured(request, answering, head, service.route)
+            changed = chats.structured(request, answering, head, service.route, self._forms)
             if changed is not None:
                 request, answering = self._held(*changed)
                 head, body = bodies.read(request.body), request.body

@@ -12,6 +12,7 @@ from modelry.gateway.replies import Reply, bad_request
 from modelry.gateway.request import DerivedRequest, Request
 from modelry.gateway.structured.fitting import Room, form_of
 from modelry.gateway.structured.functions import Offer, offer_of
+from modelry.gateway.structured.known_forms import KnownForms, rounded
 from modelry.gateway.structured.parsing import Arguments, Begun, CallReader, Ended, Piece, Words
 from modelry.gateway.structured.prompts import told, with_calls_told, with_instructions
 from modelry.gateway.translating import Answering, Json, TranslatedAnswer
@@ -33,7 +34,7 @@ _decode_messages = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 def structured(
-    request: Request, answering: Answering, head: bodies.Head, route: Route
+    request: Request, answering: Answering, head: bodies.Head, route: Route, forms: KnownForms
 ) -> tuple[DerivedRequest, Answering] | None:
     """The chat as `route`'s engine gets it, which knows grammars; None where it gets what came.
     Raises a 400.
@@ -69,12 +70,13 @@ def structured(
             if name in fields:
                 message = f"'{name}' goes with neither 'tools' nor 'response_format'."
                 raise bad_request(message, name)
-        form = form_of(
-            offer,
-            schema,
-            strict=strict,
-            schema_path="response_format.json_schema.schema",
-            room=Room(_tokens(request, head, route), route.small),
+        room = rounded(Room(_tokens(request, head, route), route.small))
+        said = [fields.get(name, Raw()) for name in (*_FUNCTIONS, "response_format")]
+        where = "response_format.json_schema.schema"
+        form = forms.form(
+            said,
+            room,
+            lambda: form_of(offer, schema, strict=strict, schema_path=where, room=room),
         )
         kept["grammar"] = Raw(_encode(form.grammar))
         left_out = tuple(sorted(form.left_out))

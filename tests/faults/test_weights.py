@@ -107,7 +107,9 @@ def test_a_damaged_file_fails_with_the_engines_reason_and_runs_once_mended(
         shared.openai(shared.key("damaged")) as client,
         pytest.raises(InternalServerError) as raised,
     ):
-        client.chat.completions.create(model="damaged", messages=[])
+        client.chat.completions.create(
+            model="damaged", messages=[{"role": "user", "content": "Hi"}]
+        )
     assert raised.value.status_code == 503
     assert raised.value.code == "service_unavailable"
     assert "could not load" in raised.value.message

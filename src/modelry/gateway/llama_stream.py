@@ -68,17 +68,15 @@ class LlamaStream(EventStream):
         if said == _NOTHING:
             # So llama.cpp opens the stream of a list of prompts.
             return b""
-        if not (
+        mended = (
             self._reads_all
             or self._renames
-            or self._is_due
             or frame.find(_USAGE) >= 0
             or frame.find(_FIRST) >= 0
             or frame.find(_TIMINGS) >= 0
             or frame.find(_ERROR) >= 0
-        ):
-            return super()._frame(frame)
-        if not said.startswith(_BEGIN):
+        )
+        if not (mended or self._is_due) or not said.startswith(_BEGIN):
             return super()._frame(frame)
         try:
             chunk = _decode_chunk(said[len(_BEGIN) :])
@@ -91,6 +89,9 @@ class LlamaStream(EventStream):
             brings = bool(chunk.get("choices"))
             chunks = self._answers.chunks(chunk)
         except (msgspec.DecodeError, *_MALFORMED):
+            return super()._frame(frame)
+        if not mended and chunks == [chunk]:
+            # It begins as it is to.
             return super()._frame(frame)
         self.frames += brings
         return self._written(chunks)

@@ -85,6 +85,7 @@ def test_a_replica_is_told_what_to_run_and_where_to_listen(tmp_path: Path) -> No
     assert "--port" not in command.argv
     assert value(command, "--max-num-seqs") == "3"
     assert value(command, "--max-model-len") == "512"
+    assert "--enable-prompt-tokens-details" in command.argv
     assert "--trust-remote-code" not in command.argv
 
 

@@ -49,6 +49,7 @@ _RESERVED = frozenset(
         "--model", "--served-model-name", "--uds", "--host", "--port", "--api-key",
         "--trust-remote-code", "--tensor-parallel-size", "--max-model-len", "--max-num-seqs",
         "--shutdown-timeout", "--root-path", "--ssl-keyfile", "--ssl-certfile",
+        "--enable-prompt-tokens-details",
         "--enable-lora", "--no-enable-lora", "--lora-modules", "--max-lora-rank",
         "--device", "--headless", "--data-parallel-size", "--api-server-count", "--config",
     }
@@ -148,6 +149,8 @@ class Vllm:
             *_listen(endpoint),
             *("--max-model-len", str(plan.context_tokens), "--max-num-seqs", str(plan.slots)),
             *("--shutdown-timeout", str(_DRAIN_TIMEOUT_S), "--disable-uvicorn-access-log"),
+            # How much of a prompt was known from before, which callers pay less for elsewhere.
+            "--enable-prompt-tokens-details",
             # A caller's image comes with the request: what an address leads to from here is
             # nobody's to fetch.
             *("--allowed-media-domains", "none.invalid"),

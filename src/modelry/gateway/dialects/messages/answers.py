@@ -248,7 +248,7 @@ class TokenCount:
         return b""
 
     def refusal(self, reply: Reply) -> Reply:
-        return reply
+        return reworded(reply, _NAMES)
 
 
 def _event(value: Json) -> bytes:

@@ -75,7 +75,7 @@ class Call(WholeAnswers):
             translates=False,
             respond_whole=lambda _status, _lines, body: self.sent.append(body),
         )
-        service = SimpleNamespace(route=SimpleNamespace(access_path="u/x"))
+        service = SimpleNamespace(route=SimpleNamespace(access_path="u/x", dialect=""))
         key = SimpleNamespace(id="key", probe=False)
         given = cast(Any, (desk, service, key, Request("", 0.0), None, client, None, 0, shaping))
         super().__init__(*given)

@@ -73,7 +73,7 @@ class Stage:
         self.replica.heads[request.path] = b"POST / HTTP/1.1\r\nx-request-id: "
         self.used: list[int | None] = []
         service = SimpleNamespace(
-            route=SimpleNamespace(service_id="s", access_path=OURS, collect=False),
+            route=SimpleNamespace(service_id="s", access_path=OURS, collect=False, dialect=""),
             meter=ServiceMeter(),
             leave=lambda call, replica, used: self.used.append(used),
             has_other=lambda tried: False,

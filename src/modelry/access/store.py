@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, ForeignKey, String, delete, false, select, update
+from sqlalchemy import JSON, ForeignKey, String, delete, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.access.credentials import digest, new_id, new_owner_id
@@ -66,7 +66,7 @@ class KeyRow(Numbered):
     created_at: Mapped[datetime] = mapped_column(default=now)
     last_used_at: Mapped[datetime | None]
     session: Mapped[str | None] = mapped_column(String(64), index=True)
-    strict: Mapped[bool] = mapped_column(default=False, server_default=false())
+    strict: Mapped[bool] = mapped_column(default=False, server_default="0")
 
 
 async def user_by_name(session: Session, name: str) -> UserRow | None:

@@ -115,7 +115,8 @@ def _function(tool: Any, at: int) -> Function:
     if not isinstance(parameters, dict):
         message = f"{where}: 'parameters' is a JSON Schema."
         raise bad_request(message, f"{where}.function.parameters")
-    if set(parameters) <= _PLAIN and not any(parameters.get(each) for each in _OPEN):
+    of_objects = parameters.get("type", "object") == "object" and set(parameters) <= _PLAIN
+    if of_objects and not any(parameters.get(each) for each in _OPEN):
         # Of a function that names no arguments, a model would make some up.
         parameters = _NOTHING
     strict = function.get("strict")

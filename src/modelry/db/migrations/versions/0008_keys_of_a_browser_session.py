@@ -19,6 +19,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("keys", schema=None) as batch_op:
+    # The table is made anew: no number of a key is ever given twice.
+    numbered = {"sqlite_autoincrement": True}
+    with op.batch_alter_table("keys", schema=None, table_kwargs=numbered) as batch_op:
         batch_op.drop_index(batch_op.f("ix_keys_session"))
         batch_op.drop_column("session")

@@ -1,5 +1,6 @@
 """What a model is told of functions, and of calls before, where its own template cannot."""
 
+from collections import Counter
 from typing import Any
 
 from modelry.gateway.grammars.compiling import written
@@ -84,8 +85,9 @@ def _names(calls: list[Json]) -> dict[str, str]:
     twice, by its arguments. Results may come in another order.
     """
     names = [call["function"]["name"] for call in calls]
+    times = Counter(names)
     return {
-        call["id"]: name if names.count(name) == 1 else f"{name} {_arguments(call)}"
+        call["id"]: name if times[name] == 1 else f"{name} {_arguments(call)}"
         for call, name in zip(calls, names, strict=True)
         if isinstance(call.get("id"), str)
     }

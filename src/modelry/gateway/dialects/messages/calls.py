@@ -11,16 +11,14 @@ _CHAT = b"/v1/chat/completions"
 
 def create(request: Request, client: Answering) -> tuple[DerivedRequest, Answering]:
     chat = chat_of(request.body)
-    derived = DerivedRequest(request, _CHAT, chat.body)
-    derived.ignored = chat.ignored
+    derived = DerivedRequest(request, _CHAT, chat.body, chat.ignored)
     answer = MessagesAnswer(request.id, chat.model, streams=chat.streams)
     return derived, TranslatedAnswer(client, answer)
 
 
 def count_tokens(request: Request, client: Answering) -> tuple[DerivedRequest, Answering]:
     prompt = prompt_of(request.body)
-    derived = DerivedRequest(request, tokenize_calls.PATH, prompt.body)
-    derived.ignored = prompt.ignored
+    derived = DerivedRequest(request, tokenize_calls.PATH, prompt.body, prompt.ignored)
     return derived, TranslatedAnswer(client, TokenCount())
 
 

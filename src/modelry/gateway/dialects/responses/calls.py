@@ -70,8 +70,7 @@ class Responses:
         response = objects.new_response(ids.response, path, wishes, tools)
         top = (wishes.top_logprobs or 0) if wants_logprobs(wishes) else 0
         answer = _Answer(bool(wishes.stream), response, ids, top, record)
-        derived = DerivedRequest(request, _CHAT, body)
-        derived.ignored = ignored
+        derived = DerivedRequest(request, _CHAT, body, ignored)
         derived.kept_bytes = 0 if record is None else record.size
         return derived, TranslatedAnswer(KeptAnswer(client, request, answer, self.threads), answer)
 

@@ -19,6 +19,7 @@ from modelry.gateway import parameters
 from modelry.gateway.dialects.messages.requests import chat_of
 from modelry.gateway.dialects.responses.wishes import read_tools, read_wishes
 from modelry.gateway.replies import Reply
+from modelry.gateway.request import CHAT, COMPLETION
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "parameters.md"
 TOOL = {"name": "add", "description": "Add", "parameters": {"type": "object"}}
@@ -47,8 +48,8 @@ def names(*kinds: Any) -> Iterable[str]:
 @pytest.mark.parametrize(
     ("heading", "path", "declared"),
     [
-        ("Chat completions", parameters.CHAT, ChatParamsBase),
-        ("Completions", parameters.COMPLETION, CompletionCreateParamsBase),
+        ("Chat completions", CHAT, ChatParamsBase),
+        ("Completions", COMPLETION, CompletionCreateParamsBase),
     ],
 )
 def test_the_guide_lists_every_field_of_openai_s_with_what_becomes_of_it(
@@ -162,7 +163,7 @@ def test_the_guide_says_what_becomes_of_fields_of_the_other_apis(
 
 def ignored(fields: dict[str, Any], dialect: str = "llama.cpp") -> tuple[str, ...]:
     body = json.dumps({"model": "m", "messages": [], **fields}).encode()
-    return parameters.ignored(dialect, parameters.CHAT, body)
+    return parameters.ignored(dialect, CHAT, body)
 
 
 def test_what_an_engine_does_not_know_is_told() -> None:
@@ -184,7 +185,7 @@ def test_what_asks_for_nothing_is_not(fields: dict[str, Any]) -> None:
 
 
 def test_of_endpoints_elsewhere_nothing_is_known() -> None:
-    assert parameters.ignored("", parameters.CHAT, b'{"model": "m", "odd": 1}') == ()
+    assert parameters.ignored("", CHAT, b'{"model": "m", "odd": 1}') == ()
     assert parameters.ignored("llama.cpp", b"/v1/embeddings", b'{"odd": 1}') == ()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from modelry.gateway import body as bodies
 from modelry.gateway.replies import Reply
-from modelry.gateway.request import DerivedRequest, Request
+from modelry.gateway.request import CHAT, DerivedRequest, Request
 from modelry.gateway.structured import chats
 from modelry.gateway.structured.known_forms import KnownForms
 from modelry.gateway.translating import Answering, TranslatedAnswer
@@ -42,7 +42,7 @@ class Caller:
 
 def structured(fields: Any, route: Route = ROUTE) -> tuple[DerivedRequest, Answering] | None:
     request = Request("peer", 0.0)
-    request.path = chats.PATH
+    request.path = CHAT
     request.body = fields if isinstance(fields, bytes) else json.dumps(fields).encode()
     caller: Any = Caller()
     return chats.structured(request, caller, bodies.read(request.body), route, KnownForms())

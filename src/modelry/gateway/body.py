@@ -8,11 +8,12 @@ import msgspec
 
 from modelry.gateway import items
 from modelry.gateway.replies import Reply, bad_request
+from modelry.gateway.request import CHAT, COMPLETION
 
 # Deep nesting ends in a RecursionError.
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
-STREAMS_USAGE = frozenset({b"/v1/chat/completions", b"/v1/completions"})
+STREAMS_USAGE = frozenset({CHAT, COMPLETION})
 """Endpoints whose streams bring usage where they are asked for it."""
 _TOKENS_ASSUMED = 256
 """Of an answer whose request does not say how long it may be."""

@@ -18,7 +18,7 @@ from modelry.gateway.llama_answers import asks
 from modelry.gateway.relay import Relay
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, bad_request, error, error_body
-from modelry.gateway.request import Request
+from modelry.gateway.request import CHAT, Request
 from modelry.gateway.shaping import Asking, Pieces, Routed
 from modelry.gateway.tasks import ENDPOINTS, TOKENLESS
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 _ONE_WRITE_BYTES = 64 * 1024
 """With a body up to this size a head is sent at once; a larger one is not copied for that."""
-_CHATS = b"/v1/chat/completions"
 _GONE = 499
 """Status of a call whose caller hung up, as nginx logs it."""
 # With these, an engine has worked, whatever it said of it.
@@ -58,7 +57,7 @@ class Call(Relay):
         """Where a chat begins, by which it returns to the replica that it was on."""
         route = self._service.route
         # Not of what was not looked at (`picture_parts.py`): it may have any number of messages.
-        if self._prefix is None and self._request.path == _CHATS and not route.endpoints:
+        if self._prefix is None and self._request.path == CHAT and not route.endpoints:
             self._prefix = bodies.conversation(self._request.body, route.access_path)
         return self._prefix
 

@@ -8,8 +8,10 @@ Seen with xllamacpp 2026.10; for vLLM, its sources at 0.32. What is not known he
 import re
 from dataclasses import dataclass
 
+from modelry.gateway.request import CHAT, COMPLETION
+
 # A chat's conversation is its prompt.
-_PROMPTS = {b"/v1/chat/completions": "messages", b"/v1/completions": "prompt"}
+_PROMPTS = {CHAT: "messages", COMPLETION: "prompt"}
 
 # llama.cpp, of a prompt that is longer than a slot's context; of an input that has to be worked on
 # at once.

@@ -12,10 +12,10 @@ Every answer of llama.cpp comes as a stream of chunks, as its caller gets it or 
 from typing import Any, TypeGuard
 
 from modelry.gateway.body import Head, answers
+from modelry.gateway.request import CHAT
 
 Json = dict[str, Any]
 
-CHAT = b"/v1/chat/completions"
 THEIR_ID, OUR_ID = "chatcmpl-", "cmpl-"
 """How the id of a completion begins, and is to begin."""
 _BEGINNING = {"role": "assistant", "content": ""}

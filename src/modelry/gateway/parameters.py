@@ -10,9 +10,7 @@ import msgspec
 
 from modelry.gateway import body as bodies
 from modelry.gateway.replies import Reply, error
-
-CHAT = b"/v1/chat/completions"
-COMPLETION = b"/v1/completions"
+from modelry.gateway.request import CHAT, COMPLETION
 
 _NAMES_TOLD = 20
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\]$-]{1,64}")

@@ -4,6 +4,7 @@ from modelry.gateway.streams import BodyStream
 from modelry.routing.messages import KeyGrant
 
 ANTHROPIC = b"/v1/messages"
+CHAT, COMPLETION = b"/v1/chat/completions", b"/v1/completions"
 
 
 class Request:

@@ -10,7 +10,7 @@ from modelry.gateway import (
     tokenize_calls,
 )
 from modelry.gateway.body import Head, expected_tokens, prompt_tokens
-from modelry.gateway.request import Request
+from modelry.gateway.request import CHAT, COMPLETION, Request
 from modelry.gateway.shaping import Shaping
 from modelry.routing.messages import Route
 
@@ -18,11 +18,11 @@ ANY_TASK = ""
 
 # Endpoint → the task a service must do to answer there.
 ENDPOINTS = {
-    b"/v1/chat/completions": "chat",
+    CHAT: "chat",
     b"/v1/messages": "chat",
     b"/v1/messages/count_tokens": "chat",
     tokenize_calls.PATH: ANY_TASK,
-    b"/v1/completions": "completion",
+    COMPLETION: "completion",
     b"/v1/responses": "chat",
     b"/v1/embeddings": "embedding",
     b"/v1/rerank": "rerank",
@@ -47,8 +47,8 @@ Shape = Callable[[Request, Head, Route], Shaping | None]
 """Raises a `Reply` for input that no engine should get to see."""
 
 SHAPES: dict[bytes, Shape] = {
-    b"/v1/chat/completions": chat_requests.shape_chat,
-    b"/v1/completions": chat_requests.shape_completion,
+    CHAT: chat_requests.shape_chat,
+    COMPLETION: chat_requests.shape_completion,
     tokenize_calls.PATH: tokenize_calls.shape,
     b"/v1/embeddings": embedding_calls.shape,
     b"/v1/rerank": rerank_calls.shape,

@@ -21,7 +21,7 @@ from modelry.gateway.limits import Admitted
 from modelry.gateway.memory import Memory
 from modelry.gateway.replica import Replica
 from modelry.gateway.replies import Reply, engine_refusal, error, is_of_an_input
-from modelry.gateway.request import Request
+from modelry.gateway.request import CHAT, Request
 from modelry.gateway.service import Service
 from modelry.gateway.shaping import Pieces, Shaping
 from modelry.gateway.translating import Answering, no_answer
@@ -32,7 +32,6 @@ from modelry.routing.messages import KeyGrant
 
 log = logging.getLogger(__name__)
 
-_CHAT = b"/v1/chat/completions"
 # An engine that says these is in trouble, not its caller.
 _TROUBLE = frozenset({502, 503, 504})
 # These concern the key that Modelry holds for an endpoint, or its quota there.
@@ -239,7 +238,7 @@ class WholeAnswers:
 
     @property
     def _is_vllm_chat(self) -> bool:
-        return self._service.route.dialect == "vllm" and self._request.path == _CHAT
+        return self._service.route.dialect == "vllm" and self._request.path == CHAT
 
     @property
     def _own_lines(self) -> bytes:

@@ -9,7 +9,7 @@ from msgspec import Raw
 from modelry.gateway import body as bodies
 from modelry.gateway import tokenize_calls
 from modelry.gateway.replies import Reply, bad_request
-from modelry.gateway.request import DerivedRequest, Request
+from modelry.gateway.request import CHAT, DerivedRequest, Request
 from modelry.gateway.structured.fitting import Room, form_of
 from modelry.gateway.structured.functions import Offer, offer_of
 from modelry.gateway.structured.known_forms import KnownForms, rounded
@@ -18,8 +18,7 @@ from modelry.gateway.structured.prompts import told, with_calls_told, with_instr
 from modelry.gateway.translating import Answering, Json, TranslatedAnswer
 from modelry.routing.messages import Route
 
-PATH = b"/v1/chat/completions"
-PATHS = (PATH, tokenize_calls.PATH)
+PATHS = (CHAT, tokenize_calls.PATH)
 """Also what is asked of a chat's tokens goes by the prompt that the chat would have."""
 _CALLED = b'"tool_call'
 """Stands in conversations with calls, which a template without functions passes over in silence."""
@@ -59,7 +58,7 @@ def structured(
         allowed = [tools[each.index] for each in offer.functions]
         body = _encode({**fields, "tools": allowed, "tool_choice": "auto"})
         return DerivedRequest(request, request.path, body, request.ignored), answering
-    counted = request.path != PATH
+    counted = request.path != CHAT
     kept = {name: said for name, said in fields.items() if name not in _OWN}
     left_out: tuple[str, ...] = ()
     if counted:

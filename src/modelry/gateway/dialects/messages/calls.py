@@ -3,15 +3,13 @@
 from modelry.gateway import tokenize_calls
 from modelry.gateway.dialects.messages.answers import MessagesAnswer, TokenCount
 from modelry.gateway.dialects.messages.requests import chat_of, prompt_of
-from modelry.gateway.request import DerivedRequest, Request
+from modelry.gateway.request import CHAT, DerivedRequest, Request
 from modelry.gateway.translating import Answering, Translate, TranslatedAnswer
-
-_CHAT = b"/v1/chat/completions"
 
 
 def create(request: Request, client: Answering) -> tuple[DerivedRequest, Answering]:
     chat = chat_of(request.body)
-    derived = DerivedRequest(request, _CHAT, chat.body, chat.ignored)
+    derived = DerivedRequest(request, CHAT, chat.body, chat.ignored)
     answer = MessagesAnswer(request.id, chat.model, streams=chat.streams)
     return derived, TranslatedAnswer(client, answer)
 

@@ -22,13 +22,12 @@ from modelry.gateway.dialects.responses.wishes import (
     wants_logprobs,
 )
 from modelry.gateway.replies import Reply, error, reworded, shown
-from modelry.gateway.request import DerivedRequest, Request
+from modelry.gateway.request import CHAT, DerivedRequest, Request
 from modelry.gateway.table import Table
 from modelry.gateway.translating import Answering, TranslatedAnswer
 from modelry.routing.messages import KeyGrant
 
 PATH = b"/v1/responses"
-_CHAT = b"/v1/chat/completions"
 _THREADS = 4
 
 _encode = msgspec.json.Encoder().encode
@@ -70,7 +69,7 @@ class Responses:
         response = objects.new_response(ids.response, path, wishes, tools)
         top = (wishes.top_logprobs or 0) if wants_logprobs(wishes) else 0
         answer = _Answer(bool(wishes.stream), response, ids, top, record)
-        derived = DerivedRequest(request, _CHAT, body, ignored)
+        derived = DerivedRequest(request, CHAT, body, ignored)
         derived.kept_bytes = 0 if record is None else record.size
         return derived, TranslatedAnswer(KeptAnswer(client, request, answer, self.threads), answer)
 

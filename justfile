@@ -46,6 +46,10 @@ lock-runtimes *names:
 lock-clients *names:
     uv run --group test python scripts/lock_clients.py "$@"
 
+# Bring the console's third-party assets, as they are pinned, from npm's registry.
+vendor:
+    python3 scripts/vendor_assets.py
+
 # Write the next migration, e.g. `just migration 0002 "add key limits"`.
 migration number message:
     uv run --group lint python scripts/migration.py "$@"

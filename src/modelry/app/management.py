@@ -17,6 +17,8 @@ from modelry.catalog import bundle_endpoints, upkeep_endpoints, upload_endpoints
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.catalog.checks import Checks
 from modelry.console import pages
+from modelry.console.live import Live
+from modelry.console.site import Site
 from modelry.services import endpoints as services_endpoints
 from modelry.services import engine_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
@@ -37,8 +39,9 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def serving(parts: Parts, listener: socket.socket) -> AsyncIterator[None]:
     """Serve the management API on `listener` until the block ends."""
+    live = Live(parts.db, parts.reconciler)
     config = uvicorn.Config(
-        application(parts),
+        application(parts, live),
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -51,16 +54,34 @@ async def serving(parts: Parts, listener: socket.socket) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await live.close()
         server.should_exit = True
         await asyncio.gather(task, return_exceptions=True)
 
 
-def application(parts: Parts) -> FastAPI:
-    """Every package's endpoints over the parts they work on."""
+def application(parts: Parts, live: Live) -> FastAPI:
+    """Every package's endpoints over the parts they work on, and the console."""
     sessions = Sessions(parts.db)
     authenticator = Authenticator(parts.db, sessions)
     base = public_base(parts.settings)
     published = parts.feed_server.published
+    site = Site(
+        db=parts.db,
+        sessions=sessions,
+        keys=parts.keys,
+        catalog=parts.catalog,
+        fetches=parts.fetches,
+        offers=parts.offers,
+        uploads=parts.uploads,
+        machine=parts.machine,
+        runtimes=parts.runtimes,
+        executor=parts.executor,
+        reconciler=parts.reconciler,
+        lifecycle=parts.lifecycle,
+        conformance=parts.conformance,
+        published=published,
+        public_base=base,
+    )
     return create_application(
         [
             access_endpoints.router(parts.db, authenticator, parts.keys, published),
@@ -109,20 +130,7 @@ def application(parts: Parts) -> FastAPI:
             usage_endpoints.router(parts.db, authenticator),
         ],
         [
-            pages.router(
-                parts.db,
-                sessions,
-                parts.lifecycle,
-                parts.conformance,
-                parts.executor,
-                parts.catalog,
-                parts.fetches,
-                parts.offers,
-                parts.uploads,
-                parts.keys,
-                published,
-                base,
-            ),
+            pages.router(site, live),
             usage_endpoints.metrics_router(authenticator, parts.metrics),
         ],
         ready=parts.db.ping,

@@ -12,7 +12,7 @@ function forget() {
 }
 
 channel.addEventListener("message", forget);
-document.getElementById("sign-out").addEventListener("submit", () => {
+document.getElementById("sign-out")?.addEventListener("submit", () => {
   forget();
   channel.postMessage(null);
 });

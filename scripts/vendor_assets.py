@@ -19,7 +19,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 VENDOR = ROOT / "src/modelry/console/static/vendor"
 
-ICONS = ["activity", "arrow-down", "arrow-left", "arrow-right", "arrow-up", "audio-lines", "badge-check", "bot", "box", "braces", "chart-column", "check", "chevron-down", "chevron-right", "chevrons-up-down", "circle", "circle-alert", "circle-check", "circle-help", "circle-pause", "circle-play", "circle-x", "clock", "code", "columns-2", "copy", "cpu", "database", "download", "ellipsis", "external-link", "eye", "eye-off", "file-audio", "file-up", "gauge", "git-commit-horizontal", "globe", "hard-drive", "image", "image-plus", "info", "key-round", "keyboard", "languages", "layers", "list-filter", "list-ordered", "loader-circle", "lock", "log-out", "memory-stick", "menu", "message-square", "mic", "monitor", "moon", "package", "palette", "paperclip", "pencil", "play", "plus", "refresh-cw", "rocket", "rotate-ccw", "scale", "scroll-text", "search", "send", "server", "settings", "share-2", "shield-check", "sliders-horizontal", "sparkles", "square", "sun", "terminal", "text-cursor-input", "thumbs-up", "trash-2", "triangle-alert", "type", "upload", "user", "users", "volume-2", "wand-sparkles", "wrench", "x", "zap"]
+ICONS = (
+    "activity", "arrow-down", "arrow-left", "arrow-right", "arrow-up", "audio-lines",
+    "badge-check", "bot", "box", "braces", "chart-column", "check", "chevron-down",
+    "chevron-right", "chevrons-up-down", "circle", "circle-alert", "circle-check",
+    "circle-help", "circle-pause", "circle-play", "circle-x", "clock", "code", "columns-2",
+    "copy", "cpu", "database", "download", "ellipsis", "external-link", "eye", "eye-off",
+    "file-audio", "file-up", "gauge", "git-commit-horizontal", "globe", "hard-drive", "image",
+    "image-plus", "info", "key-round", "keyboard", "languages", "layers", "list-filter",
+    "list-ordered", "loader-circle", "lock", "log-out", "memory-stick", "menu",
+    "message-square", "mic", "monitor", "moon", "package", "palette", "paperclip", "pencil",
+    "play", "plus", "refresh-cw", "rocket", "rotate-ccw", "scale", "scroll-text", "search",
+    "send", "server", "settings", "share-2", "shield-check", "sliders-horizontal", "sparkles",
+    "square", "sun", "terminal", "text-cursor-input", "thumbs-up", "trash-2", "triangle-alert",
+    "type", "upload", "user", "users", "volume-2", "wand-sparkles", "wrench", "x", "zap",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

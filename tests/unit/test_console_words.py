@@ -80,7 +80,8 @@ def test_every_text_that_is_named_is_there() -> None:
 
 
 def test_every_text_is_used() -> None:
-    used, beginnings = set(), set()
+    used: set[str] = set()
+    beginnings: set[str] = set()
     for _, name, is_beginning in named([*TEMPLATES, *SCRIPTS, *MODULES]):
         (beginnings if is_beginning else used).add(name)
     unused = {

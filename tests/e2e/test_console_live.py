@@ -6,7 +6,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 from openai import OpenAI
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from tests.support.console import signed_in_page
 from tests.support.instance import MODEL, Instance
@@ -34,16 +34,11 @@ def test_the_list_follows_without_a_reload(shared: Instance, page: Page) -> None
 def test_a_page_whose_stream_is_cut_asks_by_itself_and_listens_again(
     shared: Instance, page: Page
 ) -> None:
-    cut: list[str] = []
-
-    def refuse(route: Route) -> None:
-        cut.append(route.request.url)
-        route.abort()
-
-    page.route("**/live*", refuse)
-    signed_in_page(page, shared).goto(f"{shared.url}/services")
+    page.route("**/live*", lambda route: route.abort())
+    signed_in_page(page, shared)
+    with page.expect_request("**/live*"):
+        page.goto(f"{shared.url}/services")
     state_of(page, "demo", "running")
-    wait_for(lambda: len(cut) > 0 or page.wait_for_timeout(50), "the page to listen")
     with shared.client() as client:
         client.post("/services/demo/stop")
     state_of(page, "demo", "stopped")

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from importlib.resources import files
 from typing import Any, cast
 
-import axe_playwright_python
 import httpx2
 import pytest
 from fastapi.routing import APIRoute
@@ -21,7 +20,7 @@ FIRST_LOAD_BYTES = 150_000
 INTERACTIVE_MS = 300
 SERVICES = 500
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text()
+AXE = files("axe_playwright_python").joinpath("axe.min.js").read_text()
 SERIOUS = ("serious", "critical")
 
 
@@ -104,9 +103,7 @@ def test_a_page_can_be_read_without_scripts(
     context.close()
 
 
-def test_five_hundred_services_are_listed_at_once(
-    browser: Browser, make_instance: Any
-) -> None:
+def test_five_hundred_services_are_listed_at_once(browser: Browser, make_instance: Any) -> None:
     instance = make_instance().start()
     endpoint = {"url": "http://127.0.0.1:9/v1"}
     with instance.client() as client:

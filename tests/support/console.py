@@ -8,8 +8,8 @@ from playwright.sync_api import Page, Request, expect
 from tests.support.browser import sign_in
 from tests.support.instance import MODEL, Instance
 
-TABS = ("", "call", "playground", "metrics", "logs", "events", "conformance", "settings", "progress")
-"""Of the page of a service."""
+TABS = ("call", "playground", "metrics", "logs", "events", "conformance", "settings", "progress")
+"""Of the page of a service, beside its overview."""
 
 PAGES = (
     "/welcome",
@@ -17,7 +17,8 @@ PAGES = (
     f"/models/{MODEL}",
     f"/deploy?model={MODEL}",
     "/services",
-    *(f"/services/demo/{tab}".rstrip("/") for tab in TABS),
+    "/services/demo",
+    *(f"/services/demo/{tab}" for tab in TABS),
     "/playground",
     "/keys",
     "/usage",

@@ -18,7 +18,7 @@ from modelry.catalog import endpoints as catalog_endpoints
 from modelry.catalog.checks import Checks
 from modelry.console import pages
 from modelry.services import endpoints as services_endpoints
-from modelry.services import engine_endpoints
+from modelry.services import engine_endpoints, metrics_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
 from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
@@ -105,6 +105,7 @@ def application(parts: Parts) -> FastAPI:
             conformance_endpoints.router(
                 parts.db, authenticator, parts.lifecycle, parts.conformance
             ),
+            metrics_endpoints.router(parts.db, authenticator, parts.lifecycle),
             engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
             usage_endpoints.router(parts.db, authenticator),
         ],

@@ -466,6 +466,31 @@ def test_a_service_on_the_replicas_of_its_base_has_nothing_of_its_own_to_change(
     play(story)
 
 
+def test_old_revisions_go_but_for_those_that_serve(
+    play_on_both: Callable[[Story], None],
+) -> None:
+    async def story(stage: Stage) -> None:
+        await stage.deploy(slots=2)
+        for slots in (3, 4, 5):
+            await stage.update(slots=slots)
+        row = await stage.row()
+        async with stage.world.db.begin() as session:
+            await store.prune_revisions(session, 2)
+        async with stage.world.db.begin() as session:
+            left = await store.revisions_of(session, row.id)
+        # The first one serves, since none of the others has become ready.
+        assert [each.number for each in left] == [1, 3, 4]
+        stage.executor.loaded()
+        await stage.settle()
+        async with stage.world.db.begin() as session:
+            await store.prune_revisions(session, 2)
+        async with stage.world.db.begin() as session:
+            left = await store.revisions_of(session, row.id)
+        assert [each.number for each in left] == [3, 4]
+
+    play_on_both(story)
+
+
 def test_events_name_what_changed_and_tell_no_values(play: Callable[[Story], None]) -> None:
     async def story(stage: Stage) -> None:
         await stage.deploy()

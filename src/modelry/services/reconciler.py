@@ -43,6 +43,7 @@ _FETCHING_TICK_S = 0.25
 _STOPPING_LOOK_S = 0.02
 _PRUNE_S = 600.0
 _EVENTS_KEPT = 500
+_REVISIONS_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -150,12 +151,13 @@ class Reconciler:
             return pause_s
 
     async def _prune(self) -> None:
-        """Drop old events now and then: a service that flaps makes several a minute."""
+        """Drop old events and revisions now and then: who flaps makes several a minute."""
         now = asyncio.get_running_loop().time()
         if now >= self._prune_at:
             self._prune_at = now + _PRUNE_S
             async with self._db.begin() as session:
                 await store.prune_events(session, _EVENTS_KEPT)
+                await store.prune_revisions(session, _REVISIONS_KEPT)
 
     async def stop_all(self) -> None:
         """Stop every replica, for a shutdown: the services stay wanted."""

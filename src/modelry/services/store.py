@@ -144,14 +144,21 @@ async def current_specs(session: Session) -> dict[str, Spec]:
     return {row.service_id: parse_spec(row.spec) for row in rows}
 
 
-async def live_specs(session: Session) -> Revisions:
-    """The specs of the revisions that replicas run which are not over, by service and number."""
-    live = select(ReplicaRow.seq).where(
+_IS_LIVE = (
+    select(ReplicaRow.seq)
+    .where(
         ReplicaRow.service_id == RevisionRow.service_id,
         ReplicaRow.revision == RevisionRow.number,
         ReplicaRow.state.in_(LIVE),
     )
-    rows = await session.scalars(select(RevisionRow).where(live.exists()))
+    .exists()
+)
+"""Of a revision: a replica runs it which is not over."""
+
+
+async def live_specs(session: Session) -> Revisions:
+    """The specs of the revisions that replicas run which are not over, by service and number."""
+    rows = await session.scalars(select(RevisionRow).where(_IS_LIVE))
     return {(row.service_id, row.number): parse_spec(row.spec) for row in rows}
 
 
@@ -221,6 +228,13 @@ async def prune_events(session: Session, kept: int) -> None:
         await session.execute(
             delete(EventRow).where(EventRow.service_id == service_id, EventRow.seq < oldest)
         )
+
+
+async def prune_revisions(session: Session, kept: int) -> None:
+    """Of every service's revisions, keep the newest `kept` and those that replicas run."""
+    oldest = select(ServiceRow.revision - kept).where(ServiceRow.id == RevisionRow.service_id)
+    statement = delete(RevisionRow).where(RevisionRow.number <= oldest.scalar_subquery(), ~_IS_LIVE)
+    await session.execute(statement, execution_options={"synchronize_session": False})
 
 
 async def remove_service(session: Session, service_id: str) -> None:

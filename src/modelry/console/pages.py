@@ -7,13 +7,15 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    add_model,
+    models,
     sign_in,
 )
 from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
-_PARTS = (sign_in,)
+_PARTS = (sign_in, models, add_model)
 
 
 def router(site: Site, live: Live) -> APIRouter:

@@ -8,6 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
     add_model,
+    deploy,
     models,
     sign_in,
 )
@@ -15,7 +16,7 @@ from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
-_PARTS = (sign_in, models, add_model)
+_PARTS = (sign_in, models, add_model, deploy)
 
 
 def router(site: Site, live: Live) -> APIRouter:

@@ -10,13 +10,15 @@ from modelry.console import (
     add_model,
     deploy,
     models,
+    progress,
     sign_in,
+    welcome,
 )
 from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
-_PARTS = (sign_in, models, add_model, deploy)
+_PARTS = (sign_in, models, add_model, deploy, progress, welcome)
 
 
 def router(site: Site, live: Live) -> APIRouter:

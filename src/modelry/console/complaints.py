@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from markupsafe import Markup
 from pydantic import ValidationError
 
 from modelry.errors import ModelryError
@@ -18,6 +19,18 @@ class Complaints:
 
     def of(self, name: str) -> str | None:
         return self.fields.get(name)
+
+    def attributes(self, name: str, hint: str = "", id: str = "") -> Markup:
+        """Of the field's element: what describes it, its complaint first. `hint`: the id of what
+        is always said of it; `id`: the element's own, where that is not its name.
+        """
+        wrong = name in self.fields
+        named = (f"{id or name}-wrong" if wrong else "", hint)
+        described = " ".join(each for each in named if each)
+        invalid = Markup(' aria-invalid="true"') if wrong else Markup("")
+        return invalid + (
+            Markup(' aria-describedby="{}"').format(described) if described else Markup("")
+        )
 
 
 NONE = Complaints()

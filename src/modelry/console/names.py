@@ -21,13 +21,13 @@ async def taken_names(session: Session, owner_id: str) -> frozenset[str]:
 def suggested(model: str, taken: Collection[str]) -> str:
     """After the model, as far as a service's name may be like it, with a number if need be."""
     stem = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
-    if not stem or not stem[0].isalpha():
+    if len(stem) < 2 or not stem[0].isalpha():
         stem = f"model-{stem}".strip("-")
     for number in range(1, len(taken) + 2):
         end = "" if number == 1 else f"-{number}"
         name = stem[: _LONGEST - len(end)].rstrip("-") + end
         if name not in taken:
-            return name if len(name) > 1 else f"{name}-1"
+            return name
     raise AssertionError("one of them is free")
 
 

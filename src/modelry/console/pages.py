@@ -18,7 +18,14 @@ from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
-_PARTS = (sign_in, models, add_model, deploy, progress, welcome)
+_PARTS = (
+    add_model,
+    deploy,
+    models,
+    progress,
+    sign_in,
+    welcome,
+)
 
 
 def router(site: Site, live: Live) -> APIRouter:

@@ -41,9 +41,7 @@ async function ask(step, told) {
 
 function shown(step, seen) {
   const failed = seen.problem !== undefined;
-  const standing = failed ? "failed" : seen.took === undefined ? "moving" : "done";
-  step.className = `step ${standing}`;
-  step.dataset.standing = standing;
+  step.dataset.standing = failed ? "failed" : seen.took === undefined ? "moving" : "done";
   step.querySelector("[data-took]").textContent = seen.took === undefined ? "" : duration(seen.took);
   const line = step.querySelector("[data-said]");
   if (failed) line.textContent = t("progress_js.no_answer", { reason: seen.problem });

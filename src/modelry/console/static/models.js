@@ -3,11 +3,18 @@
 import { refresh } from "./live.js";
 
 const TYPING_MS = 120;
+const FIELDS = ["q", "provider", "size"];
 const form = document.getElementById("filters");
 let waiting = null;
 
+/** The address of what the fields say; what the links of the filters say is in the present one. */
 function wanted() {
-  const given = new URLSearchParams([...new FormData(form)].filter(([, value]) => value));
+  const given = new URLSearchParams(location.search);
+  for (const name of FIELDS) {
+    const { value } = form.elements[name];
+    if (value) given.set(name, value);
+    else given.delete(name);
+  }
   return given.size ? `/models?${given}` : "/models";
 }
 
@@ -41,7 +48,7 @@ document.getElementById("models").addEventListener("click", (event) => {
 /** The fields as the address has them: it may have come from the browser's history. */
 function fill() {
   const given = new URLSearchParams(location.search);
-  for (const name of ["q", "provider", "size"]) form.elements[name].value = given.get(name) ?? "";
+  for (const name of FIELDS) form.elements[name].value = given.get(name) ?? "";
 }
 addEventListener("popstate", () => {
   fill();

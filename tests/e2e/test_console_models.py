@@ -81,6 +81,7 @@ def test_what_is_looked_for_is_found_without_scripts(shared: Instance, browser: 
     page.get_by_role("link", name="Transcription", exact=True).click()
     page.get_by_role("searchbox").fill("tiny")
     page.keyboard.press("Enter")
+    expect(page.locator("[data-model]")).to_have_count(1)
     assert cards(page) == ["whisper-tiny.en"]
     page.get_by_role("link", name="Whisper tiny").first.click()
     assert page.url.endswith("/models/whisper-tiny.en")
@@ -95,8 +96,9 @@ def test_a_search_that_makes_no_sense_finds_nothing(shared: Instance) -> None:
     for query in ("task=juggling", "size=%00", "provider=<b>", "tag=x&fits=1&here=1&own=1"):
         answer = httpx2.get(f"{shared.url}/models?{query}", cookies=cookies)
         assert answer.status_code == 200
-        assert 'data-model="' not in answer.text or "own=1" in query
-        assert "<b>" not in answer.text.split("<main")[1].replace("<b>&lt;", "")
+        assert 'data-model="' not in answer.text
+        assert "No model is like that" in answer.text
+        assert "<b>" not in answer.text
 
 
 def test_a_model_shows_what_calling_it_looks_like(shared: Instance, models: Page) -> None:
@@ -105,7 +107,7 @@ def test_a_model_shows_what_calling_it_looks_like(shared: Instance, models: Page
     wanted = examples(f"{shared.url}/v1", path, ("chat", "completion"))
     shown = models.locator("[role=tabpanel] pre code").all_text_contents()
     assert shown == [each.code for each in wanted]
-    expect(models.get_by_text("Your service")).to_contain_text(path)
+    expect(models.get_by_text("answers to this now")).to_contain_text(path)
     assert models.locator("[role=tabpanel] .k, [role=tabpanel] .kn").count() > 0
     models.get_by_role("tab", name="curl").focus()
     models.keyboard.press("ArrowRight")
@@ -154,7 +156,7 @@ def test_a_model_of_one_s_own_is_added_with_its_faults_told_where_they_are(
     weights = tmp_path / "added.gguf"
     weights.write_bytes(gguf(10_000, 8))
     models.get_by_role("link", name="Add a model").click()
-    source, name = models.get_by_label("Source"), models.get_by_label("Name", exact=True)
+    source, name = models.get_by_label("Source", exact=True), models.get_by_label("Name", exact=True)
     source.fill("ftp://host/model.gguf")
     name.fill(MODEL)
     models.get_by_role("button", name="Add it").click()

@@ -52,7 +52,7 @@ class Search(BaseModel):
         model = shown.model
         named = (model.id, model.name, shown.provider, model.description or "")
         text = " ".join([*named, *model.tasks, *model.tags]).lower()
-        low, high = SIZES.get(self.size, (0, float("inf")))
+        low, high = SIZES.get(self.size, (0, 0))
         return (
             all(word in text for word in self.q.lower().split())
             and self.task in ("", *model.tasks)

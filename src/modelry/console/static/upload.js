@@ -201,14 +201,19 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 }
 zone.addEventListener("drop", async (event) => {
   if (upload !== null) return;
-  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  // All are asked for at once: the event forgets them when it is over.
+  const items = [...event.dataTransfer.items].filter((item) => item.kind === "file");
+  const fallen = items.map((item) => [item.webkitGetAsEntry?.(), item.getAsFile()]);
+  const alone = fallen.length === 1 && fallen[0][0]?.isDirectory ? fallen[0][0] : null;
   const found = new Map();
-  const alone = entries.length === 1 && entries[0].isDirectory;
-  for (const entry of entries) await below(entry, alone ? "" : entry.name, found);
+  for (const [entry, file] of fallen) {
+    if (entry?.isDirectory) await below(entry, alone ? "" : entry.name, found);
+    else if (file) found.set(file.name, file);
+  }
   files.value = "";
   folder.value = "";
   dropped = found;
-  droppedName = alone ? entries[0].name : "";
+  droppedName = alone ? alone.name : "";
   tell();
 });
 for (const field of [files, folder]) {

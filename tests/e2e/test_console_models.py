@@ -156,7 +156,8 @@ def test_a_model_of_one_s_own_is_added_with_its_faults_told_where_they_are(
     weights = tmp_path / "added.gguf"
     weights.write_bytes(gguf(10_000, 8))
     models.get_by_role("link", name="Add a model").click()
-    source, name = models.get_by_label("Source", exact=True), models.get_by_label("Name", exact=True)
+    source = models.get_by_label("Source", exact=True)
+    name = models.get_by_label("Name", exact=True)
     source.fill("ftp://host/model.gguf")
     name.fill(MODEL)
     models.get_by_role("button", name="Add it").click()

@@ -38,8 +38,8 @@ from modelry.console.names import said_of, suggested, taken_names
 from modelry.console.site import Site
 from modelry.errors import ModelryError, NotFound
 from modelry.services.lifecycle import Connection
+from modelry.services.requests import NewService
 from modelry.services.store import ServiceRow
-from modelry.services.views import NewService
 
 _EMPTY_ENDPOINT = dict.fromkeys(ENDPOINT_FIELDS, "")
 

@@ -9,7 +9,7 @@ from starlette.datastructures import FormData, QueryParams
 
 from modelry.catalog.choice import Wanted
 from modelry.errors import InvalidRequest
-from modelry.services.views import NewService
+from modelry.services.requests import NewService
 
 FIELDS = (
     "name", "model", "variant", "engine", "quantisation", "adapter", "replicas_min",

@@ -8,6 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
     service,
+    services,
     sign_in,
 )
 from modelry.console.frame import Frame, Visitor
@@ -16,6 +17,7 @@ from modelry.console.site import Site
 
 _PARTS = (
     service,
+    services,
     sign_in,
 )
 

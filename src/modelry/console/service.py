@@ -7,14 +7,29 @@ from fastapi import APIRouter, Depends, Form, Request
 from fastapi.responses import Response
 
 from modelry.access.principal import Principal
+from modelry.catalog.cards import TOKENLESS
 from modelry.console.frame import Frame, Visitor, go, own_path
 from modelry.console.service_context import service_context, service_path
 from modelry.console.site import Site
 from modelry.services import store
+from modelry.services.states import ReplicaState, ServiceState
+from modelry.services.views import ServiceView
 
 _Next = Annotated[str | None, Form(max_length=2000)]
 """The page to come back to, instead of the service's own."""
 _Verb = Callable[[Principal, str], Awaitable[store.ServiceRow]]
+
+
+def _advice(service: ServiceView, replicas: list[store.ReplicaRow]) -> str | None:
+    """What to do about a service that failed, as a text's name: whether its replicas failed for
+    good or were tried too often, or did not even come to that.
+    """
+    if service.status.state != ServiceState.FAILED:
+        return None
+    failed = [each for each in replicas if each.state == ReplicaState.FAILED]
+    if not failed:
+        return "failed_supplies"
+    return "failed_lasting" if failed[-1].lasting else "failed_again"
 
 
 def router(site: Site, frame: Frame) -> APIRouter:
@@ -25,7 +40,18 @@ def router(site: Site, frame: Frame) -> APIRouter:
     @routes.get("/services/{name}")
     async def overview(request: Request, visitor: Looking, name: str) -> Response:
         context = await service_context(site, visitor.principal, name, "overview")
-        return frame.page(request, "service.html", visitor, **context)
+        service: ServiceView = context["service"]
+        async with site.db.begin() as session:
+            replicas = await store.replicas_of(session, service.id)
+        return frame.page(
+            request,
+            "service.html",
+            visitor,
+            base_url=f"{site.public_base(request)}/v1",
+            advice=_advice(service, replicas),
+            tokenless=TOKENLESS.issuperset(service.tasks),
+            **context,
+        )
 
     async def done(
         visitor: Visitor, name: str, verb: _Verb, notice: str, there: str | None

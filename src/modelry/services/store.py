@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
 from modelry.services.spec import ServiceSpec, Spec, access_path, parse_spec
+from modelry.services.states import LIVE
 
 
 def now() -> datetime:
@@ -105,6 +106,10 @@ async def guests_of(session: Session, host: ServiceRow) -> list[str]:
 
 async def all_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).order_by(ReplicaRow.seq)))
+
+
+async def live_replicas(session: Session) -> list[ReplicaRow]:
+    return list(await session.scalars(select(ReplicaRow).where(ReplicaRow.state.in_(LIVE))))
 
 
 async def replica_by_id(session: Session, replica_id: str) -> ReplicaRow | None:

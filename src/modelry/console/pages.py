@@ -8,6 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
     service,
+    service_call,
     services,
     sign_in,
 )
@@ -17,6 +18,7 @@ from modelry.console.site import Site
 
 _PARTS = (
     service,
+    service_call,
     services,
     sign_in,
 )

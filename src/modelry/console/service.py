@@ -28,8 +28,8 @@ def _advice(service: ServiceView, replicas: list[store.ReplicaRow]) -> str | Non
         return None
     failed = [each for each in replicas if each.state == ReplicaState.FAILED]
     if not failed:
-        return "failed_supplies"
-    return "failed_lasting" if failed[-1].lasting else "failed_again"
+        return "service.failed_supplies"
+    return "service.failed_lasting" if failed[-1].lasting else "service.failed_again"
 
 
 def router(site: Site, frame: Frame) -> APIRouter:
@@ -60,15 +60,15 @@ def router(site: Site, frame: Frame) -> APIRouter:
         await site.reconciler.reconcile()
         own = row.owner_id == visitor.principal.owner_id
         where = service_path(row, own=own) if there is None else own_path(there)
-        return go(where, f"service.{notice}", row.name)
+        return go(where, notice, row.name)
 
     @routes.post("/services/{name}/start")
     async def start(visitor: Acting, name: str, next: _Next = None) -> Response:
-        return await done(visitor, name, site.lifecycle.start, "started", next)
+        return await done(visitor, name, site.lifecycle.start, "service.started", next)
 
     @routes.post("/services/{name}/stop")
     async def stop(visitor: Acting, name: str, next: _Next = None) -> Response:
-        return await done(visitor, name, site.lifecycle.stop, "was_stopped", next)
+        return await done(visitor, name, site.lifecycle.stop, "service.was_stopped", next)
 
     @routes.post("/services/{name}/delete")
     async def delete(
@@ -80,6 +80,6 @@ def router(site: Site, frame: Frame) -> APIRouter:
             own = row.owner_id == visitor.principal.owner_id
             there = f"{service_path(row, own=own)}/settings#delete"
             return go(there, "service.not_deleted", row.name)
-        return await done(visitor, name, site.lifecycle.delete, "was_deleted", "/services")
+        return await done(visitor, name, site.lifecycle.delete, "service.was_deleted", "/services")
 
     return routes

@@ -1,6 +1,7 @@
 """The list of services: searched, filtered and paged in the database."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 from urllib.parse import urlencode
 
@@ -14,8 +15,10 @@ from modelry.console.site import Site
 from modelry.services.listing import Filter, Listed, counts_by_state, listed
 from modelry.services.spec import EndpointsSpec
 from modelry.services.states import ServiceState
+from modelry.usage.series.store import Rate, rates
 
 PAGE_SIZE = 50
+_NONE = Rate(requests_per_minute=0, completion_tokens_per_s=0)
 _TASKS: tuple[str, ...] = get_args(Task)
 
 
@@ -46,6 +49,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             # Whose page is gone, for services were deleted meanwhile, gets the last.
             page = min(page, pages)
             rows = await listed(session, wanted, (page - 1) * PAGE_SIZE, PAGE_SIZE)
+            lately = await rates(session, datetime.now(UTC))
         query = _Query(wanted)
         return frame.page(
             request,
@@ -53,7 +57,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             visitor,
             script_words=("services_js",),
             section="services",
-            rows=[_row(site, each) for each in rows],
+            rows=[_row(site, each, lately.get(each.row.id, _NONE)) for each in rows],
             wanted=wanted,
             query=query,
             here_again=query(page=page),
@@ -85,7 +89,7 @@ class _Query:
         return f"/services?{text}" if text else "/services"
 
 
-def _row(site: Site, each: Listed) -> dict[str, Any]:
+def _row(site: Site, each: Listed, rate: Rate) -> dict[str, Any]:
     row, spec, state = each.row, each.spec, ServiceState(each.row.state)
     progress = site.reconciler.progress.get(row.id)
     return {
@@ -93,6 +97,7 @@ def _row(site: Site, each: Listed) -> dict[str, Any]:
         "model": spec.model_name,
         "elsewhere": len(spec.endpoints) if isinstance(spec, EndpointsSpec) else 0,
         "host": None if isinstance(spec, EndpointsSpec) else spec.host,
+        "rate": rate,
         "ready": each.ready,
         "wanted": 0 if isinstance(spec, EndpointsSpec) else spec.replicas.min,
         "share": None

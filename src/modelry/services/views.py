@@ -248,6 +248,7 @@ class EventView(BaseModel):
 
 class ExampleView(BaseModel):
     task: str = Field(description="The one of the service's `tasks` that the program is for.")
+    path: str = Field(description="What it calls, below the base URL.")
     language: str
     title: str
     streaming: bool

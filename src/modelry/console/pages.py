@@ -9,6 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 from modelry.console import (
     service,
     service_call,
+    service_logs,
     services,
     sign_in,
 )
@@ -19,6 +20,7 @@ from modelry.console.site import Site
 _PARTS = (
     service,
     service_call,
+    service_logs,
     services,
     sign_in,
 )

@@ -77,17 +77,15 @@ async def count_events(session: Session, service_id: str) -> int:
     return await session.scalar(statement) or 0
 
 
-async def ended_logs(session: Session, service_id: str) -> dict[str, list[str]]:
-    """Replica's id → the end of its log, of those that failed and of which events still tell; the
-    newest last.
-    """
-    statement = select(EventRow.replica_id, EventRow.log_tail).where(
+async def failed_logs(session: Session, service_id: str) -> list[EventRow]:
+    """The last event of each replica that failed and has left the end of its log, oldest first."""
+    statement = select(EventRow).where(
         EventRow.service_id == service_id,
         EventRow.replica_id.is_not(None),
         EventRow.log_tail.is_not(None),
     )
-    rows = await session.execute(statement.order_by(EventRow.seq))
-    return {replica_id: lines for replica_id, lines in rows if replica_id and lines}
+    rows = await session.scalars(statement.order_by(EventRow.seq))
+    return list({row.replica_id: row for row in rows}.values())
 
 
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:

@@ -9,6 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 from modelry.console import (
     service,
     service_call,
+    service_events,
     service_logs,
     services,
     sign_in,
@@ -20,6 +21,7 @@ from modelry.console.site import Site
 _PARTS = (
     service,
     service_call,
+    service_events,
     service_logs,
     services,
     sign_in,

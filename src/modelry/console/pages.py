@@ -7,24 +7,34 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    add_model,
+    deploy,
+    models,
+    progress,
     service,
     service_call,
     service_events,
     service_logs,
     services,
     sign_in,
+    welcome,
 )
 from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
 _PARTS = (
+    add_model,
+    deploy,
+    models,
+    progress,
     service,
     service_call,
     service_events,
     service_logs,
     services,
     sign_in,
+    welcome,
 )
 
 

@@ -28,6 +28,7 @@ form.addEventListener("input", (event) => {
 });
 
 document.addEventListener("modelry:refreshed", () => {
+  if (!form.elements.name) return; // It has one already.
   const { said } = document.getElementById("name-said").dataset;
   if (said === "taken" || said === "against_rule") form.elements.name.setAttribute("aria-invalid", "true");
   else if (!document.getElementById("name-wrong")) form.elements.name.removeAttribute("aria-invalid");

@@ -20,7 +20,7 @@ class Parameter:
     @property
     def says(self) -> str:
         """The text that says what it is for."""
-        return f"service_call.field_{self.text or self.name}"
+        return "service_call.field_" + (self.text or self.name)
 
 
 _MODEL = Parameter("model", "string", needed=True)

@@ -39,7 +39,7 @@ def present(spec: ServiceSpec, engines: Sequence[tuple[str, str]]) -> Typed:
         "slots": str(spec.slots),
         "context_tokens": str(spec.context_tokens),
         "idle_after_s": NEVER if spec.idle_after_s is None else f"{spec.idle_after_s:.12g}",
-        "gpus": str(spec.gpus),
+        "gpus": str(spec.gpus or ""),
         "engine_args": shlex.join(spec.engine_args),
         "engine_env": "\n".join(f"{name}={value}" for name, value in spec.engine_env.items()),
     }

@@ -54,6 +54,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             script_words=("service_logs_js",),
             sources=sources,
             chosen=chosen,
+            missing=replica if replica and (chosen is None or chosen.id != replica) else None,
             lines=[] if chosen is None else lines_of(chosen, _SHOWN),
             **context,
         )

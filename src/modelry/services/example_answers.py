@@ -199,14 +199,19 @@ data: {"type":"message_stop"}""",
     "images/generations": """\
 event: image_generation.partial_image
 data: {"type":"image_generation.partial_image","partial_image_index":0,\
-"b64_json":"iVBORw0KGgoAAAANSUhEUg…"}
+"b64_json":"iVBORw0KGgoAAAANSUhEUg…","created_at":1795919511,"size":"512x512",\
+"quality":"auto","background":"opaque","output_format":"png"}
 
 event: image_generation.partial_image
 data: {"type":"image_generation.partial_image","partial_image_index":1,\
-"b64_json":"iVBORw0KGgoAAAANSUhEUg…"}
+"b64_json":"iVBORw0KGgoAAAANSUhEUg…","created_at":1795919511,"size":"512x512",\
+"quality":"auto","background":"opaque","output_format":"png"}
 
 event: image_generation.completed
-data: {"type":"image_generation.completed","b64_json":"iVBORw0KGgoAAAANSUhEUg…"}""",
+data: {"type":"image_generation.completed","b64_json":"iVBORw0KGgoAAAANSUhEUg…",\
+"created_at":1795919512,"size":"512x512","quality":"auto","background":"opaque",\
+"output_format":"png","usage":{"input_tokens":15,"input_tokens_details":\
+{"text_tokens":15,"image_tokens":0},"output_tokens":0,"total_tokens":15}}""",
     "audio/speech": """\
 event: speech.audio.delta
 data: {"type":"speech.audio.delta","audio":"UklGRqRRAQBXQVZFZm10IBAAAAABAAEA…"}

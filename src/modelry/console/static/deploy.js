@@ -68,11 +68,12 @@ if (endpoints) {
     for (const wrong of row.querySelectorAll(".complaint")) wrong.remove();
     for (const field of row.querySelectorAll("input")) {
       field.value = "";
+      if (field.type === "password") field.placeholder = "";
       field.removeAttribute("aria-invalid");
     }
     endpoints.append(row);
     number();
-    row.querySelector("input").focus();
+    row.querySelector("input:not([type=hidden])").focus();
   });
   endpoints.addEventListener("click", (event) => {
     const remove = event.target.closest("[data-remove]");

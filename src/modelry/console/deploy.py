@@ -20,7 +20,7 @@ from modelry.catalog.formats import Quantisation
 from modelry.catalog.offers import context_of
 from modelry.console import shelf
 from modelry.console.complaints import NONE, Complaints, complaints_of
-from modelry.console.deploy_fit import converts, engines_for, fitting
+from modelry.console.deploy_fit import adapters_of, converts, engines_for, fitting
 from modelry.console.deploy_form import (
     ENDPOINT_FIELDS,
     ENDPOINTS_MOST,
@@ -108,7 +108,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             converts=converts(site.machine, chosen),
             quantisations=get_args(Quantisation),
             gpus=len(site.machine.inventory.gpus),
-            adapters=_adapters(models, principal),
+            adapters=adapters_of(models, principal),
             idle_choices=IDLE_CHOICES,
             never=NEVER,
         )
@@ -178,11 +178,3 @@ def _choices(models: Sequence[Model], principal: Principal) -> dict[str, list[tu
             entry = (model.reference(principal.owner_id), model.card.name)
             found.setdefault("" if model.owner_id else model.card.provider, []).append(entry)
     return {provider: entries for provider, entries in found.items() if entries}
-
-
-def _adapters(models: Sequence[Model], principal: Principal) -> list[str]:
-    return [
-        model.reference(principal.owner_id)
-        for model in models
-        if model.card.default_variant.format == "lora"
-    ]

@@ -1,5 +1,6 @@
 """What a service would run as it is typed so far: variant, engine, and the memory it takes here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modelry.access.principal import Principal
@@ -115,3 +116,12 @@ def converts(machine: Machine, model: Model) -> bool:
         and found.converter is not None
         for variant in model.card.variants
     )
+
+
+def adapters_of(models: Sequence[Model], principal: Principal) -> list[str]:
+    """References to those of the models that are adapters."""
+    return [
+        model.reference(principal.owner_id)
+        for model in models
+        if model.card.default_variant.format == "lora"
+    ]

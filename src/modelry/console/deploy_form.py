@@ -86,9 +86,9 @@ def of_model(form: Typed) -> NewService:
     if any(replicas.values()):
         given["replicas"] = {part: text for part, text in replicas.items() if text}
     if form["idle_after_s"]:
-        given["idle_after_s"] = _idle(form["idle_after_s"])
-    given["engine_args"] = _arguments(form["engine_args"])
-    given["engine_env"] = _environment(form["engine_env"])
+        given["idle_after_s"] = idle_of(form["idle_after_s"])
+    given["engine_args"] = arguments_of(form["engine_args"])
+    given["engine_env"] = environment_of(form["engine_env"])
     return NewService.model_validate(given)
 
 
@@ -108,7 +108,8 @@ def of_endpoints(form: Typed) -> NewService:
     return NewService.model_validate(given)
 
 
-def _idle(text: str) -> float | str | None:
+def idle_of(text: str) -> float | str | None:
+    """Seconds, None for never, or what is no number, for the field's rule to refuse."""
     if text == NEVER:
         return None
     try:
@@ -117,7 +118,8 @@ def _idle(text: str) -> float | str | None:
         return text
 
 
-def _arguments(text: str) -> list[str]:
+def arguments_of(text: str) -> list[str]:
+    """As a shell takes them apart. Raises `InvalidRequest`."""
     try:
         return shlex.split(text)
     except ValueError:
@@ -126,7 +128,8 @@ def _arguments(text: str) -> list[str]:
         ) from None
 
 
-def _environment(text: str) -> dict[str, str]:
+def environment_of(text: str) -> dict[str, str]:
+    """A variable a line. Raises `InvalidRequest`."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         name, given, value = line.strip().partition("=")

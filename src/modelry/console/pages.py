@@ -11,6 +11,12 @@ from modelry.console import (
     deploy,
     models,
     progress,
+    service,
+    service_call,
+    service_events,
+    service_logs,
+    service_settings,
+    services,
     sign_in,
     welcome,
 )
@@ -23,6 +29,12 @@ _PARTS = (
     deploy,
     models,
     progress,
+    service,
+    service_call,
+    service_events,
+    service_logs,
+    service_settings,
+    services,
     sign_in,
     welcome,
 )
@@ -43,10 +55,11 @@ def router(site: Site, live: Live) -> APIRouter:
 
     @pages.get("/live")
     async def live_stream(visitor: Looking, service: str | None = None) -> StreamingResponse:
-        """When services of the visitor's change, or the one of this id."""
+        """When services of the visitor's change, or the one of this id: for operators anybody's."""
+        any_owner = service is not None and visitor.principal.operator
 
         def stream() -> AsyncIterator[bytes]:
-            return live.stream(visitor.principal.owner_id, service)
+            return live.stream(None if any_owner else visitor.principal.owner_id, service)
 
         return StreamingResponse(
             stream(), media_type="text/event-stream", headers={"cache-control": "no-store"}

@@ -28,6 +28,7 @@ form.addEventListener("input", (event) => {
 });
 
 document.addEventListener("modelry:refreshed", () => {
+  if (!form.elements.name) return; // It has one already.
   const { said } = document.getElementById("name-said").dataset;
   if (said === "taken" || said === "against_rule") form.elements.name.setAttribute("aria-invalid", "true");
   else if (!document.getElementById("name-wrong")) form.elements.name.removeAttribute("aria-invalid");
@@ -67,11 +68,12 @@ if (endpoints) {
     for (const wrong of row.querySelectorAll(".complaint")) wrong.remove();
     for (const field of row.querySelectorAll("input")) {
       field.value = "";
+      if (field.matches(".secret")) field.placeholder = "";
       field.removeAttribute("aria-invalid");
     }
     endpoints.append(row);
     number();
-    row.querySelector("input").focus();
+    row.querySelector("input:not([type=hidden])").focus();
   });
   endpoints.addEventListener("click", (event) => {
     const remove = event.target.closest("[data-remove]");

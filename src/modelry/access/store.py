@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, ForeignKey, String, delete, select, update
+from sqlalchemy import JSON, ForeignKey, String, delete, func, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.access.credentials import digest, new_id, new_owner_id
@@ -147,3 +147,22 @@ async def note_key_use(session: Session, last_used_at: dict[str, float]) -> None
     for key_id, seconds in last_used_at.items():
         at = datetime.fromtimestamp(seconds, UTC)
         await session.execute(update(KeyRow).where(KeyRow.id == key_id).values(last_used_at=at))
+
+
+async def find_keys(
+    session: Session, user_id: str, *, of_sessions: bool, text: str, start: int, limit: int
+) -> tuple[list[KeyRow], int]:
+    """The user's keys, the newest first, from the row `start` on, and how many there are.
+
+    `of_sessions`: those made for browsers' sessions, or else the others; `text`: a part of the
+    name, or of what a masked key shows, without which every key is meant.
+    """
+    found = select(KeyRow).where(
+        KeyRow.user_id == user_id, KeyRow.session.is_not(None) == of_sessions
+    )
+    if text:
+        shown = KeyRow.id == text, KeyRow.tail == text[-4:]
+        found = found.where(or_(KeyRow.name.icontains(text, autoescape=True), *shown))
+    count = await session.scalar(select(func.count()).select_from(found.subquery())) or 0
+    rows = found.order_by(KeyRow.seq.desc()).offset(start).limit(limit)
+    return list(await session.scalars(rows)), count

@@ -110,6 +110,36 @@ def test_a_key_for_one_service_is_made_as_json(shared: Instance, demo_path: str)
     assert told(shared.cli("keys", "delete", made["id"]))
 
 
+def test_an_access_token_is_made_used_and_deleted(shared: Instance) -> None:
+    made = shared.cli("tokens", "create", "of [b]a[/b] script", "--expires-in-days", "1")
+    token = told(made).strip()
+    assert token.startswith("pat-")
+    assert "not shown again" in made.stderr
+    as_it = {"MODELRY_TOKEN": token}
+    (row,) = [
+        row
+        for row in parsed(shared.cli("tokens", "list", "--json", env=as_it))
+        if row["name"] == "of [b]a[/b] script"
+    ]
+    listed = told(shared.cli("tokens", "list"))
+    (line,) = [line for line in listed.splitlines() if row["id"] in line]
+    assert f"pat-…{token[-4:]}" in line
+    assert row["name"] in line
+    assert "you" in line
+    assert token not in listed
+    assert "is deleted" in told(shared.cli("tokens", "delete", row["id"]))
+    assert "not valid" in refusal(shared.cli("list", env=as_it))
+    assert "no access token" in refusal(shared.cli("tokens", "delete", row["id"]))
+
+
+def test_the_command_line_does_not_saw_off_its_own_branch(shared: Instance) -> None:
+    rows = parsed(shared.cli("tokens", "list", "--json"))
+    (local,) = [row for row in rows if row["origin"] == "local"]
+    refused = refusal(shared.cli("tokens", "delete", local["id"]))
+    assert "command line" in refused
+    assert "start" in refused
+
+
 def test_a_keys_limits_are_set_changed_and_cleared(shared: Instance) -> None:
     made = parsed(
         shared.cli(

@@ -152,6 +152,15 @@ class Keys:
             for key_id in gone:
                 self._feed.drop_key(key_id)
 
+    async def revoke_of_other_sessions(self, principal: Principal, cookie: str | None) -> None:
+        """End the keys of all their browser sessions, but for the one that has `cookie`."""
+        kept = None if cookie is None else digest(cookie)
+        async with self._changing:
+            async with self._db.begin() as session:
+                gone = await store.remove_keys_of_other_sessions(session, principal.owner_id, kept)
+            for key_id in gone:
+                self._feed.drop_key(key_id)
+
     async def note_use(self, last_used_at: dict[str, float]) -> None:
         async with self._db.begin() as session:
             await store.note_key_use(session, last_used_at)

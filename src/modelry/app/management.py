@@ -9,8 +9,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from modelry.access import endpoints as access_endpoints
+from modelry.access import token_endpoints
 from modelry.access.authenticator import Authenticator
 from modelry.access.sessions import Sessions
+from modelry.access.tokens import Tokens
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
 from modelry.catalog import bundle_endpoints, upkeep_endpoints, upload_endpoints
@@ -84,7 +86,8 @@ def application(parts: Parts, live: Live) -> FastAPI:
     )
     return create_application(
         [
-            access_endpoints.router(parts.db, authenticator, parts.keys, published),
+            access_endpoints.router(parts.db, authenticator, sessions, parts.keys, published),
+            token_endpoints.router(parts.db, authenticator, Tokens(parts.db)),
             catalog_endpoints.router(
                 parts.db, authenticator, parts.catalog, parts.fetches, parts.offers
             ),

@@ -16,6 +16,7 @@ from modelry.cli import (
     models,
     services,
     session,
+    tokens,
     up,
     uploads,
     usage,
@@ -59,6 +60,7 @@ weights.register()
 usage.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(engines.app, name="engines")
 
 

@@ -8,6 +8,7 @@ from fastapi.responses import Response
 
 from modelry.access import store as access
 from modelry.access.endpoints import KeyView, key_view
+from modelry.access.key_list import find_keys
 from modelry.access.principal import Principal
 from modelry.console.coloured import coloured
 from modelry.console.frame import Frame, Visitor, go
@@ -39,7 +40,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
         text = q.strip().replace("\0", "")
         owner_id = visitor.principal.owner_id
         async with site.db.begin() as session:
-            rows, count = await access.find_keys(
+            rows, count = await find_keys(
                 session,
                 owner_id,
                 of_sessions=sessions,
@@ -47,7 +48,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
                 start=(page - 1) * _A_PAGE,
                 limit=_A_PAGE,
             )
-            _, others = await access.find_keys(
+            _, others = await find_keys(
                 session, owner_id, of_sessions=not sessions, text="", start=0, limit=0
             )
         return frame.page(

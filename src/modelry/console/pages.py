@@ -10,6 +10,7 @@ from modelry.console import (
     keys,
     service,
     sign_in,
+    usage,
 )
 from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
@@ -19,6 +20,7 @@ _PARTS = (
     keys,
     service,
     sign_in,
+    usage,
 )
 
 

@@ -6,7 +6,13 @@ import { language, t } from "./words.js";
 
 const DAY_S = 86400;
 // Steps of an axis of things that are counted: no half of a request.
-const WHOLE_STEPS = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((one) => one * 10 ** power)).flat();
+const WHOLE_STEPS = powers(0, 16);
+// Of an axis of durations, in seconds: parts of a second, of a minute, of an hour, days.
+const TIME_STEPS = [
+  ...powers(-6, 0), 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200,
+  ...powers(0, 6).map((days) => days * DAY_S),
+];
+const STEPS = { whole: WHOLE_STEPS, time: TIME_STEPS, any: undefined };
 
 const drawn = new Set();
 const redraw = () => drawn.forEach((chart) => chart.redraw());
@@ -26,14 +32,15 @@ export class Chart {
 
   /**
    * `series`: for each `{ label, tone }`, a tone of the stylesheet's `.tone-…`.
-   * `format`: a value as text. `rest`: what the legend tells of a series' values while no moment is
-   * pointed at. `bars`, `stacked`: how it is drawn. `whole`: nothing lies between 1 and 2.
+   * `format`: a value as text, in the narrow place of an axis; `exact`: elsewhere. `rest`: what the legend tells of a series' values while no moment is
+   * pointed at. `bars`, `stacked`: how it is drawn. `steps` of its axis: `whole`
+   * where nothing lies between 1 and 2, `time` for seconds, or `any`.
    * `together`: charts of the same name point at the same moment.
    */
-  constructor(figure, series, { format, rest = null, bars = false, stacked = false, whole = false, together = null }) {
+  constructor(figure, series, { format, exact = format, rest = null, bars = false, stacked = false, steps = "any", together = null }) {
     this.#figure = figure;
     this.#series = series;
-    this.#options = { format, rest, bars, stacked, whole, together };
+    this.#options = { format, exact, rest, bars, stacked, steps, together };
     this.#place = figure.querySelector("[data-plot]");
     this.#message = figure.querySelector("[data-message]");
     const legend = figure.querySelector("[data-legend]");
@@ -108,7 +115,7 @@ export class Chart {
   }
 
   #draw() {
-    const { bars, format, whole, together } = this.#options;
+    const { bars, format, steps, together } = this.#options;
     const { utc } = this.#data;
     const look = getComputedStyle(this.#place);
     const font = `12px ${look.fontFamily}`;
@@ -120,7 +127,7 @@ export class Chart {
       {
         width: this.#place.clientWidth,
         height: this.#place.clientHeight,
-        padding: [10, 12, 0, 0],
+        padding: [8, 22, 0, 0],
         legend: { show: false },
         cursor: {
           y: false,
@@ -131,16 +138,16 @@ export class Chart {
         tzDate: utc ? (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC") : (at) => new Date(at * 1000),
         scales: {
           x: { time: true, range: () => [this.#data.from, this.#data.to] },
-          y: { range: (_, __, most) => [0, most > 0 ? most * 1.05 : 1] },
+          y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] },
         },
         axes: [
           {
-            stroke: text, font, space: 84, grid: { show: false }, ticks: { stroke: line, width: 1, size: 4 },
+            stroke: text, font, space: 84, size: 30, grid: { show: false }, ticks: { stroke: line, width: 1, size: 4 },
             values: (_, at, __, ___, apart) => at.map((each) => this.#short(each, apart)),
           },
           {
-            stroke: text, font, size: 64, space: 36, grid: { stroke: line, width: 1 }, ticks: { show: false },
-            incrs: whole ? WHOLE_STEPS : undefined,
+            stroke: text, font, size: widthOf, space: 36, grid: { stroke: line, width: 1 }, ticks: { show: false },
+            incrs: STEPS[steps],
             values: (_, at) => at.map(format),
           },
         ],
@@ -163,11 +170,11 @@ export class Chart {
 
   /** Tell each series' value at a step, or of the whole time where none is pointed at. */
   #point(at) {
-    const { format, rest } = this.#options;
+    const { exact, rest } = this.#options;
     this.#clock.textContent = at === null ? "" : this.#long(this.#data.times[at]);
     this.#data.values.forEach((values, index) => {
-      if (at === null) this.#values[index].textContent = rest === null ? "" : told(rest(values), format);
-      else this.#values[index].textContent = told(values[at], format);
+      if (at === null) this.#values[index].textContent = rest === null ? "" : told(rest(values), exact);
+      else this.#values[index].textContent = told(values[at], exact);
     });
   }
 
@@ -189,7 +196,7 @@ export class Chart {
       const row = made("tr", "");
       row.append(made("th", this.#long(at)));
       row.firstChild.scope = "row";
-      row.append(...values.map((each) => made("td", told(each[index], this.#options.format), "number")));
+      row.append(...values.map((each) => made("td", told(each[index], this.#options.exact), "number")));
       return row;
     }));
   }
@@ -213,11 +220,18 @@ export class Chart {
 
 const told = (value, format) => (value === null || value === undefined ? "–" : format(value));
 
+/** Of an axis, by its longest label. */
+const widthOf = (_, labels) => 14 + 7 * Math.max(2, ...(labels ?? []).map((label) => label.length));
+
 /** Which points have no neighbour to draw a line to. */
 function alone(plot, series) {
   const values = plot.data[series];
   const there = (at) => values[at] !== null && values[at] !== undefined;
   return values.map((_, at) => at).filter((at) => there(at) && !there(at - 1) && !there(at + 1));
+}
+
+function powers(from, to) {
+  return Array.from({ length: to - from }, (_, at) => [1, 2, 5].map((one) => one * 10 ** (from + at))).flat();
 }
 
 function made(tag, text, style = "") {

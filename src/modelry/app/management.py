@@ -19,8 +19,9 @@ from modelry.catalog import bundle_endpoints, upkeep_endpoints, upload_endpoints
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.catalog.checks import Checks
 from modelry.console import pages
+from modelry.executors.nodes import LocalNodes
 from modelry.services import endpoints as services_endpoints
-from modelry.services import engine_endpoints
+from modelry.services import engine_endpoints, node_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
 from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
@@ -63,6 +64,7 @@ def application(parts: Parts) -> FastAPI:
     authenticator = Authenticator(parts.db, sessions)
     base = public_base(parts.settings)
     published = parts.feed_server.published
+    nodes = LocalNodes(parts.machine.inventory, parts.settings.paths.data)
     return create_application(
         [
             access_endpoints.router(parts.db, authenticator, sessions, parts.keys, published),
@@ -109,6 +111,7 @@ def application(parts: Parts) -> FastAPI:
                 parts.db, authenticator, parts.lifecycle, parts.conformance
             ),
             engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
+            node_endpoints.router(parts.db, authenticator, parts.executor, nodes),
             usage_endpoints.router(parts.db, authenticator),
         ],
         [

@@ -112,6 +112,8 @@ def test_a_body_that_is_not_what_is_asked_for_is_a_422(
         ("PUT", "/keys/key_nothing", 405, "method_not_allowed"),
         ("DELETE", "/tokens/tok_nothing", 404, "token_not_found"),
         ("PATCH", "/tokens/tok_nothing", 405, "method_not_allowed"),
+        ("GET", "/nodes/nothing", 404, "node_not_found"),
+        ("GET", "/nodes?cursor=elsewhere", 422, "invalid_request"),
         ("GET", "/keys?limit=0", 422, "invalid_request"),
         ("GET", "/keys?limit=1001", 422, "invalid_request"),
         ("GET", "/keys?limit=many", 422, "invalid_request"),
@@ -163,7 +165,7 @@ def test_paging_visits_each_row_once(api: Instance, limit: int) -> None:
     assert [id_ for id_ in seen if id_ in made] == made
 
 
-@pytest.mark.parametrize("path", ["/keys", "/tokens", "/services", "/models"])
+@pytest.mark.parametrize("path", ["/keys", "/tokens", "/nodes", "/services", "/models"])
 def test_lists_have_one_shape(api: Instance, path: str) -> None:
     page = api.api("GET", path).json()
     assert set(page) == {"data", "next"}

@@ -21,9 +21,11 @@ from modelry.catalog.checks import Checks
 from modelry.console import pages
 from modelry.console.live import Live
 from modelry.console.site import Site
+from modelry.executors.nodes import LocalNodes
 from modelry.services import endpoints as services_endpoints
-from modelry.services import engine_endpoints
+from modelry.services import engine_endpoints, node_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
+from modelry.services.engine_upkeep import EngineUpkeep
 from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
 
@@ -67,17 +69,23 @@ def application(parts: Parts, live: Live) -> FastAPI:
     authenticator = Authenticator(parts.db, sessions)
     base = public_base(parts.settings)
     published = parts.feed_server.published
+    tokens = Tokens(parts.db)
+    nodes = LocalNodes(parts.machine.inventory, parts.settings.paths.data)
+    engines = EngineUpkeep(parts.db, parts.machine, parts.runtimes)
     site = Site(
         db=parts.db,
         sessions=sessions,
         keys=parts.keys,
+        tokens=tokens,
         catalog=parts.catalog,
         fetches=parts.fetches,
         offers=parts.offers,
         uploads=parts.uploads,
         machine=parts.machine,
         runtimes=parts.runtimes,
+        engines=engines,
         executor=parts.executor,
+        nodes=nodes,
         reconciler=parts.reconciler,
         lifecycle=parts.lifecycle,
         conformance=parts.conformance,
@@ -87,7 +95,7 @@ def application(parts: Parts, live: Live) -> FastAPI:
     return create_application(
         [
             access_endpoints.router(parts.db, authenticator, sessions, parts.keys, published),
-            token_endpoints.router(parts.db, authenticator, Tokens(parts.db)),
+            token_endpoints.router(parts.db, authenticator, tokens),
             catalog_endpoints.router(
                 parts.db, authenticator, parts.catalog, parts.fetches, parts.offers
             ),
@@ -129,7 +137,8 @@ def application(parts: Parts, live: Live) -> FastAPI:
             conformance_endpoints.router(
                 parts.db, authenticator, parts.lifecycle, parts.conformance
             ),
-            engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
+            engine_endpoints.router(authenticator, engines),
+            node_endpoints.router(parts.db, authenticator, parts.executor, nodes),
             usage_endpoints.router(parts.db, authenticator),
         ],
         [

@@ -14,6 +14,7 @@ from modelry.cli import (
     engines,
     keys,
     models,
+    nodes,
     services,
     session,
     tokens,
@@ -58,6 +59,7 @@ uploads.register()
 app.add_typer(bundles.app, name="bundle")
 weights.register()
 usage.register(app)
+nodes.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(tokens.app, name="tokens")

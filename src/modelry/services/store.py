@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
 from modelry.services.spec import ServiceSpec, Spec, access_path, parse_spec
+from modelry.services.states import LIVE
 
 
 def now() -> datetime:
@@ -105,6 +106,21 @@ async def guests_of(session: Session, host: ServiceRow) -> list[str]:
 
 async def all_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).order_by(ReplicaRow.seq)))
+
+
+async def live_replicas(
+    session: Session, owner_id: str | None
+) -> list[tuple[ReplicaRow, ServiceRow]]:
+    """Replicas that run, each with its service; of one owner's services, or of all."""
+    statement = (
+        select(ReplicaRow, ServiceRow)
+        .join(ServiceRow, ServiceRow.id == ReplicaRow.service_id)
+        .where(ReplicaRow.state.in_(LIVE))
+        .order_by(ReplicaRow.seq)
+    )
+    if owner_id is not None:
+        statement = statement.where(ServiceRow.owner_id == owner_id)
+    return [(replica, service) for replica, service in await session.execute(statement)]
 
 
 async def replica_by_id(session: Session, replica_id: str) -> ReplicaRow | None:

@@ -6,24 +6,23 @@ refusal belongs to.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData
 
 from modelry.access.endpoints import KeyLimits, KeyUpdate, KeyView, NewKey
+from modelry.console.expiry import CHOICES, expires_at
 
 LIMITS = tuple(KeyLimits.model_fields)
-# Days from now that the form offers, beside never and a date.
-TERMS = (7, 30, 90, 365)
 _TYPED_MAX = 100_000
 _Asked = TypeVar("_Asked", NewKey, KeyUpdate)
 
 
 @dataclass
 class KeyForm:
-    """`expiry`: `never`, one of `TERMS`, `date` with `expires_on`, or `keep`: as it is.
+    """`expiry`: one of `CHOICES`, with `expires_on`, or `keep`: as it is.
 
     `patterns`: further access paths and globs, a line each. `complaints`: field → the name of the
     text that says what is wrong with it.
@@ -55,19 +54,8 @@ class KeyForm:
             "strict": self.strict,
         }
         if self.expiry != "keep":
-            asked["expires_at"] = self._expires_at(now)
+            asked["expires_at"] = expires_at(self.expiry, self.expires_on, now)
         return asked
-
-    def _expires_at(self, now: datetime) -> datetime | str | None:
-        if self.expiry == "never":
-            return None
-        if self.expiry == "date":
-            try:
-                last_day = date.fromisoformat(self.expires_on)
-                return datetime.combine(last_day, time(), UTC) + timedelta(days=1)
-            except (ValueError, OverflowError):
-                return self.expires_on or "no date"
-        return now + timedelta(days=int(self.expiry))
 
     def _checked(self, model: type[_Asked], asked: dict[str, Any]) -> _Asked | None:
         try:
@@ -88,13 +76,12 @@ def typed(form: FormData) -> KeyForm:
         return value[:_TYPED_MAX].strip() if isinstance(value, str) else ""
 
     expiry = text("expiry")
-    known = expiry in ("never", "date", "keep", *map(str, TERMS))
     return KeyForm(
         name=text("name"),
         everything=text("scope") != "chosen",
         services=[each for each in form.getlist("services") if isinstance(each, str)],
         patterns=text("patterns"),
-        expiry=expiry if known else "never",
+        expiry=expiry if expiry in {*CHOICES, "keep"} else "never",
         expires_on=text("expires_on"),
         limits={name: text(name) for name in LIMITS},
         strict=text("strict") == "on",

@@ -11,8 +11,9 @@ from modelry.access.endpoints import KeyView, key_view
 from modelry.access.key_list import find_keys
 from modelry.access.principal import Principal
 from modelry.console.coloured import coloured
+from modelry.console.expiry import TERMS
 from modelry.console.frame import Frame, Visitor, go
-from modelry.console.key_form import LIMITS, TERMS, KeyForm, form_of, typed
+from modelry.console.key_form import LIMITS, KeyForm, form_of, typed
 from modelry.console.service_context import CALLABLE
 from modelry.console.site import Site
 from modelry.db import Session

@@ -7,7 +7,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    engines,
     keys,
+    nodes,
+    profile,
     service,
     sign_in,
     usage,
@@ -17,7 +20,10 @@ from modelry.console.live import Live
 from modelry.console.site import Site
 
 _PARTS = (
+    engines,
     keys,
+    nodes,
+    profile,
     service,
     sign_in,
     usage,

@@ -1,4 +1,4 @@
-// The form of an API key: what belongs to a choice that is not made is out of the way.
+// Forms: what belongs to a choice that is not made is out of the way.
 
 for (const part of document.querySelectorAll("[data-shown-for]")) {
   const [name, value] = part.dataset.shownFor.split("=");

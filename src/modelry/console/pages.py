@@ -7,8 +7,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    design,
     engines,
     keys,
+    metrics,
     nodes,
     profile,
     service,
@@ -20,8 +22,10 @@ from modelry.console.live import Live
 from modelry.console.site import Site
 
 _PARTS = (
+    design,
     engines,
     keys,
+    metrics,
     nodes,
     profile,
     service,

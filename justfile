@@ -50,6 +50,10 @@ lock-clients *names:
 vendor:
     python3 scripts/vendor_assets.py
 
+# Take a picture of every page of the console, in both themes, or of those that are named.
+screenshots *pages: _test-packages
+    uv run --group test python scripts/screenshots.py "$@"
+
 # Write the next migration, e.g. `just migration 0002 "add key limits"`.
 migration number message:
     uv run --group lint python scripts/migration.py "$@"

@@ -23,7 +23,7 @@ from modelry.console.live import Live
 from modelry.console.site import Site
 from modelry.executors.nodes import LocalNodes
 from modelry.services import endpoints as services_endpoints
-from modelry.services import engine_endpoints, node_endpoints
+from modelry.services import engine_endpoints, metrics_endpoints, node_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
 from modelry.services.engine_upkeep import EngineUpkeep
 from modelry.services.uses import uses_of
@@ -137,6 +137,7 @@ def application(parts: Parts, live: Live) -> FastAPI:
             conformance_endpoints.router(
                 parts.db, authenticator, parts.lifecycle, parts.conformance
             ),
+            metrics_endpoints.router(parts.db, authenticator, parts.lifecycle),
             engine_endpoints.router(authenticator, engines),
             node_endpoints.router(parts.db, authenticator, parts.executor, nodes),
             usage_endpoints.router(parts.db, authenticator),

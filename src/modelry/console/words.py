@@ -13,6 +13,8 @@ from typing import TypeAlias
 
 from markupsafe import Markup, escape
 
+from modelry.console.told import read_told
+
 LANGUAGES = {"en": "English", "zh-CN": "简体中文"}
 DEFAULT = "en"
 
@@ -27,6 +29,8 @@ class Words:
     def __init__(self, language: str, files: Mapping[str, Mapping[str, Text]]) -> None:
         self.language = language
         self._files = files
+        self.told = read_told(language)
+        """What the control plane says, in this language."""
 
     def __call__(self, key: str, **values: object) -> Markup:
         """Values are escaped unless they are markup. Raises `KeyError` for a text there is not."""

@@ -91,7 +91,9 @@ async def node_views(
     """Every node, each with the replicas on it that the caller may see."""
     readings = await nodes.read()
     async with db.begin() as session:
-        live = await store.live_replicas(session, None if caller.operator else caller.owner_id)
+        live = await store.live_replicas_with_services(
+            session, None if caller.operator else caller.owner_id
+        )
     observed = executor.observe()
     return [node_view(reading, live, observed) for reading in readings]
 

@@ -1,0 +1,136 @@
+"""Open pages follow what happens, whatever happens to their connection."""
+
+import subprocess
+from collections.abc import Callable
+
+import psutil
+import pytest
+from openai import OpenAI
+from playwright.sync_api import Page, expect
+
+from tests.support.console import signed_in_page
+from tests.support.instance import MODEL, Instance
+from tests.support.waiting import wait_for
+
+
+def state_of(page: Page, name: str, state: str) -> None:
+    row = page.locator("tr", has=page.get_by_role("link", name=name, exact=True))
+    expect(row.locator(f"[data-state={state}]")).to_be_visible(timeout=30_000)
+
+
+def test_the_list_follows_without_a_reload(shared: Instance, page: Page) -> None:
+    signed_in_page(page, shared).goto(f"{shared.url}/services")
+    page.evaluate("window.same = true")
+    state_of(page, "demo", "running")
+    with shared.client() as client:
+        client.post("/services/demo/stop")
+        state_of(page, "demo", "stopped")
+        client.post("/services/demo/start")
+    state_of(page, "demo", "running")
+    assert page.evaluate("window.same")
+    shared.await_state("demo", "running")
+
+
+def test_a_page_whose_stream_is_cut_asks_by_itself_and_listens_again(
+    shared: Instance, page: Page
+) -> None:
+    page.route("**/live*", lambda route: route.abort())
+    signed_in_page(page, shared)
+    with page.expect_request("**/live*"):
+        page.goto(f"{shared.url}/services")
+    state_of(page, "demo", "running")
+    with shared.client() as client:
+        client.post("/services/demo/stop")
+    state_of(page, "demo", "stopped")
+    page.unroute("**/live*")
+    with page.expect_request("**/live*", timeout=30_000):
+        pass
+    with shared.client() as client:
+        client.post("/services/demo/start")
+    state_of(page, "demo", "running")
+    shared.await_state("demo", "running")
+
+
+def test_a_page_survives_the_end_of_the_control_plane(
+    make_instance: Callable[..., Instance], page: Page
+) -> None:
+    instance = make_instance().start()
+    instance.deploy("test")
+    signed_in_page(page, instance).goto(f"{instance.url}/services")
+    state_of(page, "test", "running")
+    psutil.Process(instance.pid_of("control")).kill()
+    wait_for(lambda: _answers(instance), "the control plane to be back")
+    with instance.client() as client:
+        client.post("/services/test/stop")
+    state_of(page, "test", "stopped")
+
+
+def _answers(instance: Instance) -> bool:
+    try:
+        return bool(instance.service("test"))
+    except Exception:  # it is on its way
+        return False
+
+
+@pytest.mark.timeout(300)
+def test_the_whole_story(make_instance: Callable[..., Instance], page: Page) -> None:
+    """Sign in, deploy, watch it come up, chat, call it with curl, make a key, see what was used,
+    and delete it."""
+    instance = make_instance().start()
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    signed_in_page(page, instance)
+
+    # Nobody has a service yet: a card's one click deploys it, under a name that is suggested.
+    page.get_by_role("link", name="Models").click()
+    card = page.locator("article", has_text=MODEL)
+    card.get_by_role("button", name="Deploy").click()
+    expect(page.locator("[data-state=running]").first).to_be_visible(timeout=60_000)
+    with instance.client() as client:
+        (service,) = client.list("/services")
+    name = service["name"]
+
+    # A conversation, whose answer comes piece by piece.
+    page.goto(f"{instance.url}/services/{name}/playground")
+    page.get_by_label("Message").fill("Say hello.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("[data-answer]").first).not_to_be_empty(timeout=60_000)
+    expect(page.get_by_role("button", name="Send")).to_be_enabled(timeout=60_000)
+
+    # A key, made on its page and shown once.
+    page.goto(f"{instance.url}/keys")
+    page.get_by_role("button", name="Create").first.click()
+    page.get_by_label("Name", exact=True).fill("from the console")
+    page.locator("dialog[open], form").get_by_role("button", name="Create").last.click()
+    shown = page.locator("code", has_text="sk-").first
+    expect(shown).to_be_visible()
+    key = (shown.text_content() or "").strip()
+
+    # The curl program of the service's page, as it is copied.
+    page.goto(f"{instance.url}/services/{name}/call")
+    page.get_by_role("button", name="Copy").and_(page.locator("[data-copy*=curl]")).first.click()
+    program = page.evaluate("navigator.clipboard.readText()")
+    done = subprocess.run(
+        ["bash", "-c", program],
+        env={"MODELRY_API_KEY": key, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert '"chat.completion' in done.stdout, done.stderr
+    answer = OpenAI(base_url=f"{instance.url}/v1", api_key=key).models.list()
+    assert [model.id for model in answer.data] == [service["access_path"]]
+
+    # What was used is on its page.
+    page.goto(f"{instance.url}/usage")
+    row = page.locator("tr", has_text=service["access_path"]).first
+    expect(row).to_be_visible(timeout=30_000)
+
+    # It is gone once its name is written.
+    page.goto(f"{instance.url}/services/{name}/settings")
+    page.get_by_role("button", name="Delete").first.click()
+    dialog = page.locator("dialog[open]")
+    expect(dialog.get_by_role("button", name="Delete")).to_be_disabled()
+    dialog.get_by_role("textbox").fill(name)
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(f"{instance.url}/services")
+    wait_for(lambda: instance.api("GET", f"/services/{name}").status_code == 404, "its end")

@@ -1,0 +1,79 @@
+"""What pages share: numbers, places to go on to, notices."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from modelry.console import formats
+from modelry.console.frame import go, own_path
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (98_300_000, "98.3 MB"),
+        (999_960, "1 MB"),
+        (5.06e9, "5.06 GB"),
+        (1.234e13, "12.3 TB"),
+        (2.5e16, "25,000 TB"),
+    ],
+)
+def test_sizes(count: float, shown: str) -> None:
+    assert formats.size(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (0.4, "0.4"), (12, "12"), (999.6, "1 k"), (135e6, "135 M"), (7.24e9, "7.24 G")],
+)
+def test_short_numbers(count: float, shown: str) -> None:
+    assert formats.short(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("duration", "shown"),
+    [
+        (0, "0 ms"),
+        (0.0854, "85 ms"),
+        (2.4, "2.4 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (185, "3 min 5 s"),
+        (7800, "2 h 10 min"),
+        (3600 * 24 * 4 + 3 * 3600, "4 d 3 h"),
+        (3600 * 24 + 30, "1 d"),
+    ],
+)
+def test_durations(duration: float, shown: str) -> None:
+    assert formats.seconds(duration) == shown
+
+
+def test_a_moment_is_readable_without_scripts() -> None:
+    at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    assert formats.when(at, "ago") == (
+        '<local-time datetime="2026-01-02T03:04:00+00:00" data-style="ago">'
+        "2026-01-02 03:04 UTC</local-time>"
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/services/x?y=1", "/models/u-0123456789ab/x"])
+def test_a_form_goes_on_to_a_page_of_ours(path: str) -> None:
+    assert own_path(path) == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "//evil.example", "/\\evil.example", "https://evil.example", "javascript:x", "/a\r\nb"],
+)
+def test_a_form_never_goes_elsewhere(path: str) -> None:
+    assert own_path(path) == "/"
+
+
+def test_a_notice_is_no_header_of_its_own() -> None:
+    answer = go("/", "shell.copy", 'a"; Path=/evil\r\nSet-Cookie: b')
+    assert len(answer.headers.getlist("set-cookie")) == 1
+    assert "\n" not in answer.headers["set-cookie"]
+    assert "evil\r" not in answer.headers["set-cookie"]

@@ -73,7 +73,8 @@ async def add(db: Database, owner: str, name: str, **replicas: ReplicaState) -> 
 
 async def shown(db: Database, owner: str | None, observed: Mapping[str, Observed]) -> NodeView:
     async with db.begin() as session:
-        return node_view(reading(HERE), await store.live_replicas_with_services(session, owner), observed)
+        live = await store.live_replicas_with_services(session, owner)
+        return node_view(reading(HERE), live, observed)
 
 
 def test_replicas_that_run_there_are_shown_with_their_service(on: Play) -> None:

@@ -1,14 +1,9 @@
-"""API keys as people look for them: by a part of the name, by what a masked one shows, by id."""
-
-from collections.abc import Collection
+"""API keys as people look for them: by a part of the name, or by what a masked one shows."""
 
 from sqlalchemy import func, or_, select
 
 from modelry.access.store import KeyRow
 from modelry.db import Session
-
-_IDS_AT_ONCE = 1000
-"""Fewer than either database takes values in a statement."""
 
 
 async def find_keys(
@@ -28,13 +23,3 @@ async def find_keys(
     count = await session.scalar(select(func.count()).select_from(found.subquery())) or 0
     rows = found.order_by(KeyRow.seq.desc()).offset(start).limit(limit)
     return list(await session.scalars(rows)), count
-
-
-async def keys_by_id(session: Session, key_ids: Collection[str]) -> dict[str, KeyRow]:
-    """Whoever's they are; those that are gone are missing."""
-    found: dict[str, KeyRow] = {}
-    ids = sorted(key_ids)
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        statement = select(KeyRow).where(KeyRow.id.in_(ids[start : start + _IDS_AT_ONCE]))
-        found |= {row.id: row for row in await session.scalars(statement)}
-    return found

@@ -16,6 +16,11 @@ from modelry.access.endpoints import KeyLimits, KeyUpdate, KeyView, NewKey
 from modelry.console.expiry import CHOICES, expires_at
 
 LIMITS = tuple(KeyLimits.model_fields)
+_COMPLAINTS = {
+    "name": "keys.wrong_name",
+    "expires_at": "keys.wrong_expires_at",
+    "services": "keys.wrong_services",
+}
 _TYPED_MAX = 100_000
 _Asked = TypeVar("_Asked", NewKey, KeyUpdate)
 
@@ -63,8 +68,7 @@ class KeyForm:
         except ValidationError as error:
             for each in error.errors():
                 name = next(str(part) for part in each["loc"] if part != "limits")
-                kind = "limit" if name in LIMITS else name
-                self.complaints[name] = f"keys.wrong_{kind}"
+                self.complaints[name] = _COMPLAINTS.get(name, "keys.wrong_limit")
             return None
 
 

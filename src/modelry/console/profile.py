@@ -93,8 +93,9 @@ def router(site: Site, frame: Frame) -> APIRouter:
                 )
             except (WrongPassword, TooManyAttempts) as error:
                 status = error.status
-                text = "password_wrong" if isinstance(error, WrongPassword) else "password_attempts"
-                wrong["current_password"] = words(f"profile.{text}")
+                refused = isinstance(error, WrongPassword)
+                text = "profile.password_wrong" if refused else "profile.password_attempts"
+                wrong["current_password"] = words(text)
         if wrong:
             return await show(request, visitor, status=status, wrong_password=wrong)
         await site.keys.revoke_of_other_sessions(visitor.principal, visitor.cookie)

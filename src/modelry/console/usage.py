@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
 from sqlalchemy import Row
 
-from modelry.access.key_list import keys_by_id
+from modelry.access.key_names import names_of
 from modelry.access.principal import Principal
 from modelry.console.frame import HEADERS, Frame, Visitor
 from modelry.console.service_context import service_path
@@ -119,18 +119,18 @@ async def _services(session: Session, principal: Principal, rows: Sequence[Row[A
 
 async def _keys(session: Session, rows: Sequence[Row[Any]]) -> list[Line]:
     """Those of browsers' sessions are one line: they come and go by themselves."""
-    there = await keys_by_id(session, [row[0] for row in rows])
+    names = await names_of(session, [row[0] for row in rows])
     lines: list[Line] = []
     of_sessions: list[dict[str, Any]] = []
     for values in map(list, rows):
         key_id, sums = values[0], _sums(values[1:])
-        row = there.get(key_id)
-        if row is None:
-            lines.append(Line(key_id, key_id, None, "gone", sums))
-        elif row.session is not None:
+        named = names.get(key_id)
+        if named is not None and named.for_session:
             of_sessions.append(sums)
+        elif named is None or named.gone:
+            lines.append(Line(named.name if named else key_id, key_id, None, "gone", sums))
         else:
-            lines.append(Line(row.name, key_id, f"/keys/{key_id}", "there", sums))
+            lines.append(Line(named.name, key_id, f"/keys/{key_id}", "there", sums))
     if of_sessions:
         path = "/keys?sessions=1"
         lines.append(Line("", "", path, "sessions", _added(of_sessions)))

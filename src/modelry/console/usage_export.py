@@ -9,8 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from modelry.access import store as access
-from modelry.access.key_list import keys_by_id
+from modelry.access.key_names import KeyName, names_of
 from modelry.console.usage_period import Period
 from modelry.db import Database
 from modelry.usage import store
@@ -54,14 +53,14 @@ async def _rows(
             found = await store.summed_up(
                 session, summary, owner_id=owner_id, after=after, limit=_A_TIME
             )
-            keys = await keys_by_id(session, {row.key_id for row in found})
-        yield [_cells(row, keys.get(row.key_id)) for row in found]
+            names = await names_of(session, {row.key_id for row in found})
+        yield [_cells(row, names.get(row.key_id)) for row in found]
         if len(found) < _A_TIME:
             return
         after = tuple(found[-1][: len(summary.columns)])
 
 
-def _cells(row: Row[Any], key: access.KeyRow | None) -> list[Any]:
+def _cells(row: Row[Any], key: KeyName | None) -> list[Any]:
     values = list(row)
     start, access_path, service_id, key_id = values[:4]
     names = [start.isoformat(), access_path, service_id, key_id, "" if key is None else key.name]

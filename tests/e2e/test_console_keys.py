@@ -1,0 +1,144 @@
+"""API keys and access tokens on their pages, in a real browser."""
+
+import re
+from collections.abc import Callable
+
+import httpx2
+from openai import OpenAI
+from playwright.sync_api import Page, expect
+
+from tests.support.browser import cookie_of
+from tests.support.console import signed_in_page
+from tests.support.instance import ADMIN_PASSWORD, Instance
+
+XSS = '<img src=x onerror="document.title = 1">'
+
+
+def test_a_key_is_made_shown_once_and_calls(shared: Instance, page: Page, demo_path: str) -> None:
+    signed_in_page(page, shared).goto(f"{shared.url}/keys/new")
+    page.get_by_label("Name", exact=True).fill("from its page")
+    page.get_by_label("Chosen services").check()
+    page.get_by_label(demo_path).check()
+    page.get_by_label("Expires").select_option("7")
+    page.get_by_label("Requests per minute").fill("1,000")
+    page.get_by_label("Strict").check()
+    page.get_by_role("button", name="Create API key").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("from its page is created")
+    key = page.locator("code", has_text=re.compile(r"^sk-")).first.inner_text().strip()
+    client = OpenAI(base_url=f"{shared.url}/v1", api_key=key)
+    assert [model.id for model in client.models.list()] == [demo_path]
+    assert demo_path in page.locator("pre").last.inner_text()
+    with shared.client() as management:
+        (made,) = [each for each in management.list("/keys") if each["name"] == "from its page"]
+    assert made["services"] == [demo_path]
+    assert made["limits"]["requests_per_minute"] == 1000
+    assert made["strict"]
+    page.get_by_role("link", name="I have copied it").click()
+    row = page.locator(f"#{made['id']}")
+    expect(row).to_contain_text(made["key"])
+    expect(row).to_contain_text("1 k requests/min")
+    assert key not in page.content()
+
+
+def test_what_is_wrong_stands_at_its_field_and_what_was_typed_stays(
+    shared: Instance, page: Page
+) -> None:
+    signed_in_page(page, shared).goto(f"{shared.url}/keys/new")
+    page.get_by_label("Name", exact=True).fill(XSS)
+    page.get_by_label("Chosen services").check()
+    page.get_by_label("Further access paths").fill(XSS)
+    page.get_by_label("Tokens per month").fill("many")
+    page.get_by_role("button", name="Create API key").click()
+    wrong = page.get_by_label("Tokens per month")
+    expect(wrong).to_have_value("many")
+    expect(wrong).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#tokens_per_month-wrong")).to_contain_text("whole number")
+    expect(page.get_by_text("Choose at least one service")).to_be_visible()
+    expect(page.get_by_label("Name", exact=True)).to_have_value(XSS)
+    expect(page.get_by_label("Further access paths")).to_have_value(XSS)
+    assert page.title() != "1"
+
+
+def test_a_key_is_found_changed_and_revoked(shared: Instance, page: Page, demo_path: str) -> None:
+    with shared.client() as client:
+        made = client.post("/keys", {"name": XSS, "services": ["public/*", demo_path]})
+        client.post("/keys", {"name": "another"})
+    signed_in_page(page, shared).goto(f"{shared.url}/keys")
+    page.get_by_role("searchbox").fill("onerror")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page).to_have_url(re.compile(r"q=onerror"))
+    page.get_by_role("link", name=XSS, exact=True).click()
+    expect(page.get_by_label(demo_path)).to_be_checked()
+    expect(page.get_by_label("Further access paths")).to_have_value("public/*")
+    page.get_by_label("Name", exact=True).fill("renamed")
+    page.get_by_label("All services of yours").check()
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("renamed is saved")).to_be_visible()
+    page.get_by_role("link", name="Revoke renamed").click()
+    page.locator("summary", has_text="Revoke").click()
+    page.get_by_role("button", name="Revoke it").click()
+    expect(page.get_by_text("renamed is revoked")).to_be_visible()
+    expect(page.locator(f"#{made['id']}")).to_have_count(0)
+    client_of = OpenAI(base_url=f"{shared.url}/v1", api_key=made["key"])
+    headers = {"authorization": f"Bearer {client_of.api_key}"}
+    assert httpx2.get(f"{shared.url}/v1/models", headers=headers).status_code == 401
+
+
+def test_keys_of_browsers_stand_apart(shared: Instance, page: Page) -> None:
+    cookie = cookie_of(shared)
+    signed_in_page(page, shared)
+    token = page.locator("meta[name=csrf]").get_attribute("content") or ""
+    key = page.evaluate(
+        """async (csrf) => {
+          const headers = {"x-csrf-token": csrf};
+          const answer = await fetch("/services/demo/playground", {method: "POST", headers});
+          return (await answer.json()).key;
+        }""",
+        token,
+    )
+    page.goto(f"{shared.url}/keys")
+    assert key[-4:] not in page.locator("#key-list").inner_text()
+    page.get_by_role("link", name="Of browser sessions").click()
+    expect(page.locator("#key-list")).to_contain_text(key[-4:])
+    assert cookie not in page.content()
+
+
+def test_an_access_token_is_made_and_deleted_on_the_profile(shared: Instance, page: Page) -> None:
+    signed_in_page(page, shared).goto(f"{shared.url}/profile")
+    page.locator("#token-name").fill(XSS)
+    page.get_by_role("button", name="Create access token").click()
+    token = page.locator("code", has_text=re.compile(r"^pat-")).first.inner_text().strip()
+    me = shared.api("GET", "/me", token=token)
+    assert me.status_code == 200
+    row = page.locator("#tokens tbody tr", has_text=XSS)
+    row.locator("summary").click()
+    row.get_by_role("button", name="Delete it now").click()
+    expect(page.locator("#tokens tbody tr", has_text=XSS)).to_have_count(0)
+    assert shared.api("GET", "/me", token=token).status_code == 401
+    local = page.locator("#tokens tbody tr", has_text="this machine's command line")
+    expect(local.locator("summary")).to_have_count(0)
+
+
+def test_a_new_password_signs_other_browsers_out(
+    make_instance: Callable[..., Instance], page: Page
+) -> None:
+    instance = make_instance().start()
+    other = {"modelry_session": cookie_of(instance)}
+    signed_in_page(page, instance).goto(f"{instance.url}/profile")
+
+    def change(current: str, new: str, repeated: str) -> None:
+        page.get_by_label("Current password").fill(current)
+        page.get_by_label("New password", exact=True).fill(new)
+        page.get_by_label("New password, again").fill(repeated)
+        page.get_by_role("button", name="Change password").click()
+
+    change("not it", "a new password", "a new password")
+    expect(page.get_by_text("This is not your current password")).to_be_visible()
+    change(ADMIN_PASSWORD, "a new password", "another one")
+    expect(page.get_by_text("not what the field before says")).to_be_visible()
+    assert httpx2.get(f"{instance.url}/profile", cookies=other).status_code == 200
+    change(ADMIN_PASSWORD, "a new password", "a new password")
+    expect(page.get_by_text("your other browsers are signed out")).to_be_visible()
+    assert httpx2.get(f"{instance.url}/profile", cookies=other).status_code == 303
+    page.reload()
+    expect(page.get_by_role("heading", name="Profile")).to_be_visible()

@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from modelry import console
 from modelry.console.tokens import tokens
 from tests.support.browser import cookie_of
-from tests.support.console import signed_in_page
+from tests.support.console import visiting
 from tests.support.instance import Instance
 from tests.support.waiting import wait_for
 
@@ -52,7 +52,7 @@ def chart(page: Page, id_: str) -> Locator:
 def test_usage_is_drawn_and_told_in_tables(
     shared: Instance, page: Page, used: str, demo_path: str
 ) -> None:
-    signed_in_page(page, shared).goto(f"{shared.url}/usage?period=24h")
+    visiting(page, shared, "/usage?period=24h")
     requests = chart(page, "requests")
     expect(requests).to_have_attribute("data-state", "shown")
     expect(requests.locator("canvas")).to_be_visible()
@@ -87,20 +87,19 @@ def test_a_revoked_key_s_usage_keeps_its_name(shared: Instance, page: Page, demo
         )
         wait_for(lambda: made["id"] in keys_used(shared), "the call to be counted")
         client.delete(f"/keys/{made['id']}")
-    signed_in_page(page, shared).goto(f"{shared.url}/usage")
+    visiting(page, shared, "/usage")
     row = page.locator("tr", has_text="soon gone")
     expect(row).to_contain_text("revoked")
     expect(row.get_by_role("link")).to_have_count(0)
 
 
 def test_a_period_that_is_none_is_refused_in_words(shared: Instance, page: Page) -> None:
-    signed_in_page(page, shared).goto(f"{shared.url}/usage?period=custom&from=x&to=2026-01-01")
+    visiting(page, shared, "/usage?period=custom&from=x&to=2026-01-01")
     expect(page.get_by_text("from must be a date such as 2026-01-31")).to_be_visible()
 
 
 def test_charts_say_why_they_are_empty(shared: Instance, page: Page) -> None:
-    signed_in_page(page, shared)
-    page.goto(f"{shared.url}/usage?period=custom&from=2001-01-01&to=2001-01-31")
+    visiting(page, shared, "/usage?period=custom&from=2001-01-01&to=2001-01-31")
     expect(chart(page, "requests")).to_have_attribute("data-state", "empty")
     expect(page.get_by_text("Nothing was called in this time")).to_be_visible()
     refusal = {"error": {"code": "unavailable", "message": "the disk is full", "hint": None}}
@@ -110,7 +109,7 @@ def test_charts_say_why_they_are_empty(shared: Instance, page: Page) -> None:
 
 
 def test_a_service_s_metrics_are_drawn(shared: Instance, page: Page, used: str) -> None:
-    signed_in_page(page, shared).goto(f"{shared.url}/services/demo/metrics?period=1h")
+    visiting(page, shared, "/services/demo/metrics?period=1h")
     for id_ in ("requests", "ttft", "tokens"):
         expect(chart(page, id_)).to_have_attribute("data-state", "shown")
     expect(page.locator("[data-figure=ttft_p50_s]")).to_contain_text("s")
@@ -121,7 +120,7 @@ def test_a_service_s_metrics_are_drawn(shared: Instance, page: Page, used: str) 
 
 
 def test_a_chart_follows_the_theme_and_its_place(shared: Instance, page: Page, used: str) -> None:
-    signed_in_page(page, shared).goto(f"{shared.url}/usage?period=24h")
+    visiting(page, shared, "/usage?period=24h")
     canvas = chart(page, "requests").locator("canvas")
     expect(canvas).to_be_visible()
     light = canvas.evaluate("(canvas) => canvas.toDataURL()")
@@ -134,7 +133,7 @@ def test_a_chart_follows_the_theme_and_its_place(shared: Instance, page: Page, u
 
 
 def test_a_node_shows_what_runs_on_it(shared: Instance, page: Page, demo_path: str) -> None:
-    signed_in_page(page, shared).goto(f"{shared.url}/nodes")
+    visiting(page, shared, "/nodes")
     with shared.client() as client:
         (node,) = client.list("/nodes")
     expect(page.get_by_role("heading", name=node["name"])).to_be_visible()
@@ -144,7 +143,7 @@ def test_a_node_shows_what_runs_on_it(shared: Instance, page: Page, demo_path: s
 
 
 def test_engines_tell_what_uses_them_and_refusals_are_told(shared: Instance, page: Page) -> None:
-    signed_in_page(page, shared).goto(f"{shared.url}/engines")
+    visiting(page, shared, "/engines")
     embedded = page.locator("[id='llama.cpp']")
     expect(embedded.get_by_role("link", name="demo", exact=True)).to_be_visible()
     expect(embedded.get_by_role("button")).to_have_count(0)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response, StreamingResponse
-from sqlalchemy import Row
+from sqlalchemy import Row, select
 
 from modelry.access.key_names import names_of
 from modelry.access.principal import Principal
@@ -104,7 +104,7 @@ def _owner(principal: Principal) -> str | None:
 
 
 async def _services(session: Session, principal: Principal, rows: Sequence[Row[Any]]) -> list[Line]:
-    there = {row.id: row for row in await services.all_services(session)}
+    there = {row.id: row for row in await session.scalars(select(services.ServiceRow))}
     lines = []
     for values in map(list, rows):
         access_path, service_id = values[:2]

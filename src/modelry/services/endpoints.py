@@ -18,8 +18,8 @@ from modelry.services.examples import Language, examples
 from modelry.services.lifecycle import Connection, Lifecycle
 from modelry.services.reconciler import Reconciler
 from modelry.services.requests import NewService, ServiceUpdate
+from modelry.services.showing import shown_service
 from modelry.services.spec import EndpointsSpec
-from modelry.services.states import ServiceState
 from modelry.services.views import (
     EventView,
     ExampleView,
@@ -27,7 +27,6 @@ from modelry.services.views import (
     ServiceView,
     event_view,
     revision_view,
-    service_view,
 )
 
 
@@ -47,18 +46,7 @@ def router(
     Caller = Annotated[Principal, Depends(authenticator.principal)]
 
     async def view(session: Session, row: store.ServiceRow) -> ServiceView:
-        failed, stuck = row.state == ServiceState.FAILED, row.id in reconciler.stuck
-        spec = await store.spec_of(session, row)
-        return service_view(
-            row,
-            spec,
-            await store.replicas_of(session, row.id),
-            dict(executor.observe()),
-            reconciler.progress.get(row.id),
-            await store.last_log_tail(session, row.id) if failed or stuck else None,
-            await lifecycle.parts(session, spec),
-            stuck=stuck,
-        )
+        return await shown_service(session, row, lifecycle, reconciler, executor)
 
     async def settled(row: store.ServiceRow) -> ServiceView:
         """The service once the wish is looked at and every gateway knows of it."""

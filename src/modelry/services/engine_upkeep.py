@@ -138,12 +138,14 @@ class EngineUpkeep:
 
 async def _users(session: Session) -> dict[str, list[store.ServiceRow]]:
     """Those of revisions that still serve are in use as well."""
-    specs = [*(await store.current_specs(session)).items()]
+    rows, current = await store.services_with_specs(session)
+    specs = [*current.items()]
     specs += [(id_, spec) for (id_, _), spec in (await store.live_specs(session)).items()]
     users: dict[str, set[str]] = {}
     for service_id, spec in specs:
         if isinstance(spec, ServiceSpec):
             for id_ in {spec.runtime or spec.engine, spec.gguf_converter} - {None}:
                 users.setdefault(str(id_), set()).add(service_id)
-    rows = await store.all_services(session)
-    return {id_: [row for row in rows if row.id in services] for id_, services in users.items()}
+    return {
+        id_: [row for row in rows.values() if row.id in services] for id_, services in users.items()
+    }

@@ -35,6 +35,8 @@ class ReplicaView(BaseModel):
     node: str | None
     memory_bytes: int | None
     revision: int
+    created_at: datetime
+    ready_at: datetime | None = Field(description="When it was ready; null before that.")
 
 
 class StatusView(BaseModel):
@@ -95,6 +97,7 @@ class EventView(BaseModel):
 
 class ExampleView(BaseModel):
     task: str = Field(description="The one of the service's `tasks` that the program is for.")
+    path: str = Field(description="What it calls, below the base URL.")
     language: str
     title: str
     streaming: bool
@@ -191,6 +194,8 @@ def _replica_view(row: ReplicaRow, seen: Observed | None) -> ReplicaView:
         node=None if seen is None else seen.node,
         memory_bytes=None if seen is None else seen.memory_bytes,
         revision=row.revision,
+        created_at=row.created_at,
+        ready_at=row.ready_at,
     )
 
 

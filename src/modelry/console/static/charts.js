@@ -76,7 +76,7 @@ export class Chart {
       this.#clear();
       this.#draw();
     }
-    this.#point(null);
+    this.#point(this.#plot.cursor.idx ?? null);
   }
 
   /** Say why there is nothing to see. What was shown before stays where there is something. */
@@ -105,13 +105,17 @@ export class Chart {
     if (width && height) this.#plot?.setSize({ width, height });
   }
 
-  /** What is drawn, the last series first: of a stack, each stands before those above it. */
+  /**
+   * What is drawn, the last series first: of a stack, each stands before those above it. A step's
+   * value stands in its middle, so that whoever points at it is told of it.
+   */
   #heights() {
-    const { times, values } = this.#data;
-    if (!this.#options.stacked) return [times, ...values.toReversed()];
+    const { times, values, step } = this.#data;
+    const middles = times.map((at) => at + step / 2);
+    if (!this.#options.stacked) return [middles, ...values.toReversed()];
     let below = times.map(() => 0);
     const sums = values.map((each) => (below = each.map((value, at) => below[at] + (value ?? 0))));
-    return [times, ...sums.toReversed()];
+    return [middles, ...sums.toReversed()];
   }
 
   #draw() {
@@ -122,7 +126,7 @@ export class Chart {
     const text = () => getComputedStyle(this.#place).color;
     const line = () => getComputedStyle(this.#place).borderTopColor;
     const tones = [...this.#figure.querySelectorAll(".mark")].toReversed();
-    const paths = bars ? uPlot.paths.bars({ size: [0.8, 48], align: 1, radius: 0.1 }) : undefined;
+    const paths = bars ? uPlot.paths.bars({ size: [0.8, 48], align: 0, radius: 0.1 }) : undefined;
     this.#plot = new uPlot(
       {
         width: this.#place.clientWidth,

@@ -9,7 +9,13 @@ from fastapi.responses import Response, StreamingResponse
 from modelry.console import (
     add_model,
     deploy,
+    design,
+    engines,
+    keys,
+    metrics,
     models,
+    nodes,
+    profile,
     progress,
     service,
     service_call,
@@ -18,6 +24,7 @@ from modelry.console import (
     service_settings,
     services,
     sign_in,
+    usage,
     welcome,
 )
 from modelry.console.frame import Frame, Visitor
@@ -27,7 +34,13 @@ from modelry.console.site import Site
 _PARTS = (
     add_model,
     deploy,
+    design,
+    engines,
+    keys,
+    metrics,
     models,
+    nodes,
+    profile,
     progress,
     service,
     service_call,
@@ -36,6 +49,7 @@ _PARTS = (
     service_settings,
     services,
     sign_in,
+    usage,
     welcome,
 )
 

@@ -143,7 +143,7 @@ def application(parts: Parts, live: Live) -> FastAPI:
             usage_endpoints.router(parts.db, authenticator),
         ],
         [
-            pages.router(site, live),
+            *pages.routers(site, live),
             usage_endpoints.metrics_router(authenticator, parts.metrics),
         ],
         ready=parts.db.ping,

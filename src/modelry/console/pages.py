@@ -54,20 +54,21 @@ _PARTS = (
 )
 
 
-def router(site: Site, live: Live) -> APIRouter:
+def routers(site: Site, live: Live) -> list[APIRouter]:
     frame = Frame(site)
-    routes = APIRouter(include_in_schema=False)
-    for part in _PARTS:
-        routes.include_router(part.router(site, frame))
+    return [*(part.router(site, frame) for part in _PARTS), _loaded(frame, live)]
+
+
+def _loaded(frame: Frame, live: Live) -> APIRouter:
+    """What pages load: static files, and the stream of changes."""
+    routes = frame.router()
     Looking = Annotated[Visitor, Depends(frame.visitor)]
 
     @routes.get("/static/{version}/{name:path}")
     async def static(request: Request, version: str, name: str) -> Response:
         return frame.assets.answer(request, version, name)
 
-    pages = frame.router()
-
-    @pages.get("/live")
+    @routes.get("/live")
     async def live_stream(visitor: Looking, service: str | None = None) -> StreamingResponse:
         """When services of the visitor's change, or the one of this id: for operators anybody's."""
         any_owner = service is not None and visitor.principal.operator
@@ -79,5 +80,4 @@ def router(site: Site, live: Live) -> APIRouter:
             stream(), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
 
-    routes.include_router(pages)
     return routes

@@ -7,13 +7,17 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    service,
     sign_in,
 )
 from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
-_PARTS = (sign_in,)
+_PARTS = (
+    service,
+    sign_in,
+)
 
 
 def router(site: Site, live: Live) -> APIRouter:

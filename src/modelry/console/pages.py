@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    playground,
     service,
     sign_in,
 )
@@ -15,6 +16,7 @@ from modelry.console.live import Live
 from modelry.console.site import Site
 
 _PARTS = (
+    playground,
     service,
     sign_in,
 )

@@ -13,6 +13,7 @@ import modelry.access.store
 import modelry.catalog.store
 import modelry.services.conformance.store
 import modelry.services.store
+import modelry.usage.series.store
 import modelry.usage.store
 
 MIGRATIONS = Path(modelry.access.store.__file__).parent.parent / "db" / "migrations"

@@ -1,21 +1,16 @@
 """The console in a real browser."""
 
-import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
 from typing import Any, cast
 
 import httpx2
 from fastapi.routing import APIRoute
-from playwright.sync_api import Locator, Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from modelry.console import pages
 from tests.support.browser import cookie_of, sign_in
-from tests.support.instance import ADMIN_PASSWORD, MODEL, Instance
-from tests.support.waiting import wait_for
-from tests.support.weights_files import gguf, safetensors
+from tests.support.instance import ADMIN_PASSWORD, Instance
 
 
 def test_the_operator_signs_in_and_finds_out_how_to_call_a_service(
@@ -151,122 +146,3 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
             checked += 1
     assert checked >= 8
     assert shared.service("demo")["status"]["state"] == "running"
-
-
-# -- uploads -----------------------------------------------------------------
-
-
-def upload_of(instance: Instance, name: str) -> list[dict[str, Any]]:
-    with instance.client() as client:
-        return [each for each in client.list("/uploads") if each["name"] == name]
-
-
-def _none(instance: Instance, name: str) -> bool:
-    return upload_of(instance, name) == []
-
-
-def row(page: Page, text: str) -> Locator:
-    return page.locator("tbody tr", has_text=text)
-
-
-def test_a_folder_is_uploaded_from_the_models_page(
-    shared: Instance, page: Page, tmp_path: Path
-) -> None:
-    folder = tmp_path / "Small Model"
-    (folder / ".git").mkdir(parents=True)
-    weights = safetensors(20_000_000, 41)
-    files = {"config.json": b"{}", "model.safetensors": weights, "model.bin": b"\x80"}
-    for name, data in {**files, ".git/config": b"x"}.items():
-        (folder / name).write_bytes(data)
-    sign_in(page, shared)
-    page.get_by_role("link", name="Models").click()
-    expect(row(page, MODEL)).to_contain_text("here")
-    page.get_by_label("or a folder").set_input_files(folder)
-    page.get_by_label("What it does").select_option("embedding")
-    page.get_by_role("button", name="Upload").click()
-    expect(row(page, "small-model")).to_contain_text("here")
-    expect(row(page, "small-model")).to_contain_text("yours")
-    with shared.client() as client:
-        model = client.get("/models/small-model")
-    assert model["tasks"] == ["embedding"]
-    (variant,) = model["variants"]
-    del files["model.bin"]
-    assert {file["name"]: file["sha256"] for file in variant["files"]} == {
-        name: hashlib.sha256(data).hexdigest() for name, data in files.items()
-    }
-    assert upload_of(shared, "small-model") == []
-
-
-def test_an_upload_that_broke_off_goes_on_with_the_same_button(
-    shared: Instance, page: Page, tmp_path: Path
-) -> None:
-    data = gguf(10_000_000, 42)
-    (tmp_path / "broken.gguf").write_bytes(data)
-    sign_in(page, shared)
-    page.goto(f"{shared.url}/models")
-    offsets: list[str] = []
-
-    def one_piece_only(route: Route) -> None:
-        offsets.append(route.request.url.rpartition("=")[2])
-        if offsets[-1] == "0":
-            route.continue_()
-        else:
-            route.fulfill(status=422, json={"error": {"code": "x", "message": "the disk is full"}})
-
-    page.route("**/files/**", one_piece_only)
-    page.get_by_label("Files").set_input_files(tmp_path / "broken.gguf")
-    page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("alert")).to_contain_text("the disk is full")
-    (upload,) = upload_of(shared, "broken")
-    assert upload["files"][0]["received_bytes"] == 8 * 1024 * 1024
-    page.unroute("**/files/**")
-    page.get_by_role("button", name="Go on").click()
-    expect(row(page, "broken")).to_contain_text("here")
-    with shared.client() as client:
-        (variant,) = client.get("/models/broken")["variants"]
-    assert variant["sha256"] == hashlib.sha256(data).hexdigest()
-
-
-def test_an_upload_is_cancelled_or_dropped_and_leaves_nothing(
-    shared: Instance, page: Page, tmp_path: Path
-) -> None:
-    (tmp_path / "gone.gguf").write_bytes(gguf(10_000_000, 43))
-    sign_in(page, shared)
-    for name in ("cancelled", "dropped"):
-        page.goto(f"{shared.url}/models")
-        page.route("**/files/**offset=8388608", lambda route: None)
-        page.get_by_label("Files").set_input_files(tmp_path / "gone.gguf")
-        page.get_by_label("Name of the model").fill(name)
-        page.get_by_role("button", name="Upload").click()
-        expect(page.get_by_role("status")).to_contain_text("8.4 of 10.0 MB")
-        if name == "cancelled":
-            page.get_by_role("button", name="Cancel").click()
-            expect(page.get_by_role("button", name="Upload")).to_be_enabled()
-        else:
-            page.once("dialog", lambda dialog: dialog.accept())
-            page.reload()
-            row(page, name).get_by_role("button", name="Drop").click()
-            expect(row(page, name)).to_have_count(0)
-        page.unroute_all(behavior="ignoreErrors")
-        wait_for(partial(_none, shared, name), "the upload to be dropped")
-
-
-def test_what_is_wrong_with_the_files_is_said_on_the_page(
-    shared: Instance, page: Page, tmp_path: Path
-) -> None:
-    (tmp_path / "a.bin").write_bytes(b"\x80")
-    sign_in(page, shared)
-    page.goto(f"{shared.url}/models")
-    page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("alert")).to_contain_text("choose a file")
-    page.get_by_label("Files").set_input_files(tmp_path / "a.bin")
-    page.get_by_role("button", name="Upload").click()
-    expect(page.get_by_role("alert")).to_contain_text("run a program")
-
-
-def test_a_browser_uploads_only_with_the_session_s_token(shared: Instance) -> None:
-    cookies = {"modelry_session": cookie_of(shared)}
-    body = {"name": "foreign", "files": [{"name": "a.gguf", "size_bytes": 1}]}
-    answer = httpx2.post(f"{shared.url}/api/v1/uploads", json=body, cookies=cookies)
-    assert answer.status_code == 403
-    assert upload_of(shared, "foreign") == []

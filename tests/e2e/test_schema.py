@@ -15,6 +15,7 @@ import modelry.access.store
 import modelry.catalog.store
 import modelry.services.conformance.store
 import modelry.services.store
+import modelry.usage.series.store
 import modelry.usage.store
 from modelry.db import Base, Database
 from tests.support.postgres import Postgres
@@ -24,6 +25,7 @@ DECLARED = (
     modelry.catalog.store,
     modelry.services.conformance.store,
     modelry.services.store,
+    modelry.usage.series.store,
     modelry.usage.store,
 )
 

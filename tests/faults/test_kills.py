@@ -117,6 +117,29 @@ def test_no_call_fails_while_the_control_plane_is_killed_and_comes_back(
     assert ask(instance, instance.key("later"), path)
 
 
+def test_a_change_is_carried_through_a_kill_of_the_control_plane_and_no_call_fails(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance().start()
+    path = instance.deploy("demo", slots=2)["access_path"]
+    key = instance.key()
+    control = instance.pid_of("control")
+    with steady_calls(instance, key, path) as traffic:
+        with instance.client() as client:
+            client.patch("/services/demo", {"slots": 4})
+        kill(control)
+        await_end(control)
+        wait_for(lambda: back(instance), "the control plane to be back")
+
+        def taken_over() -> bool:
+            replicas = instance.service("demo")["status"]["replicas"]
+            return [(each["revision"], each["state"]) for each in replicas] == [(2, "ready")]
+
+        wait_for(taken_over, "the new revision to serve", 90)
+    assert traffic.failed == []
+    wait_for(lambda: len(instance.engine_pids()) == 1, "the old replica to end")
+
+
 def back(instance: Instance) -> bool:
     return instance.api("GET", "/services/demo").status_code == 200
 

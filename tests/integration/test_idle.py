@@ -67,8 +67,8 @@ class Stage:
 
     async def row(self) -> store.ServiceRow:
         async with self.world.db.begin() as session:
-            (row,) = await store.all_services(session)
-            return row
+            services, _ = await store.services_with_specs(session)
+            return services[self.id]
 
     @property
     def route(self) -> Route:

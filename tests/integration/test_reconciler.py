@@ -150,8 +150,8 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(folder: Path) -> AsyncIterator[tuple[World, Principal]]:
-    db = Database(None, folder / "modelry.db")
+async def world_of(folder: Path, url: str | None = None) -> AsyncIterator[tuple[World, Principal]]:
+    db = Database(url, folder / "modelry.db")
     await db.migrate()
     async with db.begin() as session:
         user, _ = await ensure_operator(session, None, None)

@@ -4,87 +4,26 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from modelry.db import Database
-from modelry.routing.messages import UsageBatch, UsageEvent, UsageTaken
+from modelry.routing.messages import UsageEvent
 from modelry.usage import store
 from modelry.usage.intake import Intake
-from modelry.usage.summary import Summary
-from tests.support.postgres import Postgres
+from tests.support.books import Books, Run, on_database
 from tests.support.usage import NOON, OWNER, event, spooled
 
 STRANGER = "u-ba9876543210"
-_names = itertools.count(1)
-
-
-class Books:
-    """A database and the intake that writes into it; `restart` makes the latter anew."""
-
-    def __init__(self, db: Database) -> None:
-        self.db = db
-        self.restart()
-
-    def restart(self) -> None:
-        self.intake = Intake(self.db, keep_days=36_500)
-
-    async def take(
-        self, lines: bytes, start: int = 0, *, source: str = "a", segment: int = 1
-    ) -> tuple[int, int]:
-        """Hand a batch in; returns up to where its spool is taken."""
-        batch = UsageBatch(source, segment, start, len(lines))
-        taken = await self.intake.take(batch, lines)
-        assert isinstance(taken, UsageTaken)
-        assert taken.source == source
-        return taken.segment, taken.offset
-
-    async def events(self) -> list[str]:
-        """The request ids of the stored events."""
-        async with self.db.begin() as session:
-            found = await session.scalars(select(store.UsageEventRow.request_id))
-            return sorted(found)
-
-    async def sums(self, *groups: str, **options: Any) -> list[tuple[Any, ...]]:
-        """Rows of the summary of all time."""
-        start, end = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
-        summary = Summary(options.pop("start", start), options.pop("end", end), groups)
-        given = {"owner_id": None, "after": None, "limit": 1000, **options}
-        async with self.db.begin() as session:
-            return [tuple(row) for row in await store.summed_up(session, summary, **given)]
-
-    async def requests(self) -> int:
-        """How many requests the hours have."""
-        async with self.db.begin() as session:
-            return await session.scalar(select(func.sum(store.UsageHourRow.requests))) or 0
-
-
-Story = Callable[[Books], Awaitable[None]]
-Run = Callable[[Story], None]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
     """Runs a story on an empty database of either kind."""
-    url = None
-    if request.param == "postgresql":
-        postgres: Postgres = request.getfixturevalue("postgres")
-        url = postgres.make_database(f"usage_{next(_names)}")
-
-    async def play(story: Story) -> None:
-        async with AsyncExitStack() as stack:
-            db = Database(url, tmp_path / "modelry.db")
-            stack.push_async_callback(db.close)
-            await db.migrate()
-            await story(Books(db))
-
-    return lambda story: asyncio.run(play(story))
+    return on_database(request, tmp_path)
 
 
 def test_a_batch_is_stored_and_summed_up(run: Run) -> None:
@@ -269,6 +208,9 @@ def test_a_spool_that_is_deleted_is_forgotten(run: Run) -> None:
         spooled(event(9, audio_s=1e300))[:-1],
         spooled(event(9, characters=2**62))[:-1],
         spooled(event(9, status=10**12))[:-1],
+        spooled(event(9, duration_s=-1.0))[:-1],
+        spooled(event(9, queue_s=1e300))[:-1],
+        spooled(event(9, first_token_s=-1.0))[:-1],
         spooled(event(9, access_path="public/\0"))[:-1],
     ],
 )

@@ -39,7 +39,7 @@ def named(paths: list[Path]) -> Iterator[tuple[Path, str, bool]]:
     for path in paths:
         for name, end in _NAME.findall(path.read_text()):
             part, _, key = name.partition(".")
-            if part in parts and key not in ("js", "html", "css", "py"):
+            if part in parts and key not in ("js", "html", "css", "py", "json"):
                 yield path, name, end == "${" or name.endswith(("_", "."))
 
 

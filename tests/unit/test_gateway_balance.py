@@ -10,19 +10,21 @@ from hypothesis import strategies as st
 
 from modelry.gateway.balance import BOUND, choose
 from modelry.gateway.replica import Replica, replica_of
-from modelry.routing.messages import EndpointAddress, ReplicaAddress
+from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
+
+ROUTE = Route("svc_1", "u-1/x", "u-1", ("chat",), "running", "", 0)
 
 
 def replicas(count: int, slots: int = 8) -> list[Replica]:
     return [
-        replica_of(ReplicaAddress(f"rep_{number}", f"unix:/{number}", "secret", slots))
+        replica_of(ReplicaAddress(f"rep_{number}", f"unix:/{number}", "secret", slots), ROUTE)
         for number in range(count)
     ]
 
 
 def endpoints(*weights: int, slots: int = 64) -> list[Replica]:
     return [
-        replica_of(EndpointAddress(f"ep_{number}", f"http://h{number}/v1", slots, weight))
+        replica_of(EndpointAddress(f"ep_{number}", f"http://h{number}/v1", slots, weight), ROUTE)
         for number, weight in enumerate(weights)
     ]
 

@@ -23,7 +23,7 @@ from modelry.gateway.request import Request
 from modelry.gateway.service import Service
 from modelry.gateway.upstream import Upstream
 from modelry.gateway.upstream_connection import UpstreamConnection
-from modelry.routing.messages import EndpointAddress, KeyGrant
+from modelry.routing.messages import EndpointAddress, KeyGrant, Route
 
 OURS = "u-1/ours"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -69,11 +69,12 @@ class Stage:
         self.client._current = request
         address = EndpointAddress("ep_1", "http://replica.example/v1", 4)
         pool = Pool("tcp:replica.example:80")
-        self.replica = Replica(address, pool)
+        route = SimpleNamespace(service_id="s", access_path=OURS, collect=False, dialect="")
+        self.replica = Replica(address, pool, cast(Route, route))
         self.replica.heads[request.path] = b"POST / HTTP/1.1\r\nx-request-id: "
         self.used: list[int | None] = []
         service = SimpleNamespace(
-            route=SimpleNamespace(service_id="s", access_path=OURS, collect=False, dialect=""),
+            route=route,
             meter=ServiceMeter(),
             leave=lambda call, replica, used: self.used.append(used),
             has_other=lambda tried: False,

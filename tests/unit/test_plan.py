@@ -190,6 +190,31 @@ def test_a_new_revision_that_cannot_start_leaves_the_old_one_serving() -> None:
     assert actions == []
 
 
+def test_replicas_of_an_earlier_revision_that_is_alike_stay() -> None:
+    changed = service(revision=2, replicas=2, alike=[1])
+    assert plan(world([changed], [seen("a", READY)])) == [StartReplica("svc", 2)]
+    both = [seen("a", READY), seen("b", READY, revision=2)]
+    assert plan(world([changed], both)) == []
+
+
+def test_what_goes_back_needs_no_new_replicas() -> None:
+    there = [seen("first", READY), seen("second", STARTING, revision=2)]
+    assert drained(plan(world([service(revision=3, alike=[1])], there))) == ["second"]
+    assert starts(plan(world([service(revision=3, alike=[1])], there))) == []
+
+
+def test_of_two_changes_quickly_after_another_only_the_last_is_brought_up() -> None:
+    there = [seen("serves", READY), seen("loads", STARTING, revision=2)]
+    actions = plan(world([service(revision=3)], there))
+    assert drained(actions) == ["loads"]
+    assert starts(actions) == [StartReplica("svc", 3)]
+
+
+def test_an_old_replica_that_was_found_again_serves_on() -> None:
+    adopted = seen("old", STARTING, was_ready=-50)
+    assert drained(plan(world([service(revision=2)], [adopted]))) == []
+
+
 # -- too many ----------------------------------------------------------------
 
 

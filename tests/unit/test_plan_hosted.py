@@ -119,6 +119,58 @@ def test_it_is_fetched_though_its_base_does_not_run() -> None:
     assert plan(there(base=stopped, weights=WeightsAbsent())) == [FetchWeights("tuned")]
 
 
+# -- its base changes ----------------------------------------------------------
+
+OLD = seen("old", READY, service_id="base")
+NEW = seen("new", READY, service_id="base", revision=2)
+CHANGED = replace(BASE, revision=2)
+
+
+def test_the_old_replicas_of_its_base_stay_until_the_new_ones_have_the_adapter() -> None:
+    brought = there(OLD, NEW, base=CHANGED, adapters=on("old"))
+    assert plan(brought) == [LoadAdapter("tuned", "new")]
+    assert told(brought, CHANGED) == (
+        ServiceState.UPDATING,
+        "changing to revision 2: its adapters are brought there",
+    )
+    assert drained(plan(there(OLD, NEW, base=CHANGED, adapters=on("old", "new")))) == ["old"]
+
+
+def test_the_adapter_has_to_be_on_as_many_new_replicas_as_are_wanted() -> None:
+    two = replace(CHANGED, replicas=2)
+    other = replace(NEW, id="other")
+    some = there(OLD, NEW, other, base=two, adapters=on("old", "new"))
+    assert drained(plan(some)) == []
+    every = there(OLD, NEW, other, base=two, adapters=on("old", "new", "other"))
+    assert drained(plan(every)) == ["old"]
+
+
+@pytest.mark.parametrize(
+    ("tuned", "where"),
+    [
+        (TUNED, ()),
+        (replace(TUNED, want=Want.STOP), ("old",)),
+        (service("else", host="x"), ("old",)),
+    ],
+)
+def test_an_adapter_that_does_not_serve_there_holds_nothing_up(
+    tuned: Desired, where: tuple[str, ...]
+) -> None:
+    found = there(OLD, NEW, base=CHANGED, tuned=tuned, adapters=on(*where))
+    found = replace(found, weights={**found.weights, tuned.service_id: WeightsReady()})
+    assert drained(plan(found)) == ["old"]
+
+
+def test_new_replicas_that_do_not_take_the_adapter_leave_the_old_ones_serving() -> None:
+    refused = AdapterSeen(frozenset({"old"}), refusing=frozenset({"new"}), failure="rank 128")
+    found = there(OLD, NEW, base=CHANGED, adapters={"tuned": refused})
+    assert drained(plan(found)) == []
+    shown = status(found, CHANGED)
+    assert (shown.state, shown.stuck) == (ServiceState.UPDATING, True)
+    assert "rank 128" in shown.message
+    assert told(found) == (ServiceState.RUNNING, "serving on a replica of its base")
+
+
 def test_what_was_refused_for_good_is_not_brought_again() -> None:
     refused = AdapterSeen(
         refusing=frozenset({"b1"}), failure="vLLM did not take the adapter: rank 128"

@@ -74,10 +74,12 @@ def worlds(
     services: list[Desired] = []
     replicas: list[Seen] = []
     for number in range(draw(st.integers(1, 3))):
+        revision = draw(st.integers(1, 3))
         desired = service(
             f"svc{number}",
             want=draw(st.sampled_from(wants)),
-            revision=draw(st.integers(1, 3)),
+            revision=revision,
+            alike=draw(st.frozensets(st.integers(1, 3))) - {revision},
             replicas=draw(st.integers(1, 3)),
             since=draw(st.integers(-3000, 0)),
             idle_after=draw(idle_after),
@@ -106,7 +108,7 @@ def idle(found: World, desired: Desired) -> bool:
 def test_every_service_comes_to_the_wanted_number_of_ready_replicas(start: World) -> None:
     end = Simulation(start).run()
     for desired in start.services:
-        assert end.ready(desired.service_id, desired.revision) == desired.replicas
+        assert end.ready(desired) == desired.replicas
         assert len(end.live(desired.service_id)) == desired.replicas
         assert status(end.world, desired).state is ServiceState.RUNNING
 
@@ -120,7 +122,7 @@ def test_every_world_comes_to_rest(start: World, how: list[str]) -> None:
     assert end.live("gone") == []
     for desired in start.services:
         mine = end.live(desired.service_id)
-        current = [found for found in mine if found.revision == desired.revision]
+        current = [found for found in mine if desired.is_current(found.revision)]
         assert len(current) <= desired.replicas
         if desired.want is Want.RUN and len(current) < desired.replicas:
             # It may be short for good only where something is told to be wrong.
@@ -159,11 +161,46 @@ def test_an_old_revision_serves_until_enough_of_the_new_one_do(
                 continue
             mine = [found for found in before.replicas if found.service_id == desired.service_id]
             ready = sum(
-                found.state is ReplicaState.READY and found.revision == desired.revision
+                found.state is ReplicaState.READY and desired.is_current(found.revision)
                 for found in mine
             )
-            outdated = {found.id for found in mine if found.revision != desired.revision}
+            outdated = {
+                found.id
+                for found in mine
+                if not desired.is_current(found.revision) and found.ready_at is not None
+            }
             assert not going & outdated or ready >= desired.replicas
+
+
+@some_worlds
+@given(worlds((Want.RUN,)), fates)
+def test_what_is_wanted_no_longer_does_not_go_on_loading(start: World, how: list[str]) -> None:
+    for before, actions in Simulation(start, how).run().planned:
+        for desired in before.services:
+            loading = {
+                found.id
+                for found in before.replicas
+                if found.service_id == desired.service_id
+                and found.state is ReplicaState.STARTING
+                and found.ready_at is None
+                and not desired.is_current(found.revision)
+            }
+            assert loading <= set(drained(actions))
+
+
+@some_worlds
+@given(worlds((Want.RUN,), idle_after=always_on), fates)
+def test_a_service_that_serves_goes_on_serving_through_every_change(
+    start: World, how: list[str]
+) -> None:
+    """Whatever becomes of the new replicas; of those that serve, none may crash."""
+    before = {found.service_id for found in start.replicas if found.state is ReplicaState.READY}
+    end = Simulation(start, [fate for fate in how if fate != "later"]).run()
+    for at_that_time, _ in end.planned:
+        now = {
+            found.service_id for found in at_that_time.replicas if found.state is ReplicaState.READY
+        }
+        assert before & {desired.service_id for desired in start.services} <= now
 
 
 @some_worlds
@@ -191,7 +228,7 @@ def test_there_are_never_more_replicas_of_a_revision_than_wanted(
             desired = next(each for each in before.services if each.service_id == begun.service_id)
             there = sum(
                 found.service_id == begun.service_id
-                and found.revision == begun.revision
+                and desired.is_current(found.revision)
                 and found.state in (ReplicaState.STARTING, ReplicaState.READY)
                 for found in before.replicas
             )
@@ -244,7 +281,7 @@ def test_a_service_that_nobody_calls_ends_idle_and_a_call_brings_it_back(start: 
     # Nobody tells that it is not in use, so it stays.
     end.known_from = None
     end.run()
-    assert end.ready(woken.service_id, woken.revision) == woken.replicas
+    assert end.ready(woken) == woken.replicas
     assert status(end.world, found_in(end, woken)).state is ServiceState.RUNNING
     for other in start.services[1:]:
         assert end.live(other.service_id) == []
@@ -292,4 +329,4 @@ def test_what_never_becomes_ready_is_tried_three_times_and_then_failed(crashed: 
 @given(st.integers(1, 40))
 def test_what_was_ready_is_brought_back_however_often_it_crashes(crashes: int) -> None:
     end = Simulation(world([service()]), ["later"] * crashes).run()
-    assert end.ready("svc", 1) == 1
+    assert end.ready(service()) == 1

@@ -1,9 +1,12 @@
 """What owners are told of their services."""
 
+from dataclasses import replace
+
 import pytest
 
 from modelry.services.plan import status
 from modelry.services.situation import (
+    NodeFull,
     Progress,
     Seen,
     Status,
@@ -80,6 +83,49 @@ def test_a_service_that_serves_is_not_failed_by_a_second_replica_that_cannot_sta
 def test_serving_with_an_older_revision_is_updating() -> None:
     found = told(seen("a", READY), seen("b", STARTING, revision=2), revision=2)
     assert found.state is ServiceState.UPDATING
+
+
+def test_an_older_revision_that_is_alike_runs() -> None:
+    there, changed = [seen("a", READY)], service(revision=2, alike=[1])
+    assert status(world([changed], there), changed).state is ServiceState.RUNNING
+
+
+def test_a_change_says_how_far_its_weights_are() -> None:
+    found = told(seen("a", READY), weights=WeightsFetching(10, 200), revision=2)
+    assert (found.state, found.progress) == (ServiceState.UPDATING, Progress(10, 200))
+    assert "fetching its weights" in found.message
+    assert not found.stuck
+
+
+@pytest.mark.parametrize(
+    ("weights", "why"),
+    [(WeightsFailed("the disk is full"), "the disk is full"), (NodeFull("no GPU"), "stopped and")],
+)
+def test_a_change_that_does_not_get_on_says_why_and_that_the_old_serves(
+    weights: WeightsSeen, why: str
+) -> None:
+    found = told(seen("a", READY), weights=weights, revision=2)
+    assert (found.state, found.stuck) == (ServiceState.UPDATING, True)
+    assert why in found.message.lower()
+    assert "the one before serves on" in found.message
+
+
+def test_weights_that_are_gone_matter_no_more_once_all_new_replicas_are_there() -> None:
+    there = [seen("a", READY), seen("b", STARTING, revision=2)]
+    assert not told(*there, weights=WeightsFailed("gone"), revision=2).stuck
+
+
+def test_a_change_that_never_starts_is_stuck_with_the_reason() -> None:
+    crashes = [
+        replace(failed(str(n), created=n - 9.0, crashed=n - 8.5), revision=2) for n in (0, 1)
+    ]
+    trying = told(seen("a", READY), *crashes, revision=2)
+    assert (trying.state, trying.stuck) == (ServiceState.UPDATING, False)
+    assert "1 crashed" in trying.message
+    crashes.append(replace(failed("2", created=-7, crashed=-6.5), revision=2))
+    found = told(seen("a", READY), *crashes, revision=2)
+    assert (found.state, found.stuck) == (ServiceState.UPDATING, True)
+    assert "2 crashed" in found.message
 
 
 def test_a_stopped_service_says_when_requests_still_finish() -> None:

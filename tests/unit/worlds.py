@@ -50,6 +50,7 @@ def service(
     active: float | None = None,
     host: str | None = None,
     ahead: bool = False,
+    alike: Iterable[int] = (),
 ) -> Desired:
     return Desired(
         service_id,
@@ -61,6 +62,7 @@ def service(
         active_at=None if active is None else at(active),
         host=host,
         ahead=ahead,
+        alike=frozenset(alike),
     )
 
 
@@ -175,11 +177,12 @@ class Simulation:
             if id_ in self.replicas and self.replicas[id_].state is ReplicaState.READY
         }
 
-    def ready(self, service_id: str, revision: int) -> int:
+    def ready(self, desired: Desired) -> int:
+        """How many replicas are ready, and as they are wanted."""
         return sum(
-            found.state is ReplicaState.READY
+            found.state is ReplicaState.READY and desired.is_current(found.revision)
             for found in self.replicas.values()
-            if (found.service_id, found.revision) == (service_id, revision)
+            if found.service_id == desired.service_id
         )
 
     def live(self, service_id: str) -> list[Seen]:
@@ -215,7 +218,7 @@ class Simulation:
     def _note_activity(self) -> None:
         """As `world.active_at` and `world.note_activity` do, of services that nobody calls."""
         for desired in self.services:
-            ready = self.ready(desired.service_id, desired.revision)
+            ready = self.ready(desired)
             if desired.active_at is None and ready:
                 self._change(desired.service_id, active_at=self.now)
             idle = status(self.world, desired).state is ServiceState.IDLE

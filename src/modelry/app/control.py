@@ -59,11 +59,13 @@ from modelry.services.conformance.probing import Call, Conformance
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
+from modelry.services.sampling import Sampling
 from modelry.services.supplies import Supplies
 from modelry.settings import Paths, Secret, Settings, load_settings
 from modelry.telemetry import configure_logging
 from modelry.usage.intake import Intake
 from modelry.usage.metrics import Metrics
+from modelry.usage.series.peaks import Peaks
 
 _LOCK_WAIT_S = 10.0
 _ASK_TIMEOUT_S = 5.0
@@ -93,6 +95,7 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
         reconciling = asyncio.create_task(parts.reconciler.run())
         expiring = asyncio.create_task(parts.uploads.run())
         probing = asyncio.create_task(parts.conformance.run())
+        sampling = asyncio.create_task(parts.sampling.run())
 
         # FastAPI takes longer to import than an engine to load: by now the
         # engines are at it.
@@ -109,7 +112,8 @@ async def run(settings: Settings, boot: Boot, *, attached: bool) -> None:
             await lifeline.stop.wait()
         expiring.cancel()
         probing.cancel()
-        await asyncio.gather(probing, return_exceptions=True)
+        sampling.cancel()
+        await asyncio.gather(probing, sampling, return_exceptions=True)
         await parts.reconciler.end()
         await reconciling
         await _end(parts, lifeline)
@@ -135,8 +139,9 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
     keys = Keys(db, feed)
     intake = Intake(db, settings.usage_keep_days)
     metrics = Metrics(lambda: feed.snapshot().routes)
+    peaks = Peaks()
     activity = Activity()
-    feed_server = FeedServer(feed, Reports(keys, intake, metrics, activity))
+    feed_server = FeedServer(feed, Reports(keys, intake, metrics, peaks, activity))
     known: tuple[Engine, ...] = (
         LlamaCpp(),
         Vllm(),
@@ -207,6 +212,7 @@ def _assemble(settings: Settings, db: Database, catalog: Catalog, hubs: HubSetti
         reconciler=reconciler,
         lifecycle=lifecycle,
         conformance=conformance,
+        sampling=Sampling(db, executor, peaks),
     )
 
 

@@ -20,7 +20,7 @@ from modelry.console import pages
 from modelry.console.live import Live
 from modelry.console.site import Site
 from modelry.services import endpoints as services_endpoints
-from modelry.services import engine_endpoints
+from modelry.services import engine_endpoints, metrics_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
 from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
@@ -126,6 +126,7 @@ def application(parts: Parts, live: Live) -> FastAPI:
             conformance_endpoints.router(
                 parts.db, authenticator, parts.lifecycle, parts.conformance
             ),
+            metrics_endpoints.router(parts.db, authenticator, parts.lifecycle),
             engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
             usage_endpoints.router(parts.db, authenticator),
         ],

@@ -21,6 +21,7 @@ from modelry.services.conformance.probing import Conformance
 from modelry.services.hosting import Hosting
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
+from modelry.services.sampling import Sampling
 from modelry.settings import Settings
 from modelry.usage.metrics import Metrics
 
@@ -47,3 +48,4 @@ class Parts:
     reconciler: Reconciler
     lifecycle: Lifecycle
     conformance: Conformance
+    sampling: Sampling

@@ -14,6 +14,7 @@ from modelry.routing.messages import (
 )
 from modelry.usage.intake import Intake
 from modelry.usage.metrics import Metrics
+from modelry.usage.series.peaks import Peaks
 
 
 class Activity(Protocol):
@@ -28,10 +29,13 @@ class Activity(Protocol):
 class Reports:
     """The feed server's `Listener`."""
 
-    def __init__(self, keys: Keys, intake: Intake, metrics: Metrics, activity: Activity) -> None:
+    def __init__(
+        self, keys: Keys, intake: Intake, metrics: Metrics, peaks: Peaks, activity: Activity
+    ) -> None:
         self._keys = keys
         self._intake = intake
         self._metrics = metrics
+        self._peaks = peaks
         self._activity = activity
 
     async def keys_used(self, message: KeysUsed) -> None:
@@ -45,10 +49,12 @@ class Reports:
 
     def gateway_connected(self, gateway: int) -> None:
         self._metrics.gateway_connected(gateway)
+        self._peaks.gateway_connected(gateway)
         self._activity.gateway_connected(gateway)
 
     def load(self, gateway: int, message: Load) -> None:
         self._metrics.load(gateway, message)
+        self._peaks.load(gateway, message)
         self._activity.load(gateway, message)
 
     def wake(self, message: Wake) -> None:
@@ -59,4 +65,5 @@ class Reports:
 
     def gateway_gone(self, gateway: int) -> None:
         self._metrics.gateway_gone(gateway)
+        self._peaks.gateway_gone(gateway)
         self._activity.gateway_gone(gateway)

@@ -226,6 +226,19 @@ def model_view(model: Model, offer: Offer, fetches: Fetches, caller: Principal) 
     )
 
 
+async def register(
+    db: Database, catalog: Catalog, fetches: Fetches, caller: Principal, body: NewModel
+) -> Model:
+    """A new model of the caller's, once its source has been looked at. Raises `ModelryError`."""
+    source = admit(caller, body.source, body.terms)
+    async with db.begin() as session:
+        await catalog.require_free(session, caller, body.name)
+    # It may ask a hub, so there is no transaction meanwhile.
+    found = await fetches.look(source, body.terms.allowed)
+    async with db.begin() as session:
+        return await catalog.register(session, caller, body.name, found, body.tasks, body.terms)
+
+
 def router(
     db: Database, authenticator: Authenticator, catalog: Catalog, fetches: Fetches, offers: Offers
 ) -> APIRouter:
@@ -245,16 +258,7 @@ def router(
 
     @routes.post("/models", status_code=201)
     async def create_model(caller: Caller, body: NewModel) -> ModelView:
-        source = admit(caller, body.source, body.terms)
-        async with db.begin() as session:
-            await catalog.require_free(session, caller, body.name)
-        # It may ask a hub, so there is no transaction meanwhile.
-        found = await fetches.look(source, body.terms.allowed)
-        async with db.begin() as session:
-            model = await catalog.register(
-                session, caller, body.name, found, body.tasks, body.terms
-            )
-        return view(caller, model)
+        return view(caller, await register(db, catalog, fetches, caller, body))
 
     @routes.get("/models/{model_id}")
     async def get_model(

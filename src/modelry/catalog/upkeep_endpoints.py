@@ -16,12 +16,11 @@ from modelry.catalog.endpoints import ModelView, model_view
 from modelry.catalog.fetches import Fetches, in_thread
 from modelry.catalog.offers import Offers
 from modelry.catalog.prune import Disk, disk, prune
-from modelry.catalog.uses import UsesOf, in_words
+from modelry.catalog.upkeep import Upkeep, chosen_variant
+from modelry.catalog.uses import UsesOf
 from modelry.catalog.views import CheckView, DiskView, ModelDiskView, PruneView
 from modelry.db import Database
-from modelry.errors import Conflict, NotFound, Unavailable
-
-_END_S = 3.0
+from modelry.errors import Unavailable
 
 
 class WhichVariant(BaseModel):
@@ -58,6 +57,7 @@ def router(
     """`changed` is called when what is wanted of weights has changed."""
     routes = APIRouter(tags=["models"])
     Caller = Annotated[Principal, Depends(authenticator.principal)]
+    upkeep = Upkeep(db, catalog, fetches, uses_of, changed)
 
     async def found(caller: Principal, model_id: str) -> Model:
         async with db.begin() as session:
@@ -68,12 +68,7 @@ def router(
         caller: Caller, model_id: str, body: WhichVariant | None = None
     ) -> ModelView:
         """Fetch its weights before any service needs them; once more, where that had failed."""
-        model = await found(caller, model_id)
-        variant = variant_of(model, body)
-        for each in (variant, variant.projector_variant):
-            if each is not None:
-                fetches.ask(each, caller.owner_id)
-        changed()
+        model = await upkeep.fetch(caller, model_id, _named(body))
         return model_view(model, offers.offer(model), fetches, caller)
 
     @routes.delete("/models/{model_id}/fetch")
@@ -81,25 +76,7 @@ def router(
         """Stop a fetch; what it has so far stays for the next one. An operator's word ends also
         what others asked for.
         """
-        async with db.begin() as session:
-            model = await catalog.get(session, caller, model_id)
-            uses = await uses_of(session, model.card.id)
-        chosen = variant_of(model, WhichVariant(variant=variant))
-        for each in (chosen, chosen.projector_variant):
-            if each is not None:
-                fetches.withdraw(each, None if caller.operator else caller.owner_id)
-        waiting = [use for use in uses if use.runs and use.variant == chosen.name]
-        if waiting and chosen.weights_id in fetches.running():
-            raise Conflict(
-                f"{in_words(waiting, caller)} wait{'s' if len(waiting) == 1 else ''} for it",
-                hint="stop what waits for it",
-                code="weights_wanted",
-            )
-        # Whoever knows what services want stops what nobody wants: models may share weights.
-        changed()
-        await fetches.ended(chosen.weights_id, _END_S)
-        if fetches.is_wanted(chosen.weights_id):
-            raise Conflict("others wait for it too", code="weights_wanted")
+        model = await upkeep.cancel(caller, model_id, variant)
         return model_view(model, offers.offer(model), fetches, caller)
 
     @routes.post("/models/{model_id}/verify", status_code=202)
@@ -110,7 +87,7 @@ def router(
         model = await found(caller, model_id)
         if model.owner_id is None:
             caller.require_operator("verifying a model of the catalogue")
-        variant = variant_of(model, body)
+        variant = chosen_variant(model, _named(body))
         checks.begin(variant)
         return check_view(variant, checks.state(variant), [], caller)
 
@@ -120,18 +97,14 @@ def router(
         async with db.begin() as session:
             model = await catalog.get(session, caller, model_id)
             uses = await uses_of(session, model.card.id)
-        chosen = variant_of(model, WhichVariant(variant=variant))
+        chosen = chosen_variant(model, variant)
         using = [use for use in uses if use.variant == chosen.name]
         return check_view(chosen, checks.state(chosen), using, caller)
 
     @routes.delete("/models/{model_id}", status_code=204)
     async def delete_model(caller: Caller, model_id: str) -> Response:
         """An own model that no service uses. Its weights stay until somebody prunes."""
-        async with db.begin() as session:
-            model = await catalog.delete(session, caller, model_id, uses_of)
-        for variant in model.card.variants:
-            fetches.withdraw(variant, caller.owner_id)
-        changed()
+        await upkeep.delete(caller, model_id)
         return Response(status_code=204)
 
     @routes.patch("/models/{model_id}/trust")
@@ -208,15 +181,5 @@ def disk_view(models: Sequence[tuple[Model, Variant]], found: Disk) -> DiskView:
     )
 
 
-def variant_of(model: Model, which: WhichVariant | None) -> Variant:
-    """Raises `NotFound` with the names there are."""
-    name = None if which is None else which.variant
-    variant = model.card.default_variant if name is None else model.card.variant(name)
-    if variant is not None:
-        return variant
-    raise NotFound(
-        f"{model.card.name} has no variant {name!r}",
-        hint="it has " + ", ".join(variant.name for variant in model.card.variants),
-        param="variant",
-        code="variant_not_found",
-    )
+def _named(which: WhichVariant | None) -> str | None:
+    return None if which is None else which.variant

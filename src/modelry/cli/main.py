@@ -11,6 +11,7 @@ from modelry.cli import (
     bundles,
     conformance,
     connect,
+    deploying,
     engines,
     keys,
     models,
@@ -49,6 +50,7 @@ def root(
 
 
 up.register(app)
+deploying.register(app)
 services.register(app)
 connect.register(app)
 conformance.register(app)

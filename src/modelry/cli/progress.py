@@ -23,6 +23,12 @@ _WELL = ("running", "idle")
 _OVER = (*_WELL, "failed", "stopped", "deleting")
 
 
+class ChangeStuck(ModelryError):
+    """The revision before serves on."""
+
+    code = "change_stuck"
+
+
 class ServiceFailed(ModelryError):
     """The service did not come to run."""
 
@@ -87,10 +93,20 @@ def pace_text(progress: Json) -> str:
     return ", ".join(told)
 
 
+def await_change(client: Client, service: Json) -> Json:
+    """The service once its present revision has taken over, or where it is not to run now.
+
+    Raises `ChangeStuck` or `ServiceFailed` with the reason and log.
+    """
+    if service["status"]["state"] == "stopped":
+        return service
+    return await_running(client, service)
+
+
 def await_running(client: Client, service: Json) -> Json:
     """The service once it runs, or is idle again already.
 
-    Raises `ServiceFailed` with its reason and log.
+    Raises `ServiceFailed` with its reason and log, or `ChangeStuck`.
     """
     name = service["name"]
     last: tuple[str, str] | None = None
@@ -105,12 +121,17 @@ def await_running(client: Client, service: Json) -> Json:
             # What is installed tells of packages in its message, and is no matter of bytes.
             installs = now[1].startswith("installing")
             shown.show(None if installs else status["progress"])
-            if now[0] in _OVER:
+            if now[0] in _OVER or status["stuck"]:
                 break
             time.sleep(LOOK_S)
     if now[0] not in _WELL:
         for line in (status.get("log_tail") or [])[-15:]:
             err.print(f"  [dim]{escape(line)}[/]", soft_wrap=True)
+        if status["stuck"]:
+            raise ChangeStuck(
+                f"service {name}: {now[1]}",
+                hint=f"`modelry update {name}` changes it again; `modelry show {name}` shows more",
+            )
         raise ServiceFailed(
             f"service {name} is {now[0]}: {now[1]}",
             hint=f"`modelry logs {name}` shows more; `modelry start {name}` tries again",

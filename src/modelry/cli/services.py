@@ -1,4 +1,4 @@
-"""Commands on services: deploy, list, show, logs, start, stop, delete, chat."""
+"""Commands on services: list, show, logs, start, stop, delete, chat."""
 
 import json
 import os
@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 
 from modelry.cli.login import open_client
-from modelry.cli.models import models_for, warn_of_size
 from modelry.cli.output import (
     AsJson,
     err,
@@ -34,97 +33,9 @@ _TOKENLESS = frozenset({"image", "speech", "transcription"})
 
 
 def register(app: typer.Typer) -> None:
-    for command in (deploy, list_services, show, logs, start, stop, delete, chat):
+    for command in (list_services, show, logs, start, stop, delete, chat):
         name = "list" if command is list_services else command.__name__
         app.command(name)(command)
-
-
-def deploy(
-    model: Annotated[
-        str, typer.Argument(help="A model of `modelry models`, or a source such as hf://org/repo.")
-    ],
-    name: Annotated[
-        str | None, typer.Option(help="The service's name; by default made from the model's.")
-    ] = None,
-    variant: Annotated[
-        str | None,
-        typer.Option(help="Of the model's, as `modelry models show` names them; else the best."),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(help="LoRA weights for it: a model of yours, or a source to register."),
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="An engine of `modelry engines list`.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="A version of the engine.")] = None,
-    quantisation: Annotated[
-        str | None, typer.Option(help="F32, F16, BF16 or Q8_0, where weights are converted.")
-    ] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs of each replica.")] = None,
-    engine_arg: Annotated[
-        list[str] | None,
-        typer.Option(help="An argument for the engine, like --seed=1; repeat for more."),
-    ] = None,
-    engine_env: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE for the engine; repeat for more.")
-    ] = None,
-    replicas: Annotated[int | None, typer.Option(min=1, help="How many replicas run.")] = None,
-    slots: Annotated[
-        int | None, typer.Option(min=1, help="Requests a replica works on at a time.")
-    ] = None,
-    context_tokens: Annotated[
-        int | None, typer.Option(min=64, help="Tokens one request may use.")
-    ] = None,
-    idle_after_s: Annotated[
-        float | None,
-        typer.Option(min=1, help="End its replicas after so many seconds without a call."),
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait until it runs.")] = True,
-    json_flag: AsJson = False,
-) -> None:
-    """Make a model callable: create a service and wait until it runs."""
-    with shown_errors(), open_client() as client:
-        wish = {
-            "variant": variant,
-            "engine": engine,
-            "runtime": runtime,
-            "quantisation": quantisation,
-            "gpus": gpus,
-            "engine_args": engine_arg or None,
-            "engine_env": _variables(engine_env) or None,
-            "replicas": {"min": replicas, "max": replicas} if replicas else None,
-            "slots": slots,
-            "context_tokens": context_tokens,
-            "idle_after_s": idle_after_s,
-        }
-        with models_for(client, model, adapter) as (base, tuned):
-            named = name or _name_from(tuned or base or model)
-            body = {"name": named, "model": base, "adapter": tuned, **wish}
-            service = client.post("/services", body)
-        warn_of_size(client, service["spec"])
-        if wait:
-            service = await_running(client, service)
-        if json_flag:
-            print_json(service)
-        else:
-            out.print(f"[bold]{escape(service['access_path'])}[/]", soft_wrap=True)
-            _tell_how_to_call(client, service)
-
-
-def _tell_how_to_call(client: Client, service: Json) -> None:
-    if "chat" in service["tasks"]:
-        err.print(f"  try it: modelry chat {service['name']}", soft_wrap=True)
-        return
-    found = client.list(f"/services/{service['name']}/examples", language="curl")
-    if found:
-        err.print("  try it, with an API key in MODELRY_API_KEY:\n")
-        err.print(escape(str(found[0]["code"])), soft_wrap=True)
-
-
-def _variables(given: list[str] | None) -> dict[str, str]:
-    for each in given or ():
-        if "=" not in each:
-            raise ModelryError(f"--engine-env {each!r} has no value", hint="write NAME=VALUE")
-    return dict(each.split("=", 1) for each in given or ())
 
 
 def list_services(json_flag: AsJson = False) -> None:
@@ -360,12 +271,6 @@ def _chat_key(client: Client, service: Json) -> tuple[str | None, str]:
         },
     )
     return made["id"], made["key"]
-
-
-def _name_from(model: str) -> str:
-    """A service name that a model's id suggests: `smollm2-135m-instruct` as it is."""
-    kept = "".join(letter if letter.isalnum() else "-" for letter in model.lower())
-    return kept.strip("-")[:64]
 
 
 def _replicas(service: Json) -> str:

@@ -48,7 +48,9 @@ def seconds(duration: float) -> str:
 
 
 def when(at: datetime, style: str = "date") -> Markup:
-    """A moment. The browser shows it in its own zone; `style`: `date`, `ago` or `clock`."""
+    """A moment. The browser shows it in its own zone; `style`: `date`, `moment` with its seconds,
+    `ago` or `clock`.
+    """
     return Markup('<local-time datetime="{}" data-style="{}">{} UTC</local-time>').format(
         at.isoformat(), style, at.strftime("%Y-%m-%d %H:%M")
     )

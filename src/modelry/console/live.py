@@ -22,9 +22,11 @@ _HEARTBEAT_S = 15.0
 
 @dataclass(eq=False)
 class _Listener:
-    """Who hears of one owner's services, or of a single one of them."""
+    """Who hears of one owner's services, or of a single one of them; of anybody's where
+    `owner_id` is None.
+    """
 
-    owner_id: str
+    owner_id: str | None
     service_id: str | None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,7 +39,9 @@ class Live:
         self._looking: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
-    async def stream(self, owner_id: str, service_id: str | None = None) -> AsyncIterator[bytes]:
+    async def stream(
+        self, owner_id: str | None, service_id: str | None = None
+    ) -> AsyncIterator[bytes]:
         """An event stream, until `close`, or until nobody reads it.
 
         https://html.spec.whatwg.org/multipage/server-sent-events.html
@@ -90,7 +94,7 @@ class Live:
         }
         for listener in self._listeners:
             if any(
-                listener.owner_id == owner_id and listener.service_id in (None, id_)
+                listener.owner_id in (None, owner_id) and listener.service_id in (None, id_)
                 for id_, owner_id in changed
             ):
                 listener.changed.set()

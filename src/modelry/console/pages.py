@@ -7,18 +7,38 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
 from modelry.console import (
+    add_model,
+    deploy,
+    models,
     playground,
+    progress,
     service,
+    service_call,
+    service_events,
+    service_logs,
+    service_settings,
+    services,
     sign_in,
+    welcome,
 )
 from modelry.console.frame import Frame, Visitor
 from modelry.console.live import Live
 from modelry.console.site import Site
 
 _PARTS = (
+    add_model,
+    deploy,
+    models,
     playground,
+    progress,
     service,
+    service_call,
+    service_events,
+    service_logs,
+    service_settings,
+    services,
     sign_in,
+    welcome,
 )
 
 
@@ -37,10 +57,11 @@ def router(site: Site, live: Live) -> APIRouter:
 
     @pages.get("/live")
     async def live_stream(visitor: Looking, service: str | None = None) -> StreamingResponse:
-        """When services of the visitor's change, or the one of this id."""
+        """When services of the visitor's change, or the one of this id: for operators anybody's."""
+        any_owner = service is not None and visitor.principal.operator
 
         def stream() -> AsyncIterator[bytes]:
-            return live.stream(visitor.principal.owner_id, service)
+            return live.stream(None if any_owner else visitor.principal.owner_id, service)
 
         return StreamingResponse(
             stream(), media_type="text/event-stream", headers={"cache-control": "no-store"}

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from modelry.access.principal import Principal
 from modelry.console.site import Site
-from modelry.db import Session
 from modelry.services import store
+from modelry.services.showing import shown_service
 from modelry.services.states import ServiceState
-from modelry.services.views import ServiceView, service_view
+from modelry.services.views import ServiceView
 
 # A tab's name, and its path below the service's.
 TABS = (
@@ -45,7 +45,7 @@ async def service_context(
     """
     async with site.db.begin() as session:
         row = await site.lifecycle.get(session, principal, reference)
-        view = await _view(site, session, row)
+        view = await shown_service(session, row, site.lifecycle, site.reconciler, site.executor)
     own = row.owner_id == principal.owner_id
     state = ServiceState(row.state)
     return {
@@ -65,17 +65,3 @@ async def service_context(
 def service_path(service: ServiceView | store.ServiceRow, *, own: bool) -> str:
     """Where the pages of a service lie: another owner's go by its id, which is nobody else's."""
     return f"/services/{quote(service.name if own else service.id)}"
-
-
-async def _view(site: Site, session: Session, row: store.ServiceRow) -> ServiceView:
-    failed = row.state == ServiceState.FAILED
-    spec = await store.spec_of(session, row)
-    return service_view(
-        row,
-        spec,
-        await store.replicas_of(session, row.id),
-        dict(site.executor.observe()),
-        site.reconciler.progress.get(row.id),
-        await store.last_log_tail(session, row.id) if failed else None,
-        await site.lifecycle.parts(session, spec),
-    )

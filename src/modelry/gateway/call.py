@@ -168,14 +168,14 @@ class Call(Relay):
         if shaping is None or not isinstance(shaping, Asking):
             return self._request.path
         if isinstance(shaping, Routed):
-            shaping.routed(self._service.route)
+            shaping.routed(self._served_by)
         return shaping.path
 
     def _body(self, replica: Replica) -> bytes:
         """The body as this replica gets it. Raises where it cannot be changed, and a `Reply` where
         it is none for the service as it is now.
         """
-        body, head, route = self._request.body, self._head, self._service.route
+        body, head, route = self._request.body, self._head, replica.route
         if head.stream is True:
             if self._hides_usage:
                 body = bodies.with_usage(head, body)

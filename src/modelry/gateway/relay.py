@@ -190,7 +190,7 @@ class Relay(WholeAnswers):
     @property
     def _is_llama(self) -> bool:
         """Whether it is a chat or completion of llama.cpp, whose answers are mended."""
-        return self._service.route.collect and self._request.path in bodies.STREAMS_USAGE
+        return self._served_by.collect and self._request.path in bodies.STREAMS_USAGE
 
     @property
     def _collects(self) -> bool:

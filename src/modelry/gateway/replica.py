@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 from modelry.gateway.upstream import Upstream
-from modelry.routing.messages import EndpointAddress, ReplicaAddress
+from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
 
 _FIRST_OUT_S = 1.0
 _LONGEST_OUT_S = 30.0
@@ -12,7 +12,8 @@ _LONGEST_OUT_S = 30.0
 class Replica:
     """An address with its load, its health, and the connections kept to it.
 
-    `out`: it failed, and is left out until a probe of it succeeds.
+    `out`: it failed, and is left out until a probe of it succeeds. `route`: the last that had it;
+    what calls meet in it is as that one says, also once the service has gone on to another.
     """
 
     __slots__ = (
@@ -24,14 +25,18 @@ class Replica:
         "inflight",
         "model",
         "out",
+        "route",
         "slots",
         "upstream",
         "weight",
         "weighted",
     )
 
-    def __init__(self, address: ReplicaAddress | EndpointAddress, upstream: Upstream) -> None:
+    def __init__(
+        self, address: ReplicaAddress | EndpointAddress, upstream: Upstream, route: Route
+    ) -> None:
         self.address = address
+        self.route = route
         self.id = address.id
         self.slots = address.slots
         self.weighted = isinstance(address, EndpointAddress)
@@ -61,10 +66,11 @@ class Replica:
         self.out = False
 
 
-def replica_of(address: ReplicaAddress | EndpointAddress) -> Replica:
+def replica_of(address: ReplicaAddress | EndpointAddress, route: Route) -> Replica:
     if isinstance(address, ReplicaAddress):
-        return Replica(address, Upstream(address.address, learns=True))
+        return Replica(address, Upstream(address.address, learns=True), route)
     url = urlsplit(address.url)
     kind, port = ("tls", 443) if url.scheme == "https" else ("tcp", 80)
     where = f"{kind}:{url.hostname}:{url.port or port}"
-    return Replica(address, Upstream(where, public_only=address.public_only, learns=True))
+    upstream = Upstream(where, public_only=address.public_only, learns=True)
+    return Replica(address, upstream, route)

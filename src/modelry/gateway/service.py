@@ -86,9 +86,10 @@ class Service:
         for address in addresses:
             replica = before.get(address.id) or self._leaving.pop(address.id, None)
             if replica is None or replica.address != address:
-                replica = replica_of(address)
+                replica = replica_of(address, route)
                 if self._terms.slots is not None:
                     self._terms.slots.enlist(replica.id)
+            replica.route = route
             replica.upstream.open()
             self.replicas[address.id] = replica
         self._only = next(iter(self.replicas.values())) if len(self.replicas) == 1 else None

@@ -28,7 +28,7 @@ from modelry.gateway.translating import Answering, no_answer
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
 from modelry.gateway.usage import Usage, read_answer, read_duration
 from modelry.gateway.waiting import Waiter
-from modelry.routing.messages import KeyGrant
+from modelry.routing.messages import KeyGrant, Route
 
 log = logging.getLogger(__name__)
 
@@ -238,7 +238,13 @@ class WholeAnswers:
 
     @property
     def _is_vllm_chat(self) -> bool:
-        return self._service.route.dialect == "vllm" and self._request.path == CHAT
+        return self._served_by.dialect == "vllm" and self._request.path == CHAT
+
+    @property
+    def _served_by(self) -> Route:
+        """The route of the replica that works on it: the service may have another by now."""
+        replica = self._replica
+        return self._service.route if replica is None else replica.route
 
     @property
     def _own_lines(self) -> bytes:

@@ -10,21 +10,23 @@ from sqlalchemy import select
 from modelry.access.authenticator import Authenticator
 from modelry.access.principal import Principal
 from modelry.db import Database, Session
-from modelry.db.pages import Page, PageParams, page
+from modelry.db.pages import Page, PageParams, page, page_of
 from modelry.errors import NotFound
 from modelry.executors.base import Executor
 from modelry.services import store
 from modelry.services.examples import Language, examples
 from modelry.services.lifecycle import Connection, Lifecycle
 from modelry.services.reconciler import Reconciler
-from modelry.services.states import ServiceState
+from modelry.services.requests import NewService, ServiceUpdate
+from modelry.services.showing import shown_service
+from modelry.services.spec import EndpointsSpec
 from modelry.services.views import (
     EventView,
     ExampleView,
-    NewService,
+    RevisionView,
     ServiceView,
     event_view,
-    service_view,
+    revision_view,
 )
 
 
@@ -44,17 +46,7 @@ def router(
     Caller = Annotated[Principal, Depends(authenticator.principal)]
 
     async def view(session: Session, row: store.ServiceRow) -> ServiceView:
-        failed = row.state == ServiceState.FAILED
-        spec = await store.spec_of(session, row)
-        return service_view(
-            row,
-            spec,
-            await store.replicas_of(session, row.id),
-            dict(executor.observe()),
-            reconciler.progress.get(row.id),
-            await store.last_log_tail(session, row.id) if failed else None,
-            await lifecycle.parts(session, spec),
-        )
+        return await shown_service(session, row, lifecycle, reconciler, executor)
 
     async def settled(row: store.ServiceRow) -> ServiceView:
         """The service once the wish is looked at and every gateway knows of it."""
@@ -83,6 +75,24 @@ def router(
     async def get_service(caller: Caller, name: str) -> ServiceView:
         async with db.begin() as session:
             return await view(session, await lifecycle.get(session, caller, name))
+
+    @routes.patch("/services/{name}")
+    async def update_service(caller: Caller, name: str, body: ServiceUpdate) -> ServiceView:
+        """A new revision, which takes over once it is ready; none where nothing changes."""
+        async with db.begin() as session:
+            spec = await store.spec_of(session, await lifecycle.get(session, caller, name))
+        if isinstance(spec, EndpointsSpec):
+            change = body.endpoints_change()
+            return await settled(await lifecycle.update_endpoints(caller, name, change))
+        return await settled(await lifecycle.update(caller, name, body.change()))
+
+    @routes.get("/services/{name}/revisions")
+    async def list_revisions(caller: Caller, name: str, query: PageParams) -> Page[RevisionView]:
+        """Oldest first. A `PATCH` with an earlier one's fields brings that back."""
+        async with db.begin() as session:
+            row = await lifecycle.get(session, caller, name)
+            rows = await store.revisions_of(session, row.id)
+        return page_of([revision_view(each) for each in rows], query)
 
     @routes.post("/services/{name}/start")
     async def start_service(caller: Caller, name: str) -> ServiceView:

@@ -40,13 +40,15 @@ def router(
     Caller = Annotated[Principal, Depends(authenticator.principal)]
 
     async def users(session: Session) -> dict[str, int]:
-        """How many services each engine or runtime has."""
-        found: dict[str, int] = {}
-        for spec in (await store.current_specs(session)).values():
+        """How many services each engine or runtime has, also by revisions that still serve."""
+        specs = [*(await store.current_specs(session)).items()]
+        specs += [(id_, spec) for (id_, _), spec in (await store.live_specs(session)).items()]
+        found: dict[str, set[str]] = {}
+        for service_id, spec in specs:
             if isinstance(spec, ServiceSpec):
                 for id_ in {spec.runtime or spec.engine, spec.gguf_converter} - {None}:
-                    found[str(id_)] = found.get(str(id_), 0) + 1
-        return found
+                    found.setdefault(str(id_), set()).add(service_id)
+        return {id_: len(services) for id_, services in found.items()}
 
     def view(runtime_id: str, used: dict[str, int]) -> EngineView:
         state = runtimes.state(runtime_id)

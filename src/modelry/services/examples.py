@@ -18,11 +18,12 @@ KEY_VARIABLE = "MODELRY_API_KEY"
 
 @dataclass(frozen=True)
 class Example:
-    """`task`: what of the service it calls. `install`: the command that brings what the program
-    needs, if anything.
+    """`task`: what of the service it calls, under `path` below the base URL. `install`: the
+    command that brings what the program needs, if anything.
     """
 
     task: str
+    path: str
     language: Language
     title: str
     streaming: bool
@@ -74,5 +75,6 @@ def examples(base_url: str, access_path: str, tasks: tuple[str, ...]) -> list[Ex
             for streaming in (False, True) if call.streams else (False,):
                 title = f"{call.title}, streaming" if streaming else call.title
                 code, install = _WRITERS[language](call.name, streaming, base_url, access_path)
-                found.append(Example(call.task, language, title, streaming, install, code))
+                path = examples_curl.path_of(call.name)
+                found.append(Example(call.task, path, language, title, streaming, install, code))
     return found

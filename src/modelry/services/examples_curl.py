@@ -53,6 +53,11 @@ _FORMS = {
 }
 
 
+def path_of(name: str) -> str:
+    """Of a call, below the base URL."""
+    return _FORMS[name][0] if name in _FORMS else _BODIES[name][0]
+
+
 def write(name: str, streaming: bool, base_url: str, access_path: str) -> tuple[str, None]:
     """The text of a call, which needs nothing besides."""
     flags, then = "-N " if streaming else "", ""

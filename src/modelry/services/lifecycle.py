@@ -1,10 +1,11 @@
-"""What owners do with services: create, connect, start, stop, delete. Each only states a wish.
+"""What owners do with services: create, connect, update, start, stop, delete. Each only states a
+wish.
 
 The wish is stored with its event, and the reconciler is nudged to carry it out.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from sqlalchemy.exc import IntegrityError
@@ -15,15 +16,24 @@ from modelry.catalog.catalog import Catalog, Model
 from modelry.catalog.choice import Machine
 from modelry.catalog.offers import Offers
 from modelry.db import Database, Session
-from modelry.errors import Conflict, NotFound
+from modelry.errors import Conflict, InvalidRequest, NotFound
 from modelry.sealing import Sealer
 from modelry.services import store
+from modelry.services.changes import (
+    Change,
+    EndpointsChange,
+    check_guests,
+    in_words,
+    next_spec,
+    wish_of,
+)
 from modelry.services.drafts import Host, Wish, draft
-from modelry.services.elsewhere import EndpointWish, admit
+from modelry.services.elsewhere import EndpointWish, admit, change_endpoints
 from modelry.services.hosting import Hosting
+from modelry.services.lookup import refuse_deleting, service_of
 from modelry.services.needs import models_of, needs_of
 from modelry.services.situation import Want
-from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
+from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec, hosted_on
 from modelry.services.states import ServiceState
 from modelry.services.supplies import Needs, Part, Supplies
 
@@ -87,11 +97,73 @@ class Lifecycle:
         self._nudge()
         return row
 
+    async def update(
+        self, principal: Principal, reference: str, change: Change
+    ) -> store.ServiceRow:
+        """A new revision of a service of a model, unless it would be as the present one is.
+
+        Raises as `create` does, and `Conflict` where it cannot be changed so.
+        """
+        async with self._db.begin() as session:
+            row = await service_of(session, principal, reference, lock=True)
+            refuse_deleting(row)
+            spec = await store.spec_of(session, row)
+            if not isinstance(spec, ServiceSpec):
+                raise InvalidRequest(
+                    "endpoint: the service stands on endpoints elsewhere", param="endpoint"
+                )
+            # What an operator changes is its owner's all the same.
+            owner = replace(principal, owner_id=row.owner_id)
+            wanted, tasks = await self._wanted(session, owner, row, spec, change)
+            if wanted != spec:
+                await self._revise(session, row, spec, wanted)
+                row.tasks = list(tasks)
+        self._nudge()
+        return row
+
+    async def update_endpoints(
+        self, principal: Principal, reference: str, change: EndpointsChange
+    ) -> store.ServiceRow:
+        """The same of a service that stands on endpoints elsewhere."""
+        async with self._db.begin() as session:
+            row = await service_of(session, principal, reference)
+            before = await store.spec_of(session, row)
+        if not isinstance(before, EndpointsSpec):
+            raise InvalidRequest("model: the service has a model, no endpoint", param="model")
+        endpoints, named = before.endpoints, change.named
+        if "endpoint" in named:
+            # Names are resolved here, so before there is a transaction.
+            endpoints = await change_endpoints(principal, endpoints, change.endpoints, self._sealer)
+        usual = EndpointsSpec.model_fields["slots"].default
+        slots = (change.slots or usual) if "slots" in named else before.slots
+        wanted = EndpointsSpec(endpoints=endpoints, slots=slots)
+        async with self._db.begin() as session:
+            row, seen = await service_of(session, principal, reference, lock=True), row
+            refuse_deleting(row)
+            if (row.id, row.revision) != (seen.id, seen.revision):
+                raise Conflict(
+                    f"service {row.name!r} was changed meanwhile",
+                    hint="look at it, and try again",
+                    code="service_changed",
+                )
+            tasks = list(change.tasks) if "tasks" in named else row.tasks
+            differing = {
+                "endpoints": wanted.endpoints != before.endpoints,
+                "slots": wanted.slots != before.slots,
+                "tasks": tasks != row.tasks,
+            }
+            told = ", ".join(name for name, differs in differing.items() if differs)
+            if told:
+                row.tasks = tasks
+                store.add_revision(session, row, wanted, told)
+        self._nudge()
+        return row
+
     async def start(self, principal: Principal, reference: str) -> store.ServiceRow:
         """Wanted to run, afresh: earlier failures no longer count."""
         async with self._db.begin() as session:
-            row = await _get(session, principal, reference)
-            _refuse_deleting(row)
+            row = await service_of(session, principal, reference)
+            refuse_deleting(row)
             spec = await store.spec_of(session, row)
             if isinstance(spec, ServiceSpec):
                 await self._forget_failures(session, row, spec)
@@ -105,8 +177,8 @@ class Lifecycle:
 
     async def stop(self, principal: Principal, reference: str) -> store.ServiceRow:
         async with self._db.begin() as session:
-            row = await _get(session, principal, reference)
-            _refuse_deleting(row)
+            row = await service_of(session, principal, reference)
+            refuse_deleting(row)
             if row.want != Want.STOP:
                 row.want = Want.STOP
                 store.set_status(session, row, ServiceState.STOPPED, "stopped by its owner")
@@ -115,7 +187,7 @@ class Lifecycle:
 
     async def delete(self, principal: Principal, reference: str) -> store.ServiceRow:
         async with self._db.begin() as session:
-            row = await _get(session, principal, reference)
+            row = await service_of(session, principal, reference)
             if row.want != Want.DELETE:
                 await _refuse_with_guests(session, row)
                 row.want = Want.DELETE
@@ -130,7 +202,7 @@ class Lifecycle:
 
     async def get(self, session: Session, principal: Principal, reference: str) -> store.ServiceRow:
         """The caller's service of that name, or any by its id. Raises `NotFound`."""
-        return await _get(session, principal, reference)
+        return await service_of(session, principal, reference)
 
     async def parts(self, session: Session, spec: Spec) -> list[Part]:
         """The weights that a revision runs, as far as they are here."""
@@ -139,6 +211,89 @@ class Lifecycle:
         models = await self._catalog.by_ids(session, models_of(spec))
         needs = needs_of(models, self._machine.engines, spec)
         return self._supplies.parts(needs) if isinstance(needs, Needs) else []
+
+    async def _wanted(
+        self,
+        session: Session,
+        owner: Principal,
+        row: store.ServiceRow,
+        spec: ServiceSpec,
+        change: Change,
+    ) -> tuple[ServiceSpec, tuple[str, ...]]:
+        """The spec that is wanted, and the tasks of the service then."""
+        model = adapter = None
+        if change.model is not None:
+            model = await self._catalog.get(session, owner, change.model, keep=True)
+            change = replace(change, model=model.card.id)
+        if change.adapter is not None:
+            adapter = await self._adapter(session, owner, change.adapter)
+            change = replace(change, adapter=adapter.card.id)
+        wish = wish_of(change, spec, row.name)
+        if _is_as(wish, spec):
+            return spec, tuple(row.tasks)
+        if spec.host is not None:
+            raise Conflict(
+                f"service {row.name!r} runs on the replicas of its base, and has none of its own",
+                hint="change the base's service, or deploy the adapter anew under another name",
+                code="service_is_hosted",
+            )
+        present = await self._catalog.by_ids(session, models_of(spec))
+        model = model or present.get(wish.model)
+        if wish.adapter is not None:
+            adapter = adapter or present.get(wish.adapter)
+        for param, reference, found in (
+            ("model", wish.model, model),
+            ("adapter", wish.adapter, adapter),
+        ):
+            if reference is not None and found is None:
+                raise NotFound(
+                    f"{param} {reference!r} is no longer in the catalogue",
+                    hint=f"name another {param}",
+                    param=param,
+                    code="model_not_found",
+                )
+        assert model is not None
+        if adapter is not None and wish.adapter != spec.adapter:
+            self._require_own_replicas(wish, model)
+        drafted = draft(wish, model, adapter, [], self._machine, self._offers, owner)
+        same = model.card.id == spec.model
+        return next_spec(spec, drafted), tuple(row.tasks) if same else model.card.tasks
+
+    def _require_own_replicas(self, wish: Wish, model: Model) -> None:
+        """Raises `InvalidRequest` where adapters are services of their own beside their base."""
+        engine = self._machine.engines.get(wish.engine or "")
+        if engine is not None and engine.takes_adapters:
+            raise InvalidRequest(
+                f"adapter: on {engine.name} an adapter is a service of its own, beside its base",
+                hint=f"modelry deploy {model.card.name} --adapter ADAPTER",
+                param="adapter",
+            )
+
+    async def _revise(
+        self,
+        session: Session,
+        row: store.ServiceRow,
+        spec: ServiceSpec,
+        wanted: ServiceSpec,
+    ) -> None:
+        """Note the new revision, of what stands on its replicas too. Raises `Conflict`."""
+        guests = [
+            (guest, its)
+            for guest, its in await store.guests_of(session, row)
+            if guest.want != Want.DELETE
+        ]
+        check_guests(spec, wanted, [guest.name for guest, _ in guests])
+        told = in_words(spec, wanted)
+        store.add_revision(session, row, wanted, told)
+        for guest, its in guests:
+            store.add_revision(session, guest, hosted_on(wanted, its), f"{told} of its base")
+        # Whatever went wrong before is of no account for it.
+        row.since = store.now()
+        if row.state == ServiceState.FAILED:
+            row.active_at = None
+        await self._forget_failures(session, row, wanted)
+        for guest, _ in guests:
+            self._hosting.forget_failures(guest.id)
 
     async def _adapter(self, session: Session, principal: Principal, reference: str) -> Model:
         try:
@@ -185,7 +340,7 @@ class Lifecycle:
 
 async def _refuse_with_guests(session: Session, row: store.ServiceRow) -> None:
     """Raises `Conflict` where adapters run on its replicas."""
-    guests = await store.guests_of(session, row)
+    guests = [guest.name for guest, _ in await store.guests_of(session, row)]
     if guests:
         raise Conflict(
             f"adapters run on {row.name!r}: {', '.join(guests)}",
@@ -223,20 +378,9 @@ async def _add(
     return row
 
 
-async def _get(session: Session, principal: Principal, reference: str) -> store.ServiceRow:
-    row = await store.find_service(session, principal.owner_id, reference)
-    if row is None or (row.owner_id != principal.owner_id and not principal.operator):
-        raise NotFound(
-            f"there is no service {reference!r}",
-            hint="`modelry list` lists your services",
-            code="service_not_found",
-        )
-    return row
-
-
-def _refuse_deleting(row: store.ServiceRow) -> None:
-    if row.want == Want.DELETE:
-        raise Conflict(f"service {row.name!r} is being deleted", code="service_deleting")
+def _is_as(wish: Wish, spec: ServiceSpec) -> bool:
+    """Whether all that is wished for is what there is."""
+    return wish_of(Change(frozenset()), spec, wish.name) == wish
 
 
 def _taken(row: store.ServiceRow) -> Conflict:

@@ -96,9 +96,8 @@ def status(world: World, service: Desired) -> Status:
         return lacking or Status(ServiceState.IDLE, "idle; the next call wakes it")
     ready = [seen for seen in live if seen.state is ReplicaState.READY]
     crashes = _crashes(service, replicas)
-    if any(seen.revision != service.revision for seen in ready):
-        trouble = f"; it does not start: {_last(crashes).message}" if crashes else ""
-        return Status(ServiceState.UPDATING, f"changing to revision {service.revision}{trouble}")
+    if any(not service.is_current(seen.revision) for seen in ready):
+        return _status_updating(world, service, live, crashes)
     if ready:
         return Status(ServiceState.RUNNING, _running(len(ready), service.replicas))
     lacking = _lacking(world, service)
@@ -124,6 +123,55 @@ def _lacking(world: World, service: Desired) -> Status | None:
             return Status(ServiceState.STARTING, message)
         case WeightsReady():
             return None
+
+
+def _status_updating(
+    world: World, service: Desired, live: list[Seen], crashes: list[Seen]
+) -> Status:
+    """What is said while replicas of an earlier revision serve."""
+    current = [seen for seen in live if service.is_current(seen.revision)]
+    doing, new = f"changing to revision {service.revision}", f"revision {service.revision}"
+    serves = "the one before serves on"
+    if sum(seen.state is not ReplicaState.DRAINING for seen in current) < service.replicas:
+        match world.weights[service.service_id]:
+            case WeightsFailed(message):
+                told = f"{new} cannot start: {message}; {serves}"
+                return Status(ServiceState.UPDATING, told, stuck=True)
+            case WeightsFetching(done, total, what, speed, left_s):
+                progress = Progress(done, total, speed, left_s)
+                return Status(ServiceState.UPDATING, f"{doing}: {what}", progress)
+            case NodeFull(message):
+                told = f"{doing}: {message}; {serves}. Stopped and started, it changes with a pause"
+                return Status(ServiceState.UPDATING, told, stuck=True)
+    if crashes and _hopeless(crashes):
+        told = f"{new} does not start: {_last(crashes).message}; {serves}"
+        return Status(ServiceState.UPDATING, told, stuck=True)
+    if crashes:
+        return Status(ServiceState.UPDATING, f"{doing}; starting again: {_last(crashes).message}")
+    if sum(seen.state is ReplicaState.READY for seen in current) >= service.replicas:
+        for guest in _left_behind(world, service, live):
+            failure = world.adapters[guest.service_id].failure
+            if failure is not None:
+                told = f"its new replicas do not take an adapter: {failure}; {serves}"
+                return Status(ServiceState.UPDATING, told, stuck=True)
+        return Status(ServiceState.UPDATING, f"{doing}: its adapters are brought there")
+    return Status(ServiceState.UPDATING, doing)
+
+
+def _left_behind(world: World, service: Desired, live: Iterable[Seen]) -> list[Desired]:
+    """Whose adapters its replicas of earlier revisions have, and not enough of the present one."""
+    ready = [seen for seen in live if seen.state is ReplicaState.READY]
+    current = {seen.id for seen in ready if service.is_current(seen.revision)}
+    outdated = {seen.id for seen in ready} - current
+    if not outdated:
+        return []
+    found = []
+    for guest in world.services:
+        if guest.host == service.service_id and guest.want is Want.RUN:
+            on = world.adapters.get(guest.service_id, AdapterSeen()).on
+            if on & outdated and len(on & current) < service.replicas:
+                found.append(guest)
+    return found
 
 
 def next_look(world: World) -> datetime | None:
@@ -212,13 +260,21 @@ def _status_hosted(world: World, service: Desired, host_id: str) -> Status:
 
 def _plan_running(world: World, service: Desired, replicas: list[Seen]) -> Iterable[Action]:
     live = [seen for seen in _live(replicas) if seen.state is not ReplicaState.DRAINING]
-    current = [seen for seen in live if seen.revision == service.revision]
-    outdated = [seen for seen in live if seen.revision != service.revision]
+    current = [seen for seen in live if service.is_current(seen.revision)]
+    outdated = [seen for seen in live if not service.is_current(seen.revision)]
     ready = [seen for seen in current if seen.state is ReplicaState.READY]
 
-    # Those of an earlier revision serve until enough of this one do.
-    if len(ready) >= service.replicas:
+    # Those of an earlier revision serve until enough of this one do, with all their adapters.
+    if len(ready) >= service.replicas and not _left_behind(world, service, live):
         yield from _drain(outdated, f"revision {service.revision} has taken over")
+    else:
+        # One that was found again serves in a moment; one that never has is for nothing.
+        unused = [
+            seen
+            for seen in outdated
+            if seen.state is ReplicaState.STARTING and seen.ready_at is None
+        ]
+        yield from _drain(unused, f"revision {service.revision} is wanted instead")
     surplus = len(current) - service.replicas
     if surplus > 0:
         # Those that do not serve go first, then the youngest.

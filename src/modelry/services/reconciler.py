@@ -10,12 +10,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import msgspec
 
 from modelry.access.credentials import new_id
-from modelry.catalog.catalog import Catalog
+from modelry.catalog.catalog import Catalog, Model
 from modelry.catalog.choice import Machine
 from modelry.db import Database, Session
 from modelry.engines.base import ReplicaPlan
@@ -30,11 +29,12 @@ from modelry.services.activity import Activity
 from modelry.services.hosting import Hosting
 from modelry.services.needs import models_of, needs_of
 from modelry.services.placement import place_gpus
+from modelry.services.routes import Routes, Sight
 from modelry.services.sightings import take_note
 from modelry.services.spec import ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
 from modelry.services.supplies import Needs, Supplies
-from modelry.services.traits import NO_TRAITS, TraitsReader
+from modelry.services.traits import TraitsReader
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ _FETCHING_TICK_S = 0.25
 _STOPPING_LOOK_S = 0.02
 _PRUNE_S = 600.0
 _EVENTS_KEPT = 500
+_REVISIONS_KEPT = 100
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class _Pass:
     world: situation.World
     services: dict[str, store.ServiceRow]
     specs: dict[str, Spec]
+    revisions: store.Revisions
     needs: dict[str, Needs]
     routes: dict[str, Route]
 
@@ -78,7 +80,7 @@ class Reconciler:
         self._executor = executor
         self._engines = machine.engines
         self._inventory = machine.inventory
-        self._traits = TraitsReader(machine.engines, supplies)
+        self._routes = Routes(machine.engines, hosting, TraitsReader(machine.engines, supplies))
         self._hosting = hosting
         self._activity = activity
         self._feed = feed
@@ -90,6 +92,8 @@ class Reconciler:
         self._looking = asyncio.Lock()
         self.progress: dict[str, situation.Progress] = {}
         """Of the services whose weights are being fetched, by service id."""
+        self.stuck: set[str] = set()
+        """The services whose change does not get on by itself."""
 
     def nudge(self) -> None:
         """Something changed: look now instead of at the next tick."""
@@ -147,12 +151,13 @@ class Reconciler:
             return pause_s
 
     async def _prune(self) -> None:
-        """Drop old events now and then: a service that flaps makes several a minute."""
+        """Drop old events and revisions now and then: who flaps makes several a minute."""
         now = asyncio.get_running_loop().time()
         if now >= self._prune_at:
             self._prune_at = now + _PRUNE_S
             async with self._db.begin() as session:
                 await store.prune_events(session, _EVENTS_KEPT)
+                await store.prune_revisions(session, _REVISIONS_KEPT)
 
     async def stop_all(self) -> None:
         """Stop every replica, for a shutdown: the services stay wanted."""
@@ -182,21 +187,26 @@ class Reconciler:
     async def _look(self) -> _Pass:
         observed = self._executor.observe()
         async with self._db.begin() as session:
-            services = {row.id: row for row in await store.all_services(session)}
+            services, specs = await store.services_with_specs(session)
             replicas = await store.all_replicas(session)
             for row in replicas:
                 take_note(session, row, observed.get(row.id), self._executor)
-            specs = await store.current_specs(session)
-            needs, weights = await self._weights(session, specs)
-            weights |= world.held_back(specs, replicas, observed, self._inventory, weights)
+            revisions = await store.live_specs(session)
+            models = await self._models(session, [*specs.values(), *revisions.values()])
+            needs, weights = self._weights(models, specs)
+            weights |= world.held_back(
+                specs, revisions, replicas, observed, self._inventory, weights
+            )
             self._hosting.look(
-                world.host_replicas(specs, replicas, observed, self._engines),
+                world.host_replicas(revisions, replicas, observed, self._engines),
                 world.hosted_paths(services, specs),
             )
             now = store.now()
             seen_world = situation.World(
                 now=now,
-                services=self._desired(services, specs, replicas, now),
+                services=world.every_desired(
+                    services, specs, revisions, replicas, self._activity.used_at, now
+                ),
                 replicas=[world.seen(row) for row in replicas],
                 weights=weights,
                 known_from=self._activity.known_from(),
@@ -206,7 +216,7 @@ class Reconciler:
                     if isinstance(spec, ServiceSpec) and spec.host is not None
                 },
             )
-            self.progress = {}
+            self.progress, self.stuck = {}, set()
             for desired in seen_world.services:
                 service = services[desired.service_id]
                 found = planning.status(seen_world, desired)
@@ -215,6 +225,8 @@ class Reconciler:
                 store.set_status(session, service, found.state, found.message)
                 if found.progress is not None:
                     self.progress[desired.service_id] = found.progress
+                if found.stuck:
+                    self.stuck.add(desired.service_id)
             known = {row.id for row in replicas}
             draining = [row.id for row in replicas if row.state == ReplicaState.DRAINING]
         for replica_id in draining:
@@ -229,44 +241,24 @@ class Reconciler:
         self._supplies.keep_only(running)
         self._activity.keep_only(services.keys())
         # No disk is read within a transaction. A replica's route has to have what its weights say.
-        tasks = {id_: row.tasks for id_, row in services.items()}
-        traits = await self._traits.read(tasks, specs, needs)
-        routes = {
-            id_: world.route(
-                *(row, specs[id_], replicas, observed, self._engines, self._hosting),
-                traits=traits.get(id_, NO_TRAITS),
-            )
-            for id_, row in services.items()
-        }
-        return _Pass(seen_world, services, specs, needs, routes)
+        routes = await self._routes.of(
+            Sight(services, specs, revisions, replicas, observed, models, needs)
+        )
+        return _Pass(seen_world, services, specs, revisions, needs, routes)
 
-    def _desired(
-        self,
-        services: dict[str, store.ServiceRow],
-        specs: dict[str, Spec],
-        replicas: list[store.ReplicaRow],
-        now: datetime,
-    ) -> list[situation.Desired]:
-        ready = {row.service_id for row in replicas if row.state == ReplicaState.READY}
-        used_at = world.used_at(specs, self._activity.used_at)
-        return [
-            world.desired(
-                row,
-                specs[id_],
-                world.active_at(row, used_at.get(id_), ready=id_ in ready, now=now),
-            )
-            for id_, row in services.items()
-        ]
+    async def _models(self, session: Session, specs: list[Spec]) -> dict[str, Model]:
+        ours = [spec for spec in specs if isinstance(spec, ServiceSpec)]
+        ids = {id_ for spec in ours for id_ in models_of(spec)}
+        return await self._catalog.by_ids(session, ids)
 
-    async def _weights(
-        self, session: Session, specs: dict[str, Spec]
+    def _weights(
+        self, models: dict[str, Model], specs: dict[str, Spec]
     ) -> tuple[dict[str, Needs], dict[str, situation.WeightsSeen]]:
         needs: dict[str, Needs] = {}
         weights: dict[str, situation.WeightsSeen] = {}
-        ours = {id_: spec for id_, spec in specs.items() if isinstance(spec, ServiceSpec)}
-        ids = {id_ for spec in ours.values() for id_ in models_of(spec)}
-        models = await self._catalog.by_ids(session, ids)
-        for id_, spec in ours.items():
+        for id_, spec in specs.items():
+            if not isinstance(spec, ServiceSpec):
+                continue
             found = needs_of(models, self._engines, spec)
             if isinstance(found, Needs):
                 needs[id_] = found
@@ -369,7 +361,7 @@ class Reconciler:
         async with self._db.begin() as session:
             row = await store.replica_by_id(session, replica_id)
         hosts = world.host_replicas(
-            look.specs, [] if row is None else [row], self._executor.observe(), self._engines
+            look.revisions, [] if row is None else [row], self._executor.observe(), self._engines
         )
         if not hosts:
             return

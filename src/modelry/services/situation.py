@@ -29,6 +29,7 @@ class Desired:
     when it was last in use, or became ready; None from when it was asked for
     until it is ready. `host`: the service whose replicas take its adapter, instead
     of replicas of its own. `ahead`: what it needs is brought while it is idle, too.
+    `alike`: earlier revisions whose replicas serve as those of `revision` do.
     """
 
     service_id: str
@@ -41,6 +42,11 @@ class Desired:
     active_at: datetime | None = None
     host: str | None = None
     ahead: bool = False
+    alike: frozenset[int] = frozenset()
+
+    def is_current(self, revision: int) -> bool:
+        """Whether replicas of that revision are as they are wanted now."""
+        return revision == self.revision or revision in self.alike
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class Status:
+    """`stuck`: a change does not get on by itself, and the message says what would help."""
+
     state: ServiceState
     message: str
     progress: Progress | None = None
+    stuck: bool = False

@@ -120,6 +120,16 @@ class ServiceSpec(BaseModel):
     context_tokens: int = Field(DEFAULT_CONTEXT_TOKENS, ge=64, le=10_000_000)
     idle_after_s: IdleAfter | None = None
 
+    def replicas_alike(self, other: "ServiceSpec") -> bool:
+        """Whether a replica of the one serves as one of the other does: they differ, if at all,
+        in how many there are and when, in names, and in what gateways alone go by.
+        """
+        others = {name: getattr(other, name) for name in _OF_NO_REPLICA}
+        return self.model_copy(update=others) == other
+
+
+_OF_NO_REPLICA = ("replicas", "idle_after_s", "model_name", "adapter_name", "dimensions_min")
+
 
 class EndpointSpec(BaseModel):
     """An OpenAI-compatible endpoint elsewhere. `url`, `model`, `sealed_key` and
@@ -156,6 +166,13 @@ class EndpointsSpec(BaseModel):
 
 
 Spec: TypeAlias = ServiceSpec | EndpointsSpec
+
+
+def hosted_on(base: ServiceSpec, guest: ServiceSpec) -> ServiceSpec:
+    """The spec of a service whose adapter runs on the replicas of another, of that one's spec."""
+    own = ("adapter", "adapter_name", "host")
+    named = {name: getattr(guest, name) for name in own}
+    return base.model_copy(update={**named, "idle_after_s": None})
 
 
 def parse_spec(stored: Mapping[str, Any]) -> Spec:

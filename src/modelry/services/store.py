@@ -1,13 +1,18 @@
 """Rows of services, revisions, replicas and events, and the queries on them."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete, func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
 from modelry.services.spec import ServiceSpec, Spec, access_path, parse_spec
+from modelry.services.states import LIVE
+
+Revisions: TypeAlias = Mapping[tuple[str, int], Spec]
+"""Specs by service id and revision."""
 
 
 def now() -> datetime:
@@ -84,20 +89,16 @@ class EventRow(Numbered):
     log_tail: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
 
 
-async def all_services(session: Session) -> list[ServiceRow]:
-    return list(await session.scalars(select(ServiceRow).order_by(ServiceRow.seq)))
-
-
 async def services_of(session: Session, owner_id: str) -> list[ServiceRow]:
     statement = select(ServiceRow).where(ServiceRow.owner_id == owner_id)
     return list(await session.scalars(statement.order_by(ServiceRow.seq)))
 
 
-async def guests_of(session: Session, host: ServiceRow) -> list[str]:
-    """The names of the services whose adapters run on its replicas."""
+async def guests_of(session: Session, host: ServiceRow) -> list[tuple[ServiceRow, ServiceSpec]]:
+    """The services whose adapters run on its replicas, with their specs."""
     specs = await current_specs(session)
     return [
-        row.name
+        (row, spec)
         for row in await services_of(session, host.owner_id)
         if isinstance(spec := specs[row.id], ServiceSpec) and spec.host == host.id
     ]
@@ -105,6 +106,10 @@ async def guests_of(session: Session, host: ServiceRow) -> list[str]:
 
 async def all_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).order_by(ReplicaRow.seq)))
+
+
+async def live_replicas(session: Session) -> list[ReplicaRow]:
+    return list(await session.scalars(select(ReplicaRow).where(ReplicaRow.state.in_(LIVE))))
 
 
 async def replica_by_id(session: Session, replica_id: str) -> ReplicaRow | None:
@@ -117,6 +122,23 @@ async def replicas_of(session: Session, service_id: str) -> list[ReplicaRow]:
     return list(await session.scalars(statement.order_by(ReplicaRow.seq)))
 
 
+async def services_with_specs(
+    session: Session,
+) -> tuple[dict[str, ServiceRow], dict[str, Spec]]:
+    """Every service and the spec of its current revision, by service id. In one statement, so
+    that a change that is made meanwhile shows in both or in neither.
+    """
+    current = (RevisionRow.service_id == ServiceRow.id) & (
+        RevisionRow.number == ServiceRow.revision
+    )
+    statement = select(ServiceRow, RevisionRow).join(RevisionRow, current)
+    services: dict[str, ServiceRow] = {}
+    specs: dict[str, Spec] = {}
+    for row, revision in await session.execute(statement.order_by(ServiceRow.seq)):
+        services[row.id], specs[row.id] = row, parse_spec(revision.spec)
+    return services, specs
+
+
 async def current_specs(session: Session) -> dict[str, Spec]:
     """The spec of every service's current revision, by service id."""
     current = (RevisionRow.service_id == ServiceRow.id) & (
@@ -126,17 +148,56 @@ async def current_specs(session: Session) -> dict[str, Spec]:
     return {row.service_id: parse_spec(row.spec) for row in rows}
 
 
+_IS_LIVE = (
+    select(ReplicaRow.seq)
+    .where(
+        ReplicaRow.service_id == RevisionRow.service_id,
+        ReplicaRow.revision == RevisionRow.number,
+        ReplicaRow.state.in_(LIVE),
+    )
+    .exists()
+)
+"""Of a revision: a replica runs it which is not over."""
+
+
+async def live_specs(session: Session) -> Revisions:
+    """The specs of the revisions that replicas run which are not over, by service and number."""
+    rows = await session.scalars(select(RevisionRow).where(_IS_LIVE))
+    return {(row.service_id, row.number): parse_spec(row.spec) for row in rows}
+
+
+async def revisions_of(session: Session, service_id: str) -> list[RevisionRow]:
+    """Oldest first."""
+    statement = select(RevisionRow).where(RevisionRow.service_id == service_id)
+    return list(await session.scalars(statement.order_by(RevisionRow.number)))
+
+
+def add_revision(session: Session, service: ServiceRow, spec: Spec, why: str) -> None:
+    """Make it the service's own from now on, and an event of it."""
+    service.revision += 1
+    stored = spec.model_dump(mode="json")
+    session.add(RevisionRow(service_id=service.id, number=service.revision, spec=stored))
+    message = f"revision {service.revision}: {why}"
+    session.add(EventRow(service_id=service.id, state=service.state, message=message))
+
+
 async def spec_of(session: Session, service: ServiceRow) -> Spec:
     row = await session.get_one(RevisionRow, (service.id, service.revision))
     return parse_spec(row.spec)
 
 
-async def find_service(session: Session, owner_id: str, reference: str) -> ServiceRow | None:
-    """The owner's service of that name, or any service by its id."""
+async def find_service(
+    session: Session, owner_id: str, reference: str, *, lock: bool = False
+) -> ServiceRow | None:
+    """The owner's service of that name, or any service by its id. `lock`: nobody else changes it
+    before the transaction ends.
+    """
     statement = select(ServiceRow).where(
         (ServiceRow.id == reference)
         | ((ServiceRow.owner_id == owner_id) & (ServiceRow.name == reference))
     )
+    if lock:
+        statement = statement.with_for_update()
     return (await session.scalars(statement)).one_or_none()
 
 
@@ -171,6 +232,13 @@ async def prune_events(session: Session, kept: int) -> None:
         await session.execute(
             delete(EventRow).where(EventRow.service_id == service_id, EventRow.seq < oldest)
         )
+
+
+async def prune_revisions(session: Session, kept: int) -> None:
+    """Of every service's revisions, keep the newest `kept` and those that replicas run."""
+    oldest = select(ServiceRow.revision - kept).where(ServiceRow.id == RevisionRow.service_id)
+    statement = delete(RevisionRow).where(RevisionRow.number <= oldest.scalar_subquery(), ~_IS_LIVE)
+    await session.execute(statement, execution_options={"synchronize_session": False})
 
 
 async def remove_service(session: Session, service_id: str) -> None:

@@ -7,21 +7,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from modelry.engines.base import Constraining, Engine, Projecting, Speaking
+from modelry.engines.base import Engine
 from modelry.engines.inventory import Inventory
 from modelry.executors.base import Observed
-from modelry.routing.messages import EndpointAddress, ReplicaAddress, Route
 from modelry.services import situation, store
-from modelry.services.hosting import Hosting, HostReplica
+from modelry.services.hosting import HostReplica
 from modelry.services.placement import place_gpus
 from modelry.services.spec import EndpointsSpec, ServiceSpec, Spec
 from modelry.services.states import LIVE, ReplicaState, ServiceState
-from modelry.services.traits import NO_TRAITS, Traits
 
 _ACTIVE_AT_LAG = timedelta(seconds=60)
 
 
-def desired(row: store.ServiceRow, spec: Spec, active_at: datetime | None) -> situation.Desired:
+def every_desired(
+    services: Mapping[str, store.ServiceRow],
+    specs: Mapping[str, Spec],
+    revisions: store.Revisions,
+    replicas: Sequence[store.ReplicaRow],
+    told: Callable[[str], datetime | None],
+    now: datetime,
+) -> list[situation.Desired]:
+    """`told`: when gateways say that a service was last in use."""
+    ready = {row.service_id for row in replicas if row.state == ReplicaState.READY}
+    used = used_at(specs, told)
+    return [
+        desired(
+            row,
+            specs[id_],
+            revisions,
+            active_at(row, used.get(id_), ready=id_ in ready, now=now),
+        )
+        for id_, row in services.items()
+    ]
+
+
+def desired(
+    row: store.ServiceRow, spec: Spec, revisions: store.Revisions, active_at: datetime | None
+) -> situation.Desired:
+    """`revisions`: those that have replicas now."""
     wanted = situation.Desired(
         service_id=row.id,
         want=situation.Want(row.want),
@@ -38,8 +61,21 @@ def desired(row: store.ServiceRow, spec: Spec, active_at: datetime | None) -> si
         wanted,
         replicas=spec.replicas.min,
         idle_after_s=spec.idle_after_s,
-        ahead=spec.adapter is not None,
+        # Of what has been changed, the first call is not to wait for new weights.
+        ahead=spec.adapter is not None or row.revision > 1,
+        alike=frozenset(
+            number
+            for (service_id, number), other in revisions.items()
+            if service_id == row.id and are_alike(spec, other)
+        ),
     )
+
+
+def are_alike(spec: Spec, other: Spec) -> bool:
+    """Whether replicas of the one serve as those of the other do."""
+    if isinstance(spec, EndpointsSpec) or isinstance(other, EndpointsSpec):
+        return False
+    return spec.replicas_alike(other)
 
 
 def used_at(
@@ -102,6 +138,7 @@ def seen(row: store.ReplicaRow) -> situation.Seen:
 
 def held_back(
     specs: Mapping[str, Spec],
+    revisions: store.Revisions,
     replicas: Sequence[store.ReplicaRow],
     observed: Mapping[str, Observed],
     inventory: Inventory,
@@ -113,7 +150,13 @@ def held_back(
     for id_, spec in specs.items():
         if not isinstance(spec, ServiceSpec) or not spec.gpus or spec.host is not None:
             continue
-        live = [row for row in replicas if row.service_id == id_ and row.state in LIVE]
+        live = [
+            row
+            for row in replicas
+            if row.service_id == id_
+            and row.state in LIVE
+            and are_alike(spec, revisions[id_, row.revision])
+        ]
         ready = isinstance(weights[id_], situation.WeightsReady)
         if len(live) >= spec.replicas.min or not ready:
             continue
@@ -135,7 +178,7 @@ def hosted_paths(
 
 
 def host_replicas(
-    specs: Mapping[str, Spec],
+    revisions: store.Revisions,
     replicas: Sequence[store.ReplicaRow],
     observed: Mapping[str, Observed],
     engines: Mapping[str, Engine],
@@ -143,101 +186,9 @@ def host_replicas(
     """Those that are ready and take adapters."""
     found = []
     for row in replicas:
-        spec = specs.get(row.service_id)
+        spec = revisions.get((row.service_id, row.revision))
         engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
         ready = row.state == ReplicaState.READY and row.id in observed
         if engine is not None and engine.takes_adapters and ready:
             found.append(HostReplica(row.id, observed[row.id].endpoint, engine))
     return found
-
-
-def route(
-    row: store.ServiceRow,
-    spec: Spec,
-    replicas: list[store.ReplicaRow],
-    observed: Mapping[str, Observed],
-    engines: Mapping[str, Engine],
-    hosting: Hosting,
-    *,
-    traits: Traits = NO_TRAITS,
-) -> Route:
-    engine = engines.get(spec.engine) if isinstance(spec, ServiceSpec) else None
-    return Route(
-        service_id=row.id,
-        access_path=row.access_path,
-        owner_id=row.owner_id,
-        tasks=tuple(row.tasks),
-        state=row.state,
-        message=row.message,
-        created_at=int(row.created_at.timestamp()),
-        replicas=_replica_addresses(row, spec, replicas, observed, engine, hosting),
-        collect=engine is not None and not engine.stops_whole_answers,
-        endpoints=_endpoint_addresses(row, spec),
-        dimensions_min=spec.dimensions_min if isinstance(spec, ServiceSpec) else None,
-        raw_scores=traits.raw_scores,
-        grammars=isinstance(engine, Constraining),
-        tools=traits.tools,
-        small=traits.small,
-        dialect=_dialect(engine),
-        context_tokens=spec.context_tokens if isinstance(spec, ServiceSpec) else None,
-        max_tokens=spec.defaults.max_tokens if isinstance(spec, ServiceSpec) else None,
-        images=traits.images,
-        image_types=_image_types(engine) if traits.images else (),
-    )
-
-
-def _dialect(engine: object) -> str:
-    return engine.dialect if isinstance(engine, Speaking) else ""
-
-
-def _image_types(engine: object) -> tuple[str, ...]:
-    return engine.image_types if isinstance(engine, Projecting) else ()
-
-
-def _replica_addresses(
-    row: store.ServiceRow,
-    spec: Spec,
-    replicas: list[store.ReplicaRow],
-    observed: Mapping[str, Observed],
-    engine: Engine | None,
-    hosting: Hosting,
-) -> tuple[ReplicaAddress, ...]:
-    if row.state == ServiceState.IDLE or engine is None or isinstance(spec, EndpointsSpec):
-        # Those that an idle one still has are about to be drained.
-        return ()
-    if spec.host is None:
-        mine = [replica for replica in replicas if replica.service_id == row.id]
-    elif row.want == situation.Want.RUN:
-        on = hosting.seen(row.id).on
-        mine = [replica for replica in replicas if replica.id in on]
-    else:
-        return ()
-    return tuple(
-        ReplicaAddress(
-            replica.id,
-            observed[replica.id].endpoint.address,
-            observed[replica.id].endpoint.secret,
-            spec.slots,
-            # Where several models share a replica, it has to be told by its exact name.
-            row.access_path if engine.takes_adapters else None,
-        )
-        for replica in mine
-        if replica.state == ReplicaState.READY and replica.id in observed
-    )
-
-
-def _endpoint_addresses(row: store.ServiceRow, spec: Spec) -> tuple[EndpointAddress, ...]:
-    if not isinstance(spec, EndpointsSpec) or row.state != ServiceState.RUNNING:
-        return ()
-    return tuple(
-        EndpointAddress(
-            id=endpoint.id,
-            url=endpoint.url,
-            slots=spec.slots,
-            weight=endpoint.weight,
-            model=endpoint.model,
-            sealed_key=endpoint.sealed_key,
-            public_only=endpoint.public_only,
-        )
-        for endpoint in spec.endpoints
-    )

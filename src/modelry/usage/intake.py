@@ -18,6 +18,8 @@ import msgspec
 from modelry.db import Database
 from modelry.routing.messages import UsageBatch, UsageEvent, UsageTaken, decode_usage_event
 from modelry.usage import store
+from modelry.usage.series import rollup
+from modelry.usage.series import store as series
 from modelry.usage.summary import hour_of
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Intake:
                 if events:
                     await store.add_events(session, [_event_row(event) for event in events])
                     await store.add_to_hours(session, _hour_rows(events))
+                    await series.add_counts(session, rollup.rows_of(events))
                 cursor = end
                 await store.move_source(session, batch.source, *cursor)
         await self._prune_now_and_then()
@@ -91,6 +94,9 @@ def _event(line: bytes) -> UsageEvent:
     counts = (getattr(event, name) for name in _COUNTS)
     if not all(0 <= count < _COUNT_MAX for count in counts):
         raise ValueError("it counts more or less than can be")
+    seconds = (event.duration_s, event.queue_s, event.first_token_s or 0.0)
+    if not all(0 <= each < _COUNT_MAX for each in seconds):
+        raise ValueError("it took longer or shorter than can be")
     if not (0 <= event.at < _AT_MAX and 0 <= event.status < 1000):
         raise ValueError("its time or status cannot be")
     if b"\\u0000" in line:

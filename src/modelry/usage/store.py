@@ -141,14 +141,17 @@ def _dialect(session: Session) -> str:
     return session.get_bind().dialect.name
 
 
+def insert_or(session: Session, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """An insert that can say what becomes of rows that are there already."""
+    return _insert_or[_dialect(session)](table)
+
+
 async def lock_source(session: Session, source: str) -> tuple[int, int]:
     """Up to where the source is taken, as (segment, offset).
 
     Its row, made where there was none, is locked until the transaction ends.
     """
-    new = _insert_or[_dialect(session)](_sources).values(
-        source=source, segment=0, offset=0, seen_at=now()
-    )
+    new = insert_or(session, _sources).values(source=source, segment=0, offset=0, seen_at=now())
     locked = new.on_conflict_do_update(
         index_elements=["source"], set_={"seen_at": new.excluded.seen_at}
     ).returning(UsageSourceRow.segment, UsageSourceRow.offset)
@@ -174,7 +177,7 @@ async def add_events(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 async def add_to_hours(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Add each row's sums to those of its hour, service and key."""
-    new = _insert_or[_dialect(session)](_hours)
+    new = insert_or(session, _hours)
     added = {name: _hours.c[name] + new.excluded[name] for name in SUMS}
     await session.execute(new.on_conflict_do_update(index_elements=HOUR_KEYS, set_=added), rows)
 

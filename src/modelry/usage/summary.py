@@ -48,8 +48,8 @@ def summary_of(start: str | None, end: str | None, group_by: str, now: datetime)
 
     Raises `InvalidRequest`.
     """
-    last = now if end is None else _moment(end, "to")
-    first = last - _USUAL_PERIOD if start is None else _moment(start, "from")
+    last = now if end is None else moment_of(end, "to")
+    first = last - _USUAL_PERIOD if start is None else moment_of(start, "from")
     if first >= last:
         raise InvalidRequest("from must lie before to", param="from")
     return Summary(hour_of(first), hour_of(last + _HOUR - timedelta.resolution), _groups(group_by))
@@ -71,8 +71,8 @@ def _groups(text: str) -> tuple[str, ...]:
     return groups
 
 
-def _moment(text: str, param: str) -> datetime:
-    """A time with its zone, or the start of a date in UTC."""
+def moment_of(text: str, param: str) -> datetime:
+    """A time with its zone, or the start of a date in UTC. Raises `InvalidRequest`."""
     try:
         is_date = len(text) == len("2026-01-31")
         moment = datetime.combine(date.fromisoformat(text), time(), UTC) if is_date else _time(text)

@@ -40,6 +40,11 @@ export async function refresh() {
       }
       if (fresh.outerHTML === shown.dataset.liveHtml) continue;
       const html = fresh.outerHTML;
+      // What somebody has unfolded or folded stays so, as far as it can be told again.
+      for (const each of shown.querySelectorAll("details[id]")) {
+        const same = fresh.querySelector(`#${CSS.escape(each.id)}`);
+        if (same) same.open = each.open;
+      }
       const holder = document.createDocumentFragment();
       holder.append(document.adoptNode(fresh));
       morph(shown, holder, false);

@@ -1,9 +1,10 @@
 // <local-time datetime data-style>: a moment in the reader's own zone and language. What the server
-// wrote stays inside, for who has no script; `data-style` is `date`, `ago` or `clock`.
+// wrote stays inside, for who has no script; `data-style` is `date`, `moment`, `ago` or `clock`.
 import { language } from "./words.js";
 
 const FORMATS = {
   date: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+  moment: { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" },
   clock: { hour: "2-digit", minute: "2-digit", second: "2-digit" },
 };
 const STEPS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 30], ["month", 12], ["year", Infinity]];

@@ -1,7 +1,7 @@
 // The conversations that are kept, as the playground of chats opens, lists and saves them.
 import { Conversations } from "./conversations.js";
 import { anyId, made, part } from "./forms.js";
-import { language, t } from "./words.js";
+import { language } from "./words.js";
 
 const TITLE_CHARACTERS = 80;
 const WHEN = { dateStyle: "medium", timeStyle: "short" };

@@ -1,6 +1,6 @@
 // What is asked with: the fields of the settings, for every column or for one alone; and what they
 // are in a request's body.
-import { element, lines, numbers, part, requireValid, texts } from "./forms.js";
+import { element, lines, numbers, part, requireValid } from "./forms.js";
 import { t } from "./words.js";
 
 const EXAMPLES = {

@@ -58,7 +58,7 @@ def test_a_picture_is_made_and_made_anew_from_itself(
     form = panel(page, instance, "emoji")
     form.get_by_label("Prompt").fill("red heart")
     form.get_by_label("Steps").fill("20")
-    form.get_by_label("Seed").fill("1")
+    form.get_by_label("Seed", exact=True).fill("1")
     form.get_by_role("button", name="Make").click()
     pictures = form.get_by_text("64x64 pixels")
     expect(pictures).to_have_count(1, timeout=ANSWER_MS)

@@ -280,7 +280,14 @@ def test_functions_are_called_and_their_results_given(
         }
     ]
     assert tool == {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}
-    expect(play.get_by_role("button", name="Send the results")).to_have_count(0)
+    results = play.get_by_role("button", name="Send the results")
+    expect(results).to_be_hidden()
+    # It comes back whole: the call, its result and what was made of it.
+    signed_in.reload()
+    expect(answers(play).last).to_have_text("It is sunny.")
+    expect(play.get_by_label("Result to give back")).to_have_value("sunny")
+    expect(results).to_be_hidden()
+    expect(play.get_by_role("button", name="Answer once more")).to_have_count(1)
 
 
 def test_what_a_model_thinks_is_folded_away_once_it_speaks(

@@ -224,6 +224,12 @@ def test_a_link_sets_the_playground_and_sends_nothing(
     expect(answers(play)).to_have_text(["One", "One"])
     at_rest(play)
     bare, whole = link(play), link(play, whole=True)
+    # What would be too long to open is not made a link of.
+    play.get_by_label("Settings of").select_option("All columns")
+    play.get_by_label("System message").fill("x" * 60_000)
+    play.get_by_role("button", name="Share").click()
+    expect(signed_in.get_by_text("The link would be too long")).to_be_visible()
+    signed_in.keyboard.press("Escape")
     # The conversation is part of it only where that was asked for, the key never.
     assert "Hello?" not in json.dumps(preset_in(bare))
     assert preset_in(whole)["columns"][0]["exchanges"] == [{"text": "Hello?", "answer": "**One**"}]

@@ -14,6 +14,7 @@ from tests.support.playground import (
     box,
     enter,
     questions,
+    ready,
     said,
     side_by_side,
 )
@@ -98,6 +99,10 @@ def test_a_column_has_settings_of_its_own_until_it_has_those_of_all_again(
     expect(answers(play)).to_have_text(["One", "Two"])
     at_rest(play)
     assert [body_of(each.requests[-1])["temperature"] for each in two] == [0.1, 0.9]
+    signed_in.reload()
+    expect(column(play, 1).get_by_role("button", name="own settings")).to_be_visible()
+    ready(signed_in).get_by_label("Settings of").select_option("2 · second")
+    expect(temperature).to_have_value("0.9")
     play.get_by_role("button", name="Use the settings of all").click()
     expect(temperature).to_have_value("0.1")
     expect(column(play, 1).get_by_role("button", name="own settings")).to_be_hidden()
@@ -119,7 +124,7 @@ def test_columns_are_added_up_to_four_and_removed(
         add.click()
         expect(columns).to_have_count(count)
     expect(add).to_be_disabled()
-    # Those that are shown are in the address, which a reload keeps.
+    # Those that are shown are in the address, which a reload keeps; one may be there twice.
     chosen = [each.input_value() for each in play.get_by_label("Service", exact=True).all()]
     assert chosen[0] == "first"
     assert {"demo", "second"} < set(chosen)
@@ -129,9 +134,10 @@ def test_columns_are_added_up_to_four_and_removed(
     columns.nth(2).get_by_role("button", name="Remove the column").click()
     expect(columns).to_have_count(2)
     assert signed_in.url.endswith("models=first%2Csecond")
+    columns.nth(1).get_by_label("Service", exact=True).select_option("first")
     signed_in.reload()
     expect(columns).to_have_count(2)
-    expect(columns.nth(1).get_by_label("Service", exact=True)).to_have_value("second")
+    expect(columns.nth(1).get_by_label("Service", exact=True)).to_have_value("first")
 
 
 def test_pictures_are_made_side_by_side(shared: Instance, signed_in: Page, played: Played) -> None:

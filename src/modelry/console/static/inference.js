@@ -35,7 +35,7 @@ export class Service {
     const send = async () =>
       fetch(`/v1/${path}`, {
         method: "POST", body, signal, credentials: "omit",
-        headers: { ...headers, authorization: `Bearer ${await this.#ensureKey(signal)}` },
+        headers: { ...headers, authorization: `Bearer ${await this.ensureKey(signal)}` },
       });
     let response = await send();
     if (response.status === 401) {
@@ -50,7 +50,8 @@ export class Service {
     return response;
   }
 
-  async #ensureKey(signal) {
+  /** The key to call with, asked for where there is none that lasts. */
+  async ensureKey(signal) {
     if (this.#key === null || this.#key.endsAt - Date.now() < SPARE_MS) {
       const response = await fetch(this.#keyUrl, {
         method: "POST", signal, redirect: "manual", headers: { "x-csrf-token": this.#csrf },

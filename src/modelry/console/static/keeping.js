@@ -11,22 +11,22 @@ export function keeping({ page, columns, settings, chat, form, complain }) {
   const conversations = new Conversations(page.owner, page.alone ? page.chosen[0] : "");
   const dialog = document.getElementById("conversations");
   const box = form.elements.prompt;
-  let current = null; // {id, title: what its owner calls it, or null}
+  let current = null; // {id, at, title: what its owner calls it, or null}
 
   function begin() {
     current = null;
     conversations.current = null;
   }
 
-  function save() {
+  /** `at`: when something was said in it last. */
+  function save(at = Date.now()) {
     if (chat.isBlank) return;
-    current ??= { id: anyId(), title: null };
+    current = { id: anyId(), title: null, ...current, at };
     const [first] = columns.list.find(({ talk }) => talk.exchanges.length > 0).talk.exchanges;
     conversations.current = current.id;
     conversations.save({
       ...current,
       first: first.text.slice(0, TITLE_CHARACTERS),
-      at: Date.now(),
       draft: box.value,
       settings: settings.shared,
       columns: chat.saved(),
@@ -51,7 +51,7 @@ export function keeping({ page, columns, settings, chat, form, complain }) {
       chat.restore(columns.list[at], exchanges);
     });
     settings.load(conversation.settings);
-    current = { id: conversation.id, title: conversation.title };
+    current = { id: conversation.id, title: conversation.title, at: conversation.at };
     conversations.current = current.id;
     box.value = conversation.draft;
   }
@@ -114,10 +114,10 @@ export function keeping({ page, columns, settings, chat, form, complain }) {
     list();
     dialog.showModal();
   });
-  addEventListener("pagehide", save);
+  addEventListener("pagehide", () => save(current?.at));
 
   return {
-    save,
+    save: () => save(),
     begin,
     restore() {
       const id = conversations.current;

@@ -71,6 +71,7 @@ function arranged(what, column) {
   settings.arrange();
   if (page.alone) return;
   add.disabled = columns.full;
+  if (what === "removed") add.focus();
   const address = new URL(location);
   address.searchParams.set("task", page.task);
   address.searchParams.set("models", columns.list.map((each) => each.name).join(","));

@@ -11,6 +11,11 @@ const MARK = "#preset=";
 
 /** A link to `path` that sets it so. */
 export function linkTo(path, preset) {
+  try {
+    checked(preset);
+  } catch {
+    throw new Error(t("playground_js.preset_large")); // It could not be opened.
+  }
   const bytes = new TextEncoder().encode(JSON.stringify(preset));
   let text = "";
   for (const byte of bytes) text += String.fromCharCode(byte);

@@ -74,10 +74,10 @@ export class Talk {
     this.exchanges.push(exchange);
     this.#showQuestion(exchange);
     this.#column.output.append(exchange.shown);
-    for (const step of steps) {
+    steps.forEach((step, at) => {
       exchange.steps.push(step);
-      this.#answer(exchange, step).end(true);
-    }
+      this.#answer(exchange, step).end(at === steps.length - 1);
+    });
     this.#follow.again();
     return exchange;
   }
@@ -110,10 +110,11 @@ export class Talk {
     this.#settle();
     const shown = this.#answer(exchange, step);
     this.#follow.again();
-    const started = performance.now();
-    const took = { usage: null, started, firstAt: null, finish: null };
+    const took = { usage: null, started: 0, firstAt: null, finish: null };
     try {
       const { path, body } = request();
+      await this.#column.service.ensureKey(signal);
+      took.started = performance.now();
       const response = await this.#column.service.call(path, {
         ...body, stream_options: { include_usage: true },
       }, signal);

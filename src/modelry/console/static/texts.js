@@ -22,8 +22,9 @@ export const completion = {
   async run({ service, output }, asked, settings, signal) {
     const answer = element("p", asked.prompt, { className: "said card" });
     output.replaceChildren(answer);
-    const took = { usage: null, started: performance.now(), firstAt: null, finish: null };
     const { path, body } = completion.request(asked, settings);
+    await service.ensureKey(signal);
+    const took = { usage: null, started: performance.now(), firstAt: null, finish: null };
     const response = await service.call(
       path, { ...body, stream_options: { include_usage: true } }, signal,
     );

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page
 
-from tests.support.browser import fresh_page, running_browser, sign_in
+from tests.support.browser import fresh_page, running_browser
 from tests.support.data_plane import Replica
 from tests.support.fixtures import weights_wheel as weights_wheel
 from tests.support.instance import Instance
 from tests.support.node import Node, install_node
+from tests.support.playground import enter
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +48,7 @@ def node(request: pytest.FixtureRequest) -> Node:
 
 @pytest.fixture
 def signed_in(page: Page, shared: Instance) -> Page:
-    sign_in(page, shared)
-    expect(page.get_by_role("heading", name="Services")).to_be_visible()
-    return page
+    return enter(page, shared)
 
 
 @pytest.fixture
@@ -59,11 +58,11 @@ def played(
     """Services on a fake engine of its own each; `do` is what it does with every request."""
     made: list[tuple[str, Replica]] = []
 
-    def make(task: str, **do: Any) -> tuple[str, Replica]:
+    def make(task: str, name: str = "", **do: Any) -> tuple[str, Replica]:
         replica = Replica(tmp_path_factory.mktemp("played"), tcp=True, default=do)
         port = replica.address.address.rpartition(":")[2]
         endpoint = {"url": f"http://127.0.0.1:{port}/v1", "api_key": replica.secret}
-        name = f"played-{task}"
+        name = name or f"played-{task}"
         made.append((name, replica))
         with shared.client() as client:
             client.post("/services", {"name": name, "endpoint": endpoint, "tasks": [task]})

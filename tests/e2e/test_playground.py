@@ -1,4 +1,4 @@
-"""The playground of a service's page in a real browser, every task but chat: on played engines."""
+"""The playground in a real browser, every task but chat: on played engines."""
 
 import base64
 import json
@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -16,7 +15,7 @@ from tests.support.browser import cookie_of
 from tests.support.data_plane import Replica
 from tests.support.instance import Instance
 from tests.support.pictures import png
-from tests.support.playground import asked, panel
+from tests.support.playground import asked, event, panel
 from tests.support.waiting import wait_for
 
 # 20 ms of silence: 8 kHz, 8 bits.
@@ -24,16 +23,12 @@ SOUND = b"RIFF\xc4\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x40\x1f\0\0\1\0\x
 SOUND += b"\x80" * 160
 
 
-def event(value: dict[str, Any]) -> str:
-    return f"event: {value['type']}\ndata: {json.dumps(value)}\n\n"
-
-
 def test_a_text_is_gone_on_with(shared: Instance, signed_in: Page) -> None:
     form = panel(signed_in, shared, "demo", "completion")
-    form.get_by_text("Options").click()
     form.get_by_label("Tokens at most").fill("8")
     form.get_by_role("button", name="Complete").click()
-    expect(form.get_by_role("status")).to_contain_text("8 written in")
+    expect(form.get_by_role("status")).to_contain_text("8 tokens · the first after")
+    expect(form.get_by_role("status")).to_contain_text("cut at the most tokens")
     text = form.locator(".said").text_content()
     assert text is not None
     assert text.startswith("Once upon a time")
@@ -44,15 +39,16 @@ def test_a_service_that_cannot_be_called_is_to_be_started_first(
     shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
 ) -> None:
     name, _ = played("rerank", do="scores")
-    signed_in.goto(f"{shared.url}/services/{name}")
-    expect(signed_in.get_by_role("heading", name="Try it")).to_be_visible()
     with shared.client() as client:
         client.post(f"/services/{name}/stop")
     shared.await_state(name, "stopped")
-    signed_in.reload()
-    expect(signed_in.get_by_role("heading", name=name)).to_be_visible()
-    expect(signed_in.locator("section", has_text="Start the service to try it.")).to_be_visible()
-    expect(signed_in.locator("#playground")).to_have_count(0)
+    signed_in.goto(f"{shared.url}/services/{name}/playground")
+    expect(signed_in.get_by_text("Start the service to try it.")).to_be_visible()
+    expect(signed_in.locator("#play")).to_have_count(0)
+    # It notices by itself when that has been done.
+    with shared.client() as client:
+        client.post(f"/services/{name}/start")
+    expect(signed_in.get_by_role("button", name="Rank")).to_be_visible()
 
 
 def test_a_picture_is_made_and_shown(
@@ -66,11 +62,11 @@ def test_a_picture_is_made_and_shown(
     name, replica = played("image", do="stream", frames=frames)
     form = panel(signed_in, shared, name, "image")
     form.get_by_label("Prompt").fill("a gull")
-    form.get_by_text("Options, edit a picture").click()
     form.get_by_label("Size").fill("64x64")
     form.get_by_label("Steps").fill("5")
     form.get_by_role("button", name="Make").click()
-    expect(form.get_by_role("status")).to_contain_text("40x20 pixels")
+    expect(form.get_by_text("40x20 pixels in")).to_be_visible()
+    expect(form.get_by_role("status")).to_have_text(re.compile(r"1 picture in [\d.]+ s"))
     expect(form.get_by_alt_text("a gull")).to_be_visible()
     with signed_in.expect_download() as download:
         form.get_by_role("link", name="Download").click()
@@ -82,24 +78,27 @@ def test_a_picture_is_made_and_shown(
     assert "seed" not in sent
 
 
-def test_a_picture_stays_until_another_has_come(
+def test_pictures_stay_in_a_gallery_with_what_they_were_made_with(
     shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
 ) -> None:
-    def made(data: bytes) -> str:
-        return json.dumps({"data": [{"b64_json": base64.b64encode(data).decode()}]})
+    def made(*pictures: bytes) -> str:
+        data = [{"b64_json": base64.b64encode(each).decode()} for each in pictures]
+        return json.dumps({"data": data})
 
     name, replica = played("image", do="answer", text=made(png(8, 8)))
     form = panel(signed_in, shared, name, "image")
     make = form.get_by_role("button", name="Make")
     prompt = form.get_by_label("Prompt")
+    seed = form.get_by_label("Seed", exact=True)
     prompt.fill("a gull " * 40)
+    seed.fill("7")
     make.click()
-    expect(form.get_by_role("status")).to_contain_text("8x8 pixels")
-    picture = form.get_by_role("img")
-    alt = picture.get_attribute("alt") or ""
+    expect(form.get_by_text(re.compile("8x8 pixels in .* · seed 7"))).to_be_visible()
+    alt = form.get_by_role("img").get_attribute("alt") or ""
     assert alt.startswith("a gull a gull")
     assert len(alt) == 100
     prompt.fill("another")
+    seed.fill("")
     for refusal, said in (
         ({"status": 400, "text": '{"error": {"message": "No gulls."}}'}, "No gulls."),
         ({"text": '{"data": []}'}, "no picture came"),
@@ -107,9 +106,19 @@ def test_a_picture_stays_until_another_has_come(
     ):
         replica.now(do="answer", **refusal)
         make.click()
-        expect(form.get_by_role("alert")).to_have_text(said)
-        assert picture.get_attribute("alt") == alt
-        assert picture.evaluate("(shown) => shown.naturalWidth") == 8
+        expect(form.locator("[data-refusal]")).to_have_text(said)
+        assert form.get_by_role("img").count() == 1
+    replica.now(do="answer", text=made(png(9, 9), png(10, 10)))
+    form.get_by_label("Pictures").fill("2")
+    make.click()
+    expect(form.get_by_role("status")).to_contain_text("2 pictures in")
+    expect(form.locator("figure")).to_have_count(3)
+    # The newest come first; what an older one was made with comes back into the form.
+    widths = form.get_by_role("img").evaluate_all("(all) => all.map((each) => each.naturalWidth)")
+    assert widths == [10, 9, 8]
+    form.get_by_role("button", name="Use these settings").last.click()
+    expect(prompt).to_have_value(("a gull " * 40).strip())
+    expect(seed).to_have_value("7")
 
 
 def test_a_picture_is_edited(
@@ -120,12 +129,12 @@ def test_a_picture_is_edited(
     name, replica = played("image", do="answer", text=json.dumps({"data": [{"b64_json": b64}]}))
     form = panel(signed_in, shared, name, "image")
     form.get_by_label("Prompt").fill("at night")
-    form.get_by_text("Options, edit a picture").click()
     form.get_by_label("Start from a picture").set_input_files(
         {"name": "gull.png", "mimeType": "image/png", "buffer": png(16, 16)}
     )
     form.get_by_role("button", name="Make").click()
-    expect(form.get_by_role("status")).to_contain_text("8x8 pixels")
+    expect(form.get_by_text("8x8 pixels")).to_be_visible()
+    expect(form.get_by_text("gull.png")).to_be_visible()
     (request,) = replica.requests
     assert "/v1/images/edits" in request["head"]
     assert png(16, 16).decode("latin-1") in request["body"]
@@ -146,6 +155,8 @@ def test_texts_are_compared(
         *("2. <b>a car</b>", "0.600", "1.000"),
     ]
     assert asked(replica)["input"] == ["a gull", "<b>a car</b>"]
+    heat = form.locator("td.number").evaluate_all("(all) => all.map((each) => each.className)")
+    assert heat == [f"number heat heat-{shade}" for shade in (5, 3, 3, 5)]
 
 
 def test_of_many_texts_the_nearest_are_listed(
@@ -175,13 +186,14 @@ def test_more_texts_than_can_be_compared_are_refused_in_words(
     name, replica = played("embedding", do="answer", text="{}")
     form = panel(signed_in, shared, name, "embedding")
     field = form.get_by_label("Texts to compare")
-    alert = form.get_by_role("alert")
     field.fill("a text\n" * 257)
     form.get_by_role("button", name="Compare").click()
-    expect(alert).to_have_text("these are 257 texts; 256 at most are compared here")
+    refusal = "these are 257 texts; 256 at most are compared here"
+    expect(form.locator("[data-refusal]")).to_have_text(refusal)
     field.fill(" \n\n ")
     form.get_by_role("button", name="Compare").click()
-    expect(alert).to_have_text("write something under “Texts to compare, one on each line”")
+    complaint = "write something under “Texts to compare, one on each line”"
+    expect(form.get_by_role("alert").first).to_have_text(complaint)
     assert replica.requests == []
 
 
@@ -192,7 +204,7 @@ def test_a_text_that_is_refused_is_called_by_its_number(
     name, _ = played("embedding", do="answer", status=400, text=json.dumps({"error": error}))
     form = panel(signed_in, shared, name, "embedding")
     form.get_by_role("button", name="Compare").click()
-    expect(form.get_by_role("alert")).to_have_text("text 2: It is too long. Give it less.")
+    expect(form.locator("[data-refusal]")).to_have_text("text 2: It is too long. Give it less.")
 
 
 def test_numbers_stay_in_view_beside_a_line_that_cannot_be_broken(
@@ -204,7 +216,7 @@ def test_numbers_stay_in_view_beside_a_line_that_cannot_be_broken(
     form.get_by_label("Texts to compare").fill("x" * 3000 + "\n" + "y" * 3000)
     form.get_by_role("button", name="Compare").click()
     expect(form.locator("td").nth(2)).to_be_in_viewport(ratio=1)
-    assert form.locator("[data-output]").evaluate("(it) => it.scrollWidth <= it.clientWidth")
+    assert form.locator(".flush").evaluate("(it) => it.scrollWidth <= it.clientWidth")
 
 
 def test_documents_are_ranked(
@@ -220,7 +232,7 @@ def test_documents_are_ranked(
         *("0.2500", "A car drives."),
     ]
     assert asked(replica)["query"] == "a sea bird"
-    expect(form.get_by_role("status")).to_have_text(re.compile(r"2 documents in \d+\.\d s"))
+    expect(form.get_by_role("status")).to_have_text(re.compile(r"2 documents in \d+(\.\d+)? s"))
 
 
 def test_a_text_is_read_aloud(
@@ -238,7 +250,7 @@ def test_a_text_is_read_aloud(
         lambda: player.evaluate("(audio) => audio.duration") == pytest.approx(0.02),
         "the sound to be read",
     )
-    expect(form.get_by_role("status")).to_have_text(re.compile(r"0\.0 s of sound in \d+\.\d s"))
+    expect(form.get_by_role("status")).to_have_text(re.compile(r"0 s of sound in \d+(\.\d+)? s"))
     sent = asked(replica)
     assert (sent["voice"], sent["speed"], sent["response_format"]) == ("alloy", 1.5, "wav")
 
@@ -251,7 +263,7 @@ def test_a_recording_is_written_down(
     name, replica = played("transcription", do="stream", frames=[event(e) for e in (*words, done)])
     form = panel(signed_in, shared, name, "transcription")
     form.get_by_role("button", name="Write down").click()
-    expect(form.get_by_role("alert")).to_have_text("choose a file, or record something")
+    expect(form.locator("[data-refusal]")).to_have_text("choose a file, or record something")
     assert replica.requests == []
     form.get_by_label("Recording").set_input_files(
         {"name": "speech.wav", "mimeType": "audio/wav", "buffer": SOUND}
@@ -261,6 +273,28 @@ def test_a_recording_is_written_down(
     (request,) = replica.requests
     assert 'filename="speech.wav"' in request["body"]
     assert SOUND.decode("latin-1") in request["body"]
+
+
+def test_a_transcript_has_times_where_they_are_asked_for(
+    shared: Instance, signed_in: Page, played: Callable[..., tuple[str, Replica]]
+) -> None:
+    segments = [
+        {"start": 0.0, "end": 1.25, "text": " <i>Say</i>"},
+        {"start": 61.5, "end": 62.0, "text": " this."},
+    ]
+    text = json.dumps({"text": "Say this.", "segments": segments})
+    name, replica = played("transcription", do="answer", text=text)
+    form = panel(signed_in, shared, name, "transcription")
+    form.get_by_label("Times").select_option("With times")
+    form.get_by_label("Recording").set_input_files(
+        {"name": "<img src=x onerror=alert(1)>.wav", "mimeType": "audio/wav", "buffer": SOUND}
+    )
+    form.get_by_role("button", name="Write down").click()
+    expect(form.locator("dd")).to_have_text(["<i>Say</i>", "this."])
+    expect(form.locator("dt")).to_have_text(["00:00.0 – 00:01.2", "01:01.5 – 01:02.0"])
+    (request,) = replica.requests
+    assert "verbose_json" in request["body"]
+    assert "timestamp_granularities[]" in request["body"]
 
 
 def test_a_microphone_is_recorded(
@@ -289,8 +323,9 @@ def playground_key(instance: Instance, cookie: str, csrf: str) -> httpx2.Respons
 
 
 def csrf_of(instance: Instance, cookie: str) -> str:
-    page = httpx2.get(f"{instance.url}/services/demo", cookies={"modelry_session": cookie}).text
-    return page.partition('data-csrf="')[2].partition('"')[0]
+    cookies = {"modelry_session": cookie}
+    page = httpx2.get(f"{instance.url}/services/demo/playground", cookies=cookies).text
+    return page.partition('name="csrf" content="')[2].partition('"')[0]
 
 
 def test_its_key_is_the_session_s_own_for_one_service_and_ends_with_it(shared: Instance) -> None:

@@ -1,4 +1,5 @@
-// What the forms of the playground share: reading fields, and making what is shown.
+// What the tasks of the playground share: reading fields, and making what is shown.
+import { language, t } from "./words.js";
 
 export function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -6,20 +7,45 @@ export function element(name, text, attributes = {}) {
   return Object.assign(made, attributes);
 }
 
-/** What a form's fields say, by name: without those left empty, with numbers as numbers. */
-export function asked(form, names) {
+/** A copy of the page's template of that name. */
+export function made(name) {
+  return document.getElementById(`${name}-template`).content.firstElementChild.cloneNode(true);
+}
+
+/** The element in `root` that is marked so: `data-…`. */
+export function part(root, name) {
+  return root.querySelector(`[data-${name}]`);
+}
+
+/** A name that nothing else has. Browsers have no UUIDs where a page comes over plain HTTP. */
+export function anyId() {
+  return [...crypto.getRandomValues(new Uint32Array(3))].map((each) => each.toString(36)).join("");
+}
+
+/** What is said of these names: without those left empty. */
+export function texts(values, ...names) {
   const said = {};
   for (const name of names) {
-    const field = form.elements[name];
-    const value = field.value.trim();
-    if (value !== "") said[name] = field.type === "number" ? field.valueAsNumber : value;
+    const value = (values[name] ?? "").trim();
+    if (value !== "") said[name] = value;
   }
   return said;
 }
 
-/** The lines of a field that are not blank. */
-export function lines(field) {
-  return field.value.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+/** The same, as numbers. */
+export function numbers(values, ...names) {
+  const said = texts(values, ...names);
+  for (const [name, value] of Object.entries(said)) said[name] = Number(value);
+  return said;
+}
+
+/** The lines of a text that are not blank. */
+export function lines(text) {
+  return text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
+}
+
+function labelOf(field) {
+  return field.labels[0]?.textContent.trim() || field.ariaLabel;
 }
 
 /** Refuse a form whose fields have blanks alone where something is needed. */
@@ -27,7 +53,17 @@ export function requireWords(form) {
   for (const field of form.elements) {
     if (field.required && field.value.trim() === "") {
       field.focus();
-      throw new Error(`write something under “${field.labels[0].firstChild.textContent}”`);
+      throw new Error(t("playground_js.write_something", { field: labelOf(field) }));
+    }
+  }
+}
+
+/** Refuse a form with a value that a field does not take. */
+export function requireValid(form) {
+  for (const field of form.elements) {
+    if (field.validity && !field.validity.valid && !field.validity.valueMissing) {
+      field.focus();
+      throw new Error(`${labelOf(field)}: ${field.validationMessage}`);
     }
   }
 }
@@ -38,11 +74,13 @@ export function shortened(text, most) {
   return element("span", `${text.slice(0, most - 1)}…`, { title: text });
 }
 
-/** Cells are elements, or numbers as texts. */
+/** Cells are elements, or numbers as texts: each column has the one or the other. */
 export function table(head, rows) {
   const made = element("table", null);
   const first = made.createTHead().insertRow();
-  for (const each of head) first.append(element("th", each, { scope: "col" }));
+  head.forEach((each, at) => first.append(element("th", each, {
+    scope: "col", className: rows[0]?.[at] instanceof Element ? "text" : "number",
+  })));
   const body = made.createTBody();
   for (const row of rows) {
     const cells = body.insertRow();
@@ -55,16 +93,37 @@ export function table(head, rows) {
   return made;
 }
 
-export function secondsSince(started) {
-  return `${((performance.now() - started) / 1000).toFixed(1)} s`;
+export function number(value, digits = 0) {
+  return value.toLocaleString(language, { maximumFractionDigits: digits });
 }
 
-/** What a written answer took: `finish` is the reason it ended for. */
-export function written(usage, started, finish, form) {
-  const cut = finish === "length";
-  if (!usage) return cut ? `cut at ${form.elements.max_tokens.value || "the most"} tokens` : null;
-  const cached = usage.prompt_tokens_details?.cached_tokens;
-  const read = `${usage.prompt_tokens} tokens read${cached ? ` (${cached} of them known)` : ""}`;
-  const wrote = `${usage.completion_tokens} written in ${secondsSince(started)}`;
-  return `${read}, ${wrote}${cut ? `, cut at ${usage.completion_tokens} tokens` : ""}`;
+export function secondsSince(started, until = performance.now()) {
+  const seconds = (until - started) / 1000;
+  return `${number(seconds, seconds < 1 ? 2 : 1)} s`;
+}
+
+const MEASURED_MS = 50; // What comes sooner, came in one piece.
+
+/** What a written answer took. `firstAt`: when its first piece came; `finish`: why it ended. */
+export function written({ usage, started, firstAt, finish }) {
+  const said = [];
+  if (usage) {
+    const endedAt = performance.now();
+    const count = usage.completion_tokens ?? 0;
+    said.push(t("playground_js.written", { count }));
+    if (firstAt !== null) {
+      said.push(t("playground_js.first_after", { time: secondsSince(started, firstAt) }));
+      // The first came with `firstAt`: the others are what the rest of the time was for.
+      const rate = (count - 1) / ((endedAt - firstAt) / 1000);
+      if (count > 1 && endedAt - firstAt > MEASURED_MS) {
+        said.push(t("playground_js.rate", { rate: number(rate, rate < 10 ? 1 : 0) }));
+      }
+    }
+    const known = usage.prompt_tokens_details?.cached_tokens;
+    const read = number(usage.prompt_tokens ?? 0);
+    said.push(known ? t("playground_js.read_known", { read, known: number(known) })
+      : t("playground_js.read", { read }));
+  }
+  if (finish === "length") said.push(t("playground_js.cut"));
+  return said.join(" · ");
 }

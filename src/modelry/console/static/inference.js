@@ -1,11 +1,12 @@
 // Calls of the inference API from a page, with a key that this session has for one service.
+import { t } from "./words.js";
 
 const SPARE_MS = 60_000; // A key is asked for anew when it ends sooner than this.
 
 /** An error that the server told of, before an answer or in the middle of a stream. */
 export class Refused extends Error {
   constructor(error, status) {
-    super(error?.message ?? `the server answered ${status}`);
+    super(error?.message ?? t("shell_js.answered", { status }));
     this.code = error?.code ?? null;
     this.status = status;
   }
@@ -34,7 +35,7 @@ export class Service {
     const send = async () =>
       fetch(`/v1/${path}`, {
         method: "POST", body, signal, credentials: "omit",
-        headers: { ...headers, authorization: `Bearer ${await this.#ensureKey(signal)}` },
+        headers: { ...headers, authorization: `Bearer ${await this.ensureKey(signal)}` },
       });
     let response = await send();
     if (response.status === 401) {
@@ -49,16 +50,17 @@ export class Service {
     return response;
   }
 
-  async #ensureKey(signal) {
+  /** The key to call with, asked for where there is none that lasts. */
+  async ensureKey(signal) {
     if (this.#key === null || this.#key.endsAt - Date.now() < SPARE_MS) {
       const response = await fetch(this.#keyUrl, {
         method: "POST", signal, redirect: "manual", headers: { "x-csrf-token": this.#csrf },
       });
       if (response.type === "opaqueredirect") {
-        throw new Refused({ message: "you are signed out; reload the page and sign in" }, 401);
+        throw new Refused({ message: t("shell_js.signed_out") }, 401);
       }
       if (response.status === 403) {
-        throw new Refused({ message: "you have signed in anew meanwhile; reload the page" }, 403);
+        throw new Refused({ message: t("shell_js.signed_in_anew") }, 403);
       }
       const answer = await response.json().catch(() => null);
       if (!response.ok) throw new Refused(answer?.error, response.status);

@@ -1,78 +1,151 @@
-// The playground of a service's page: a form for each task, whose answer appears below it.
-import { chat, restore, startAnew } from "/static/chat.js";
-import { requireWords } from "/static/forms.js";
-import { Service } from "/static/inference.js";
-import { image, speech, transcription } from "/static/media.js";
-import { recorder } from "/static/recorder.js";
-import { told } from "/static/refusals.js";
-import { completion, embedding, rerank } from "/static/texts.js";
+// The playground: what is asked goes to every column's service, with the settings beside it.
+import { Attachments } from "./attachments.js";
+import { Chat, requestOf } from "./chat.js";
+import { Columns } from "./columns.js";
+import { keeping } from "./keeping.js";
+import { part, requireWords } from "./forms.js";
+import { speech, transcription } from "./media.js";
+import { pictures } from "./pictures.js";
+import { recorder } from "./recorder.js";
+import { Settings } from "./settings.js";
+import { sharing } from "./sharing.js";
+import { completion, embedding, rerank } from "./texts.js";
+import { t } from "./words.js";
 
-const section = document.getElementById("playground");
-const service = new Service(section.dataset.key, section.dataset.csrf, section.dataset.model);
+const page = JSON.parse(document.getElementById("playground-page").textContent);
+const csrf = document.querySelector("meta[name=csrf]").content;
+const form = document.getElementById("ask");
+const send = part(form, "send");
+const cancel = part(form, "cancel");
+const enterSends = part(form, "enter-sends");
+const record = part(form, "record");
+const add = document.getElementById("add-column");
 
-// Each sends a form and shows the answer in `output`, and may return a remark.
-const TASKS = { chat, completion, image, embedding, rerank, speech, transcription };
+// Each reads what is asked, makes the request of it, and shows the answer in a column; it may
+// return a remark.
+const TASKS = {
+  completion, embedding, rerank, speech, transcription,
+  image: pictures((prompt, values) => {
+    form.elements.prompt.value = prompt;
+    settings.choose(null);
+    settings.set(values);
+    form.elements.prompt.focus();
+  }),
+};
 
-for (const form of section.querySelectorAll("form[data-task]")) {
-  const send = form.querySelector("[data-send]");
-  const cancel = form.querySelector("[data-cancel]");
-  const clear = form.querySelector("[data-clear]");
-  const enterSends = form.querySelector("[data-enter-sends]");
-  const record = form.querySelector("[data-record]");
-  const alertLine = form.querySelector("[role=alert]");
-  const status = form.querySelector("[role=status]");
-  const page = { service, form, output: form.querySelector("[data-output]") };
-  let running = null; // The aborter of what is under way.
+const columns = new Columns(document.getElementById("columns"), page, csrf, (what, column) => {
+  if (what === "running") busy();
+  else arranged(what, column);
+});
+const settings = new Settings(columns);
+const attachments = page.task === "chat"
+  ? new Attachments(form, document.getElementById("attached")) : null;
+const chat = page.task === "chat"
+  ? new Chat(columns, settings, attachments, form.elements.prompt, () => kept.save()) : null;
+const kept = chat === null ? null : keeping({ page, columns, settings, chat, form, complain });
 
-  function begin() {
-    running = new AbortController();
-    alertLine.hidden = true;
-    status.textContent = "…";
-    // A button that is disabled would lose the focus.
-    send.setAttribute("aria-disabled", "true");
-    cancel.hidden = false;
-    return running;
-  }
-
-  function end(remark, problem) {
-    running = null;
-    status.textContent = remark;
-    alertLine.textContent = problem;
-    alertLine.hidden = problem === "";
-    send.removeAttribute("aria-disabled");
-    if (document.activeElement === cancel) (enterSends ?? send).focus();
-    cancel.hidden = true;
-  }
-
-  form.addEventListener("submit", async (event) => {
-    event.preventDefault();
-    if (running !== null) return;
-    const mine = begin();
-    let remark = "";
-    let problem = "";
-    try {
-      requireWords(form);
-      remark = await TASKS[form.dataset.task](page, mine.signal) ?? "";
-    } catch (error) {
-      if (error.name === "AbortError") remark = "cancelled";
-      else problem = told(error, clear !== null);
-    }
-    // Started anew meanwhile, it has nothing to say any more.
-    if (running === mine) end(remark, problem);
-  });
-  cancel.addEventListener("click", () => running?.abort());
-
-  clear?.addEventListener("click", () => {
-    running?.abort();
-    startAnew(page);
-    end("", "");
-  });
-  enterSends?.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      form.requestSubmit();
-    }
-  });
-  if (record) recorder(form, record, status);
-  if (form.dataset.task === "chat") restore(page);
+function complain(problem) {
+  const line = part(form, "complaint-of-ask");
+  line.textContent = problem;
+  line.hidden = problem === "";
 }
+
+/** Say something about the page as a whole, until it is closed. */
+function notice(text) {
+  const line = document.getElementById("notice");
+  part(line, "text").textContent = text;
+  line.hidden = text === "";
+}
+
+function busy() {
+  const isBusy = columns.running;
+  // A button that is disabled would lose the focus.
+  if (isBusy) send.setAttribute("aria-disabled", "true");
+  else send.removeAttribute("aria-disabled");
+  if (!isBusy && document.activeElement === cancel) (enterSends ?? send).focus();
+  cancel.hidden = !isBusy;
+}
+
+function arranged(what, column) {
+  if (what === "added") chat?.join(column);
+  settings.arrange();
+  if (page.alone) return;
+  add.disabled = columns.full;
+  if (what === "removed") add.focus();
+  const address = new URL(location);
+  address.searchParams.set("task", page.task);
+  address.searchParams.set("models", columns.list.map((each) => each.name).join(","));
+  history.replaceState(null, "", address);
+  for (const link of document.querySelectorAll(".play-tasks a")) {
+    link.search = new URLSearchParams({
+      task: new URLSearchParams(link.search).get("task"),
+      models: address.searchParams.get("models"),
+    });
+  }
+}
+
+/** What a column would be asked now, or is asked: for programs. Raises what is wrong with it. */
+function requestNow(column) {
+  const values = settings.of(column);
+  if (chat === null) return TASKS[page.task].request(TASKS[page.task].asked(form), values);
+  const text = form.elements.prompt.value;
+  const images = attachments.files.map((file) => ({ file, url: `data:${file.type};base64,` }));
+  const isNext = text.trim() !== "" || images.length > 0 || column.talk.exchanges.length === 0;
+  const next = isNext ? { text: text || t("playground_js.hello"), images, steps: [] } : undefined;
+  return requestOf(column.talk, values, next);
+}
+
+async function sent() {
+  requireWords(form);
+  settings.requireValid();
+  if (chat !== null) {
+    await chat.send();
+    return;
+  }
+  const task = TASKS[page.task];
+  const asked = task.asked(form);
+  await Promise.all(columns.list.map((column) => (
+    column.run((signal) => task.run(column, asked, settings.of(column), signal)))));
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  if (columns.running) return;
+  complain("");
+  try {
+    await sent();
+  } catch (error) {
+    complain(error.message);
+  }
+});
+
+function stopAll() {
+  for (const column of columns.list) column.stop();
+}
+
+cancel.addEventListener("click", stopAll);
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !document.querySelector("dialog[open]")) stopAll();
+});
+enterSends?.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+    event.preventDefault();
+    form.requestSubmit();
+  }
+});
+add?.addEventListener("click", () => {
+  const names = page.services.map((each) => each.name);
+  const unused = names.find((name) => columns.list.every((each) => each.name !== name));
+  columns.add(unused ?? names[0]).select.focus();
+});
+document.getElementById("close-notice").addEventListener("click", () => notice(""));
+if (record) recorder(form, record, complain);
+
+for (const name of page.chosen) columns.add(name);
+if (page.passed_over.length > 0) {
+  notice(t("playground_js.passed_over", { names: page.passed_over.join(", ") }));
+}
+kept?.restore();
+sharing({ page, columns, settings, chat, form, requestNow, notice, kept });
+settings.showWhereWide();
+if (chat !== null && matchMedia("(pointer: fine)").matches) form.elements.prompt.focus();

@@ -1,8 +1,10 @@
 // A button that records from the microphone, once to start and once more to stop. The form then
 // sends the recording in place of a file.
+import { t } from "./words.js";
 
-export function recorder(form, button, status) {
-  const label = button.textContent;
+export function recorder(form, button, complain) {
+  const label = button.querySelector("span");
+  const idle = label.textContent;
   let running = null;
 
   // A browser gives pages a microphone over HTTPS, or on this machine's own names.
@@ -18,9 +20,10 @@ export function recorder(form, button, status) {
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: true });
     } catch {
-      status.textContent = "the browser gave no microphone";
+      complain(t("playground_js.no_microphone"));
       return;
     }
+    complain("");
     const pieces = [];
     running = new MediaRecorder(stream);
     running.addEventListener("dataavailable", (event) => pieces.push(event.data));
@@ -31,10 +34,10 @@ export function recorder(form, button, status) {
       form.elements.file.value = "";
       for (const track of stream.getTracks()) track.stop();
       running = null;
-      button.textContent = label;
+      label.textContent = idle;
       form.requestSubmit();
     });
     running.start();
-    button.textContent = "Stop and send";
+    label.textContent = t("playground_js.stop_and_send");
   });
 }

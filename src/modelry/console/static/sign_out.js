@@ -6,8 +6,10 @@ export let signedOut = false;
 
 function forget() {
   signedOut = true;
-  for (const name of Object.keys(sessionStorage)) {
-    if (name.startsWith("modelry-chat:")) sessionStorage.removeItem(name);
+  for (const storage of [sessionStorage, localStorage]) {
+    for (const name of Object.keys(storage)) {
+      if (name.startsWith("modelry-chat:")) storage.removeItem(name);
+    }
   }
 }
 

@@ -28,8 +28,8 @@ def test_every_token_that_styles_use_is_one() -> None:
         for path in STYLES.glob("*.css")
         for name in re.findall(r"var\(--([a-z0-9-]+)", path.read_text())
     }
-    # A state's own tone, which it sets itself.
-    assert used - {"tone"} == used & tokens().keys()
+    # What a component sets itself: a state its tone, a cell its warmth.
+    assert used - {"tone", "warmth"} == used & tokens().keys()
 
 
 def test_every_colour_has_a_contrast_that_is_held() -> None:

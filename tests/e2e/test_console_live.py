@@ -1,13 +1,14 @@
 """Open pages follow what happens, whatever happens to their connection."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import psutil
 import pytest
 from openai import OpenAI
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import fresh_page
 from tests.support.console import signed_in_page
 from tests.support.instance import MODEL, Instance
 from tests.support.waiting import wait_for
@@ -16,6 +17,13 @@ from tests.support.waiting import wait_for
 def state_of(page: Page, name: str, state: str) -> None:
     row = page.locator("tr", has=page.get_by_role("link", name=name, exact=True))
     expect(row.locator(f"[data-state={state}]")).to_be_visible(timeout=30_000)
+
+
+@pytest.fixture
+def cut_off(browser: Browser) -> Iterator[Page]:
+    """A page whose server is away for a while, of which the browser tells."""
+    with fresh_page(browser, "net::ERR_", "a status of 5") as page:
+        yield page
 
 
 def test_the_list_follows_without_a_reload(shared: Instance, page: Page) -> None:
@@ -32,18 +40,19 @@ def test_the_list_follows_without_a_reload(shared: Instance, page: Page) -> None
 
 
 def test_a_page_whose_stream_is_cut_asks_by_itself_and_listens_again(
-    shared: Instance, page: Page
+    shared: Instance, cut_off: Page
 ) -> None:
-    page.route("**/live*", lambda route: route.abort())
+    page = cut_off
+    page.route("**/live", lambda route: route.abort())
     signed_in_page(page, shared)
-    with page.expect_request("**/live*"):
+    with page.expect_request("**/live"):
         page.goto(f"{shared.url}/services")
     state_of(page, "demo", "running")
     with shared.client() as client:
         client.post("/services/demo/stop")
     state_of(page, "demo", "stopped")
-    page.unroute("**/live*")
-    with page.expect_request("**/live*", timeout=30_000):
+    page.unroute("**/live")
+    with page.expect_request("**/live", timeout=30_000):
         pass
     with shared.client() as client:
         client.post("/services/demo/start")
@@ -52,8 +61,9 @@ def test_a_page_whose_stream_is_cut_asks_by_itself_and_listens_again(
 
 
 def test_a_page_survives_the_end_of_the_control_plane(
-    make_instance: Callable[..., Instance], page: Page
+    make_instance: Callable[..., Instance], cut_off: Page
 ) -> None:
+    page = cut_off
     instance = make_instance().start()
     instance.deploy("test")
     signed_in_page(page, instance).goto(f"{instance.url}/services")
@@ -82,7 +92,7 @@ def test_the_whole_story(make_instance: Callable[..., Instance], page: Page) -> 
 
     # Nobody has a service yet: a card's one click deploys it, under a name that is suggested.
     page.get_by_role("link", name="Models").click()
-    card = page.locator("article", has_text=MODEL)
+    card = page.locator(f"[data-model={MODEL}]")
     card.get_by_role("button", name="Deploy").click()
     expect(page.locator("[data-state=running]").first).to_be_visible(timeout=60_000)
     with instance.client() as client:
@@ -91,7 +101,7 @@ def test_the_whole_story(make_instance: Callable[..., Instance], page: Page) -> 
 
     # A conversation, whose answer comes piece by piece.
     page.goto(f"{instance.url}/services/{name}/playground")
-    page.get_by_label("Message").fill("Say hello.")
+    page.get_by_role("textbox", name="Message", exact=True).fill("Say hello.")
     page.get_by_role("button", name="Send").click()
     expect(page.locator("[data-answer]").first).not_to_be_empty(timeout=60_000)
     expect(page.get_by_role("button", name="Send")).to_be_enabled(timeout=60_000)

@@ -16,6 +16,7 @@ let stream = null;
 let asking = false;
 let again = false;
 let polling = null;
+let polledMs = null;
 
 /** Ask for this page anew, and put what changed into the one that is shown. */
 export async function refresh() {
@@ -63,8 +64,10 @@ export async function refresh() {
 }
 
 function poll(everyMs) {
+  if (everyMs === polledMs) return; // Begun anew with each failure, it would never come to ask.
   clearInterval(polling);
   polling = everyMs ? setInterval(refresh, everyMs) : null;
+  polledMs = everyMs;
 }
 
 function usualMs() {
@@ -77,10 +80,11 @@ function listen() {
   stream = new EventSource(source.dataset.liveStream);
   stream.addEventListener("open", () => poll(usualMs()));
   stream.addEventListener("change", refresh);
-  stream.addEventListener("error", () => {
+  stream.addEventListener("error", ({ target }) => {
+    if (target !== stream) return;
     poll(WITHOUT_STREAM_MS);
     // A browser gives up on an answer that is no stream; then we ask again ourselves.
-    if (stream.readyState === EventSource.CLOSED) {
+    if (target.readyState === EventSource.CLOSED) {
       stream = null;
       setTimeout(() => { if (!document.hidden) listen(); }, WITHOUT_STREAM_MS);
     }

@@ -68,7 +68,7 @@ if (endpoints) {
     for (const wrong of row.querySelectorAll(".complaint")) wrong.remove();
     for (const field of row.querySelectorAll("input")) {
       field.value = "";
-      if (field.type === "password") field.placeholder = "";
+      if (field.matches(".secret")) field.placeholder = "";
       field.removeAttribute("aria-invalid");
     }
     endpoints.append(row);

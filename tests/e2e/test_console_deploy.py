@@ -133,12 +133,12 @@ def test_all_that_the_form_asks_reaches_the_service(shared: Instance, console: P
     console.get_by_label("Context").fill("1024")
     console.get_by_label("Goes idle").select_option("900")
     console.get_by_text("Advanced").click()
-    console.get_by_label("Engine arguments").fill("--seed '7'")
+    console.get_by_label("Engine arguments").fill("--threads '1'")
     console.get_by_role("button", name="Deploy", exact=True).click()
     console.wait_for_url("**/services/all-of-it/progress")
     spec = shared.service("all-of-it")["spec"]
     assert (spec["slots"], spec["context_tokens"], spec["idle_after_s"]) == (2, 1024, 900)
-    assert spec["engine_args"] == ["--seed", "7"]
+    assert spec["engine_args"] == ["--threads", "1"]
 
 
 def test_a_service_is_deployed_without_scripts(

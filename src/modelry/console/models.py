@@ -42,9 +42,11 @@ class _Own:
 
 def router(site: Site, frame: Frame) -> APIRouter:
     routes = frame.router()
-    upkeep = Upkeep(site.db, site.catalog, site.fetches, uses_of, site.reconciler.nudge)
     Looking = Annotated[Visitor, Depends(frame.visitor)]
     Acting = Annotated[Visitor, Depends(frame.acting)]
+
+    def upkeep() -> Upkeep:
+        return Upkeep(site.db, site.catalog, site.fetches, uses_of, site.reconciler.nudge)
 
     def shown(model: Model, principal: Principal, taken: frozenset[str]) -> Shown:
         view = model_view(model, site.offers.offer(model), site.fetches, principal)
@@ -126,14 +128,14 @@ def router(site: Site, frame: Frame) -> APIRouter:
     async def fetch(
         visitor: Acting, model_id: str, variant: Annotated[str, Form(max_length=64)]
     ) -> Response:
-        model = await upkeep.fetch(visitor.principal, model_id, variant)
+        model = await upkeep().fetch(visitor.principal, model_id, variant)
         return await back(visitor.principal, model, "models.fetch_begun")
 
     @routes.post("/models/{model_id}/fetch/cancel")
     async def cancel(
         visitor: Acting, model_id: str, variant: Annotated[str, Form(max_length=64)]
     ) -> Response:
-        model = await upkeep.cancel(visitor.principal, model_id, variant)
+        model = await upkeep().cancel(visitor.principal, model_id, variant)
         return await back(visitor.principal, model, "models.fetch_cancelled")
 
     @routes.post("/models/{model_id}/delete")
@@ -144,7 +146,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             model = await site.catalog.get(session, visitor.principal, model_id)
         if written != model.card.name:
             raise Conflict(f"{model.card.name} is deleted only where its name is written")
-        await upkeep.delete(visitor.principal, model_id)
+        await upkeep().delete(visitor.principal, model_id)
         return go("/models", "models.deleted", model.card.name)
 
     @routes.post("/uploads/{id_}/drop")

@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
+import modelry.access.key_names
 import modelry.access.store
 import modelry.catalog.store
 import modelry.services.conformance.store

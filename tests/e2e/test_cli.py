@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.calls import ask
 from tests.support.instance import ADMIN_TOKEN, MODEL, Instance
+from tests.support.users import add_user
 from tests.support.waiting import wait_for
 
 
@@ -108,6 +109,54 @@ def test_a_key_for_one_service_is_made_as_json(shared: Instance, demo_path: str)
     assert made["services"] == [demo_path]
     assert made["key"].startswith("sk-")
     assert told(shared.cli("keys", "delete", made["id"]))
+
+
+def test_an_access_token_is_made_used_and_deleted(shared: Instance) -> None:
+    made = shared.cli("tokens", "create", "of [b]a[/b] script", "--expires-in-days", "1")
+    token = told(made).strip()
+    assert token.startswith("pat-")
+    assert "not shown again" in made.stderr
+    as_it = {"MODELRY_TOKEN": token}
+    (row,) = [
+        row
+        for row in parsed(shared.cli("tokens", "list", "--json", env=as_it))
+        if row["name"] == "of [b]a[/b] script"
+    ]
+    listed = told(shared.cli("tokens", "list"))
+    (line,) = [line for line in listed.splitlines() if row["id"] in line]
+    assert f"pat-…{token[-4:]}" in line
+    assert row["name"] in line
+    assert "you" in line
+    assert token not in listed
+    assert "is deleted" in told(shared.cli("tokens", "delete", row["id"]))
+    assert "not valid" in refusal(shared.cli("list", env=as_it))
+    assert "no access token" in refusal(shared.cli("tokens", "delete", row["id"]))
+
+
+def test_the_command_line_does_not_saw_off_its_own_branch(shared: Instance) -> None:
+    rows = parsed(shared.cli("tokens", "list", "--json"))
+    (local,) = [row for row in rows if row["origin"] == "local"]
+    refused = refusal(shared.cli("tokens", "delete", local["id"]))
+    assert "command line" in refused
+    assert "start" in refused
+
+
+def test_nodes_are_shown_with_what_runs_there(shared: Instance, demo_path: str) -> None:
+    (node,) = parsed(shared.cli("nodes", "--json"))
+    (replica,) = [each for each in node["replicas"] if each["access_path"] == demo_path]
+    assert replica["state"] == "ready"
+    assert replica["memory_bytes"] > 1_000_000
+    assert replica["service_id"] == shared.service("demo")["id"]
+    lines = told(shared.cli("nodes")).splitlines()
+    assert any(node["name"] in line and " of " in line and "%" in line for line in lines)
+    (line,) = [line for line in lines if replica["id"] in line]
+    assert demo_path in line
+    assert "ready" in line
+    # Somebody who is no operator sees the machine, and nothing of what others run.
+    token = add_user(shared, "u-0b0b0b0b0b0b", "onlooker")
+    (seen,) = parsed(shared.cli("nodes", "--json", env={"MODELRY_TOKEN": token}))
+    assert seen["name"] == node["name"]
+    assert seen["replicas"] == []
 
 
 def test_a_keys_limits_are_set_changed_and_cleared(shared: Instance) -> None:

@@ -98,7 +98,7 @@ def test_the_whole_story(make_instance: Callable[..., Instance], page: Page) -> 
 
     # A key, made on its page and shown once.
     page.goto(f"{instance.url}/keys")
-    page.get_by_role("button", name="Create").first.click()
+    page.get_by_role("link", name="Create").first.click()
     page.get_by_label("Name", exact=True).fill("from the console")
     page.locator("dialog[open], form").get_by_role("button", name="Create").last.click()
     shown = page.locator("code", has_text="sk-").first

@@ -9,7 +9,6 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 from playwright.sync_api import Browser, Page
-from starlette.routing import BaseRoute
 
 from modelry.console import pages
 from tests.support.browser import cookie_of, fresh_page
@@ -127,9 +126,8 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
 ) -> None:
     """Public: the sign-in page, what it is drawn with and speaks, and the probes."""
     public = {"/login", "/static/{version}/{name:path}", "/preferences"}
-    nothing = cast(Any, None)
     checked = 0
-    for route in flat(pages.router(nothing, nothing).routes):
+    for route in every_route():
         if route.path in public:
             continue
         url = shared.url + re.sub(r"\{owner[^}]*\}", "u-0123456789ab", route.path)
@@ -145,18 +143,19 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
     assert shared.service("demo")["status"]["state"] == "running"
 
 
-def flat(routes: list[BaseRoute]) -> Iterator[APIRoute]:
-    for route in routes:
-        assert isinstance(route, APIRoute)
-        yield route
+def every_route() -> Iterator[APIRoute]:
+    nothing = cast(Any, None)
+    for router in pages.routers(nothing, nothing):
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            yield route
 
 
 def test_every_form_needs_the_session_s_token(shared: Instance, cookie: str) -> None:
     """All that a page can change is refused without it, and nothing happens."""
-    nothing = cast(Any, None)
     cookies = {"modelry_session": cookie}
     checked = 0
-    for route in flat(pages.router(nothing, nothing).routes):
+    for route in every_route():
         if "POST" not in (route.methods or ()) or route.path in ("/login", "/preferences"):
             continue
         url = shared.url + re.sub(r"\{[^}]*\}", "demo", route.path)

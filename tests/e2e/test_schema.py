@@ -11,6 +11,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 # Imported for the tables that they declare.
+import modelry.access.key_names
 import modelry.access.store
 import modelry.catalog.store
 import modelry.services.conformance.store
@@ -21,6 +22,7 @@ from modelry.db import Base, Database
 from tests.support.postgres import Postgres
 
 DECLARED = (
+    modelry.access.key_names,
     modelry.access.store,
     modelry.catalog.store,
     modelry.services.conformance.store,

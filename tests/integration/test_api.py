@@ -60,6 +60,7 @@ def test_the_preset_token_is_the_operators(api: Instance) -> None:
     ("path", "body"),
     [
         ("/keys", {"name": "x", "surprise": 1}),
+        ("/tokens", {"name": "x", "surprise": 1}),
         ("/services", {"name": "good-name", "model": "m", "surprise": 1}),
         ("/models", {"name": "good-name", "source": "file:///x", "surprise": 1}),
     ],
@@ -72,7 +73,7 @@ def test_an_unknown_field_is_a_422_that_names_it(
     assert error_of(response)["param"] == "surprise"
 
 
-@pytest.mark.parametrize("path", ["/keys", "/services", "/models"])
+@pytest.mark.parametrize("path", ["/keys", "/tokens", "/services", "/models"])
 @pytest.mark.parametrize("body", [b"{", b'{"name": }', b"\xff\xfe", b"{'name': 1}"])
 def test_a_body_that_is_no_json_is_a_400(api: Instance, path: str, body: bytes) -> None:
     headers = {"content-type": "application/json"}
@@ -81,7 +82,7 @@ def test_a_body_that_is_no_json_is_a_400(api: Instance, path: str, body: bytes) 
     error_of(response)
 
 
-@pytest.mark.parametrize("path", ["/keys", "/services", "/models"])
+@pytest.mark.parametrize("path", ["/keys", "/tokens", "/services", "/models"])
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"7", b"{}"])
 def test_a_body_that_is_not_what_is_asked_for_is_a_422(
     api: Instance, path: str, body: bytes
@@ -109,6 +110,10 @@ def test_a_body_that_is_not_what_is_asked_for_is_a_422(
         ("DELETE", "/services/svc_nothing", 404, "service_not_found"),
         ("DELETE", "/keys/key_nothing", 404, "key_not_found"),
         ("PUT", "/keys/key_nothing", 405, "method_not_allowed"),
+        ("DELETE", "/tokens/tok_nothing", 404, "token_not_found"),
+        ("PATCH", "/tokens/tok_nothing", 405, "method_not_allowed"),
+        ("GET", "/nodes/nothing", 404, "node_not_found"),
+        ("GET", "/nodes?cursor=elsewhere", 422, "invalid_request"),
         ("GET", "/keys?limit=0", 422, "invalid_request"),
         ("GET", "/keys?limit=1001", 422, "invalid_request"),
         ("GET", "/keys?limit=many", 422, "invalid_request"),
@@ -160,7 +165,7 @@ def test_paging_visits_each_row_once(api: Instance, limit: int) -> None:
     assert [id_ for id_ in seen if id_ in made] == made
 
 
-@pytest.mark.parametrize("path", ["/keys", "/services", "/models"])
+@pytest.mark.parametrize("path", ["/keys", "/tokens", "/nodes", "/services", "/models"])
 def test_lists_have_one_shape(api: Instance, path: str) -> None:
     page = api.api("GET", path).json()
     assert set(page) == {"data", "next"}

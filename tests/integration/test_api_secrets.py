@@ -22,8 +22,18 @@ def test_no_secret_lies_on_the_disk_in_plain_text(api: Instance) -> None:
     body = {"name": "elsewhere", "endpoint": endpoint}
     assert api.api("POST", "/services", json=body).status_code == 201
     api.api("POST", "/services", json=body | {"surprise": 1})
+    made = api.api("POST", "/tokens", json={"name": "on-disk"}).json()["token"]
+    api.api("GET", f"/tokens?cursor={made}", token=made)
+    api.api("POST", "/tokens", json={"name": 7, "token": made})
+    change = {"password": "a-new-password", "current_password": "preset-password"}
+    api.api("PATCH", "/me", json=change | {"current_password": "a-wrong-password"})
+    assert api.api("PATCH", "/me", json=change).status_code == 200
+    back = {"password": "preset-password", "current_password": "a-new-password"}
+    assert api.api("PATCH", "/me", json=back).status_code == 200
+    api.api("PATCH", "/me", json={"password": "preset-password", "current_password": 7})
     login = json.loads(api.paths.local_login.read_text())
-    secrets = [key, ADMIN_TOKEN, "preset-password", login["token"], endpoint["api_key"]]
+    passwords = [*change.values(), "a-wrong-password"]
+    secrets = [key, made, ADMIN_TOKEN, *passwords, login["token"], endpoint["api_key"]]
     assert all(len(secret) > 10 for secret in secrets)
     found = files(api.paths.data)
     assert api.paths.database in found

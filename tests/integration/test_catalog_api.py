@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelry.access.store import UserRow, replace_token
+from modelry.access.store import UserRow, add_token
 from modelry.client import Json
 from modelry.db import Database
 from tests.integration.conftest import KeptConnection
@@ -71,7 +71,7 @@ def add_stranger(instance: Instance) -> None:
         async with db.begin() as session:
             session.add(UserRow(id=STRANGER, name="stranger", operator=False))
             await session.flush()
-            await replace_token(session, STRANGER, "tests", STRANGERS_TOKEN)
+            add_token(session, STRANGER, "tests", STRANGERS_TOKEN)
         await db.close()
 
     asyncio.run(add())

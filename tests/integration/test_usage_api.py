@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from modelry.access.store import UserRow, replace_token
+from modelry.access.store import UserRow, add_token
 from modelry.db import Database
 from modelry.routing.messages import (
     BUCKETS_S,
@@ -41,7 +41,7 @@ def stranger(api: Instance) -> str:
         async with db.begin() as session:
             session.add(UserRow(id=STRANGER, name="stranger", operator=False))
             await session.flush()
-            await replace_token(session, STRANGER, "tests", STRANGERS_TOKEN)
+            add_token(session, STRANGER, "tests", STRANGERS_TOKEN)
         await db.close()
 
     asyncio.run(add())

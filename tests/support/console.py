@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, Request, expect
 
-from tests.support.browser import sign_in
+from tests.support.browser import cookie_of, sign_in
 from tests.support.instance import MODEL, Instance
 
 TABS = ("call", "playground", "metrics", "logs", "events", "conformance", "settings", "progress")
@@ -90,4 +90,12 @@ def interactive_ms(page: Page, url: str) -> float:
 def signed_in_page(page: Page, instance: Instance) -> Page:
     sign_in(page, instance)
     expect(page.locator("#sign-out")).to_be_attached()
+    return page
+
+
+def visiting(page: Page, instance: Instance, path: str) -> Page:
+    """A page, for a browser that has signed in before."""
+    session = {"name": "modelry_session", "value": cookie_of(instance), "url": instance.url}
+    page.context.add_cookies([session])  # type: ignore[list-item]
+    page.goto(instance.url + path)
     return page

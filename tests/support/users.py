@@ -2,7 +2,7 @@
 
 import asyncio
 
-from modelry.access.store import UserRow, replace_token
+from modelry.access.store import UserRow, add_token
 from modelry.db import Database
 from tests.support.instance import Instance
 
@@ -16,7 +16,7 @@ def add_user(instance: Instance, id_: str, name: str) -> str:
         async with db.begin() as session:
             session.add(UserRow(id=id_, name=name, operator=False))
             await session.flush()
-            await replace_token(session, id_, "tests", token)
+            add_token(session, id_, "tests", token)
         await db.close()
 
     asyncio.run(add())

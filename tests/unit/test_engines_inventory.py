@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelry.engines.inventory import GPU_QUERY, Gpu, parse_gpus, usable_cores
-from modelry.executors.inventory import read_inventory
+from modelry.engines.inventory import GPU_QUERY, Gpu, parse_gpu_use, parse_gpus, usable_cores
+from modelry.executors.inventory import read_inventory, used_memory_bytes
 
 MIB = 1024 * 1024
 
@@ -69,6 +69,23 @@ def test_the_gpus_that_are_listed_with_memory_of_their_own(printed: str, gpus: l
 @given(st.text(st.sampled_from("0\u00b2\u0663\u2460, \n"), min_size=3))
 def test_what_only_looks_like_numbers_does_no_harm(printed: str) -> None:
     assert all(gpu.index >= 0 for gpu in parse_gpus(printed))
+    assert all(index >= 0 and used >= 0 for index, used in parse_gpu_use(printed).items())
+
+
+@pytest.mark.parametrize(
+    ("printed", "used"),
+    [
+        ("0, 512\n1, 0\n", {0: 512 * MIB, 1: 0}),
+        ("0, 512\r\n", {0: 512 * MIB}),
+        ("0, [N/A]\n1, 7\n", {1: 7 * MIB}),
+        ("0, 512 MiB\n", {}),
+        ("index, memory.used [MiB]\n0, 512\n", {0: 512 * MIB}),
+        (NO_DRIVER, {}),
+        ("", {}),
+    ],
+)
+def test_the_memory_of_gpus_that_is_in_use(printed: str, used: dict[int, int]) -> None:
+    assert parse_gpu_use(printed) == used
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores are bound on Linux alone")
@@ -187,3 +204,45 @@ def test_both_versions_of_cgroups_are_looked_at(programs: Path, tmp_path: Path) 
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("1048576\n")
     assert read_inventory(tmp_path).memory_bytes == 1048576
+
+
+STAT = "anon 1024\ninactive_file 4096\nactive_file 7\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "files"),
+    [
+        ("memory.max", {"memory.current": "104857600\n", "memory.stat": STAT}),
+        (
+            "memory/memory.limit_in_bytes",
+            {
+                "memory/memory.usage_in_bytes": "104857600\n",
+                "memory/memory.stat": f"inactive_file 1\ntotal_{STAT.splitlines()[1]}\n",
+            },
+        ),
+    ],
+)
+def test_a_container_uses_what_its_own_processes_do(
+    tmp_path: Path, limit: str, files: dict[str, str]
+) -> None:
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text("536870912\n")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert used_memory_bytes(tmp_path) == 104857600 - 4096
+
+
+@pytest.mark.parametrize("stat", ["", "inactive_file\n", "inactive_file many\n"])
+def test_where_it_is_not_told_what_of_it_is_cached_all_counts(tmp_path: Path, stat: str) -> None:
+    (tmp_path / "memory.max").write_text("536870912\n")
+    (tmp_path / "memory.current").write_text("104857600\n")
+    assert used_memory_bytes(tmp_path) == 104857600
+    (tmp_path / "memory.stat").write_text(stat)
+    assert used_memory_bytes(tmp_path) == 104857600
+
+
+@pytest.mark.parametrize("limit", ["max\n", f"{TOTAL * 2}\n"])
+def test_without_a_limit_the_machine_s_use_counts(tmp_path: Path, limit: str) -> None:
+    (tmp_path / "memory.max").write_text(limit)
+    (tmp_path / "memory.current").write_text("1\n")
+    assert 1 < used_memory_bytes(tmp_path) < TOTAL

@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, TypeAlias, cast
 
-from fastapi import APIRouter, Depends, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from sqlalchemy import select
 
 from modelry.access.authenticator import Authenticator
 from modelry.access.credentials import masked
+from modelry.access.fields import Expiry, Name
 from modelry.access.keys import KeyChanges, Keys
 from modelry.access.principal import Principal
+from modelry.access.sessions import Sessions
 from modelry.access.store import KeyRow
 from modelry.db import Database
 from modelry.db.pages import Page, PageParams, page
 
+PASSWORD_MIN, PASSWORD_MAX = 8, 1024
 _PATTERN = re.compile(r"(u-[0-9a-f]{12}|public|\*)/[a-z0-9*?\[\]!-]{1,64}|\*")
 
 
@@ -26,13 +29,6 @@ def _service_pattern(text: str) -> str:
     return text
 
 
-def _in_the_future(at: datetime) -> datetime:
-    if at <= datetime.now(UTC):
-        raise ValueError("must lie in the future")
-    return at
-
-
-Name = Annotated[str, Field(min_length=1, max_length=100)]
 Scope: TypeAlias = (
     Annotated[
         list[Annotated[str, AfterValidator(_service_pattern)]],
@@ -40,7 +36,6 @@ Scope: TypeAlias = (
     ]
     | None
 )
-Expiry: TypeAlias = Annotated[AwareDatetime, AfterValidator(_in_the_future)] | None
 # Beyond any use, and within what every counter holds.
 Limit: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**15)] | None
 
@@ -104,6 +99,15 @@ class Me(BaseModel):
     operator: bool
 
 
+class MyChanges(BaseModel):
+    """What users change of themselves: their password, which takes the one they have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    password: SecretStr = Field(min_length=PASSWORD_MIN, max_length=PASSWORD_MAX)
+    current_password: SecretStr = Field(max_length=PASSWORD_MAX)
+
+
 def key_view(row: KeyRow, key: str | None = None) -> KeyView:
     """A key as the API shows it: masked, unless the `key` made just now is given."""
     return KeyView(
@@ -123,6 +127,7 @@ def key_view(row: KeyRow, key: str | None = None) -> KeyView:
 def router(
     db: Database,
     authenticator: Authenticator,
+    sessions: Sessions,
     keys: Keys,
     published: Callable[[], Awaitable[None]],
 ) -> APIRouter:
@@ -132,6 +137,21 @@ def router(
 
     @routes.get("/me")
     async def get_me(caller: Caller) -> Me:
+        return Me(id=caller.owner_id, name=caller.name, operator=caller.operator)
+
+    @routes.patch("/me")
+    async def update_me(request: Request, caller: Caller, body: MyChanges) -> Me:
+        """Signs out every browser but the one that asks. Access tokens and API keys stay."""
+        cookie = authenticator.session_of(request)
+        await sessions.change_password(
+            caller,
+            body.current_password.get_secret_value(),
+            body.password.get_secret_value(),
+            request.headers.get("x-forwarded-for", ""),
+            kept=cookie,
+        )
+        await keys.revoke_of_other_sessions(caller, cookie)
+        await published()
         return Me(id=caller.owner_id, name=caller.name, operator=caller.operator)
 
     @routes.get("/keys")

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import msgspec
 
-from modelry.access import store
+from modelry.access import key_names, store
 from modelry.access.credentials import digest, new_api_key, new_id, session_api_key
 from modelry.access.principal import Principal
 from modelry.db import Database, Session
@@ -108,7 +108,9 @@ class Keys:
     async def revoke(self, principal: Principal, key_id: str) -> None:
         async with self._changing:
             async with self._db.begin() as session:
-                await session.delete(await _get(session, principal, key_id))
+                row = await _get(session, principal, key_id)
+                await key_names.remember(session, row)
+                await session.delete(row)
             self._feed.drop_key(key_id)
 
     async def ensure_for_session(
@@ -139,6 +141,7 @@ class Keys:
                         session=digest(cookie),
                     )
                     session.add(row)
+                    await key_names.remember(session, row)
                 row.expires_at = store.now() + SESSION_KEY_LIFE
             for key_id in expired:
                 self._feed.drop_key(key_id)
@@ -149,6 +152,15 @@ class Keys:
         async with self._changing:
             async with self._db.begin() as session:
                 gone = await store.remove_session_keys(session, digest(cookie))
+            for key_id in gone:
+                self._feed.drop_key(key_id)
+
+    async def revoke_of_other_sessions(self, principal: Principal, cookie: str | None) -> None:
+        """End the keys of all their browser sessions, but for the one that has `cookie`."""
+        kept = None if cookie is None else digest(cookie)
+        async with self._changing:
+            async with self._db.begin() as session:
+                gone = await store.remove_keys_of_other_sessions(session, principal.owner_id, kept)
             for key_id in gone:
                 self._feed.drop_key(key_id)
 

@@ -9,8 +9,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from modelry.access import endpoints as access_endpoints
+from modelry.access import token_endpoints
 from modelry.access.authenticator import Authenticator
 from modelry.access.sessions import Sessions
+from modelry.access.tokens import Tokens
 from modelry.api.application import create_application, public_base
 from modelry.app.parts import Parts
 from modelry.catalog import bundle_endpoints, upkeep_endpoints, upload_endpoints
@@ -19,9 +21,11 @@ from modelry.catalog.checks import Checks
 from modelry.console import pages
 from modelry.console.live import Live
 from modelry.console.site import Site
+from modelry.executors.nodes import LocalNodes
 from modelry.services import endpoints as services_endpoints
-from modelry.services import engine_endpoints, metrics_endpoints
+from modelry.services import engine_endpoints, metrics_endpoints, node_endpoints
 from modelry.services.conformance import endpoints as conformance_endpoints
+from modelry.services.engine_upkeep import EngineUpkeep
 from modelry.services.uses import uses_of
 from modelry.usage import endpoints as usage_endpoints
 
@@ -65,17 +69,23 @@ def application(parts: Parts, live: Live) -> FastAPI:
     authenticator = Authenticator(parts.db, sessions)
     base = public_base(parts.settings)
     published = parts.feed_server.published
+    tokens = Tokens(parts.db)
+    nodes = LocalNodes(parts.machine.inventory, parts.settings.paths.data)
+    engines = EngineUpkeep(parts.db, parts.machine, parts.runtimes)
     site = Site(
         db=parts.db,
         sessions=sessions,
         keys=parts.keys,
+        tokens=tokens,
         catalog=parts.catalog,
         fetches=parts.fetches,
         offers=parts.offers,
         uploads=parts.uploads,
         machine=parts.machine,
         runtimes=parts.runtimes,
+        engines=engines,
         executor=parts.executor,
+        nodes=nodes,
         reconciler=parts.reconciler,
         lifecycle=parts.lifecycle,
         conformance=parts.conformance,
@@ -84,7 +94,8 @@ def application(parts: Parts, live: Live) -> FastAPI:
     )
     return create_application(
         [
-            access_endpoints.router(parts.db, authenticator, parts.keys, published),
+            access_endpoints.router(parts.db, authenticator, sessions, parts.keys, published),
+            token_endpoints.router(parts.db, authenticator, tokens),
             catalog_endpoints.router(
                 parts.db, authenticator, parts.catalog, parts.fetches, parts.offers
             ),
@@ -127,11 +138,12 @@ def application(parts: Parts, live: Live) -> FastAPI:
                 parts.db, authenticator, parts.lifecycle, parts.conformance
             ),
             metrics_endpoints.router(parts.db, authenticator, parts.lifecycle),
-            engine_endpoints.router(parts.db, authenticator, parts.machine, parts.runtimes),
+            engine_endpoints.router(authenticator, engines),
+            node_endpoints.router(parts.db, authenticator, parts.executor, nodes),
             usage_endpoints.router(parts.db, authenticator),
         ],
         [
-            pages.router(site, live),
+            *pages.routers(site, live),
             usage_endpoints.metrics_router(authenticator, parts.metrics),
         ],
         ready=parts.db.ping,

@@ -58,7 +58,7 @@ def create(
             {
                 "name": name,
                 "services": _access_paths(client, service),
-                "expires_at": _expiry(expires_in_days),
+                "expires_at": expiry(expires_in_days),
                 "limits": limits,
                 "strict": strict,
             },
@@ -96,7 +96,7 @@ def update(
     if name is not None:
         changes["name"] = name
     if expires_in_days is not None:
-        changes["expires_at"] = _expiry(expires_in_days)
+        changes["expires_at"] = expiry(expires_in_days)
     if limits:
         changes["limits"] = limits
     if strict is not None:
@@ -170,7 +170,8 @@ def _access_paths(client: Client, services: list[str] | None) -> list[str] | Non
     ]
 
 
-def _expiry(days: int | None) -> str | None:
+def expiry(days: int | None) -> str | None:
+    """As the API takes it; None for never, which 0 stands for too."""
     return (datetime.now(UTC) + timedelta(days=days)).isoformat() if days else None
 
 

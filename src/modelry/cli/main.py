@@ -15,8 +15,10 @@ from modelry.cli import (
     engines,
     keys,
     models,
+    nodes,
     services,
     session,
+    tokens,
     up,
     uploads,
     usage,
@@ -59,8 +61,10 @@ uploads.register()
 app.add_typer(bundles.app, name="bundle")
 weights.register()
 usage.register(app)
+nodes.register(app)
 session.register(app)
 app.add_typer(keys.app, name="keys")
+app.add_typer(tokens.app, name="tokens")
 app.add_typer(engines.app, name="engines")
 
 

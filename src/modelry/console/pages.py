@@ -9,7 +9,13 @@ from fastapi.responses import Response, StreamingResponse
 from modelry.console import (
     add_model,
     deploy,
+    design,
+    engines,
+    keys,
+    metrics,
     models,
+    nodes,
+    profile,
     progress,
     service,
     service_call,
@@ -18,6 +24,7 @@ from modelry.console import (
     service_settings,
     services,
     sign_in,
+    usage,
     welcome,
 )
 from modelry.console.frame import Frame, Visitor
@@ -27,7 +34,13 @@ from modelry.console.site import Site
 _PARTS = (
     add_model,
     deploy,
+    design,
+    engines,
+    keys,
+    metrics,
     models,
+    nodes,
+    profile,
     progress,
     service,
     service_call,
@@ -36,24 +49,26 @@ _PARTS = (
     service_settings,
     services,
     sign_in,
+    usage,
     welcome,
 )
 
 
-def router(site: Site, live: Live) -> APIRouter:
+def routers(site: Site, live: Live) -> list[APIRouter]:
     frame = Frame(site)
-    routes = APIRouter(include_in_schema=False)
-    for part in _PARTS:
-        routes.include_router(part.router(site, frame))
+    return [*(part.router(site, frame) for part in _PARTS), _loaded(frame, live)]
+
+
+def _loaded(frame: Frame, live: Live) -> APIRouter:
+    """What pages load: static files, and the stream of changes."""
+    routes = frame.router()
     Looking = Annotated[Visitor, Depends(frame.visitor)]
 
     @routes.get("/static/{version}/{name:path}")
     async def static(request: Request, version: str, name: str) -> Response:
         return frame.assets.answer(request, version, name)
 
-    pages = frame.router()
-
-    @pages.get("/live")
+    @routes.get("/live")
     async def live_stream(visitor: Looking, service: str | None = None) -> StreamingResponse:
         """When services of the visitor's change, or the one of this id: for operators anybody's."""
         any_owner = service is not None and visitor.principal.operator
@@ -65,5 +80,4 @@ def router(site: Site, live: Live) -> APIRouter:
             stream(), media_type="text/event-stream", headers={"cache-control": "no-store"}
         )
 
-    routes.include_router(pages)
     return routes

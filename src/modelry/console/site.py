@@ -7,6 +7,7 @@ from fastapi import Request
 
 from modelry.access.keys import Keys
 from modelry.access.sessions import Sessions
+from modelry.access.tokens import Tokens
 from modelry.catalog.catalog import Catalog
 from modelry.catalog.choice import Machine
 from modelry.catalog.fetches import Fetches
@@ -15,7 +16,9 @@ from modelry.catalog.uploads import Uploads
 from modelry.db import Database
 from modelry.engines.installer import Runtimes
 from modelry.executors.base import Executor
+from modelry.executors.nodes import Nodes
 from modelry.services.conformance.probing import Conformance
+from modelry.services.engine_upkeep import EngineUpkeep
 from modelry.services.lifecycle import Lifecycle
 from modelry.services.reconciler import Reconciler
 
@@ -29,13 +32,16 @@ class Site:
     db: Database
     sessions: Sessions
     keys: Keys
+    tokens: Tokens
     catalog: Catalog
     fetches: Fetches
     offers: Offers
     uploads: Uploads
     machine: Machine
     runtimes: Runtimes
+    engines: EngineUpkeep
     executor: Executor
+    nodes: Nodes
     reconciler: Reconciler
     lifecycle: Lifecycle
     conformance: Conformance

@@ -8,6 +8,9 @@ _MIB = 1024 * 1024
 GPU_QUERY = ("--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits")
 """The arguments of `nvidia-smi` whose output `parse_gpus` reads."""
 
+GPU_USE_QUERY = ("--query-gpu=index,memory.used", "--format=csv,noheader,nounits")
+"""The arguments of `nvidia-smi` whose output `parse_gpu_use` reads."""
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -38,6 +41,16 @@ def parse_gpus(printed: str) -> tuple[Gpu, ...]:
         if len(fields) == 3 and fields[0].isdecimal() and fields[2].isdecimal():
             gpus.append(Gpu(int(fields[0]), fields[1], int(fields[2]) * _MIB))
     return tuple(gpus)
+
+
+def parse_gpu_use(printed: str) -> dict[int, int]:
+    """How many bytes of each GPU's memory are in use, as `nvidia-smi` listed it, by index."""
+    used = {}
+    for line in printed.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) == 2 and fields[0].isdecimal() and fields[1].isdecimal():
+            used[int(fields[0])] = int(fields[1]) * _MIB
+    return used
 
 
 def usable_cores() -> int:

@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from modelry.engines.base import Endpoint, Engine, Failure, Probe, ReplicaPlan
 from modelry.errors import ModelryError
 from modelry.executors import processes
 from modelry.executors.base import Observed, ProcessState
+from modelry.executors.inventory import node_name
 from modelry.executors.logs import LogFile
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class LocalExecutor:
         self._folder = folder
         self._sockets = sockets
         self._replicas: dict[str, _Replica] = {}
-        self._node = socket.gethostname()
+        self._node = node_name()
 
     async def adopt(self, engines: Mapping[str, Engine]) -> None:
         found = []

@@ -108,6 +108,21 @@ async def all_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).order_by(ReplicaRow.seq)))
 
 
+async def live_replicas_with_services(
+    session: Session, owner_id: str | None
+) -> list[tuple[ReplicaRow, ServiceRow]]:
+    """Replicas that run, each with its service; of one owner's services, or of all."""
+    statement = (
+        select(ReplicaRow, ServiceRow)
+        .join(ServiceRow, ServiceRow.id == ReplicaRow.service_id)
+        .where(ReplicaRow.state.in_(LIVE))
+        .order_by(ReplicaRow.seq)
+    )
+    if owner_id is not None:
+        statement = statement.where(ServiceRow.owner_id == owner_id)
+    return [(replica, service) for replica, service in await session.execute(statement)]
+
+
 async def live_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).where(ReplicaRow.state.in_(LIVE))))
 

@@ -203,8 +203,7 @@ def test_only_what_it_does_is_shown(shared: Instance, console: Page, elsewhere: 
 
 def log_file(shared: Instance) -> Path:
     (replica,) = shared.service("demo")["status"]["replicas"]
-    (found,) = (shared.paths.data / "replicas" / replica["id"]).glob("*.log")
-    return found
+    return shared.paths.data / "replicas" / str(replica["id"]) / "engine.log"
 
 
 def test_a_log_is_followed_filtered_and_paused(shared: Instance, console: Page) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from modelry.services.examples_libraries import library_examples
 from tests.support.client_programs import (
     CLIENTS,
     guide_code,
@@ -105,6 +106,26 @@ def test_langchain(run_python: RunPython) -> None:
     assert_does_what_chats_can(saw)
     assert_is_a_city(saw["structured by a tool"]["city"])
     assert saw["responses"]["text"].strip()
+
+
+def test_the_langchain_programs_of_a_page(
+    shared: Instance,
+    environments: Path,
+    environment: dict[str, str],
+    demo_path: str,
+    tmp_path: Path,
+) -> None:
+    client = install_client(environments, "langchain")
+    programs = [
+        each.code
+        for each in library_examples(f"{shared.url}/v1", demo_path)
+        if each.library == "langchain"
+    ]
+    for code in programs:
+        done = client.run(tmp_path, [code], environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+    assert len(programs) == 2
 
 
 def test_litellm(run_python: RunPython) -> None:

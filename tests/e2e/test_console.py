@@ -10,43 +10,6 @@ from tests.support.browser import cookie_of, sign_in
 from tests.support.instance import ADMIN_PASSWORD, Instance
 
 
-def test_the_operator_signs_in_and_finds_out_how_to_call_a_service(
-    shared: Instance, page: Page
-) -> None:
-    sign_in(page, shared)
-    page.get_by_role("link", name="demo").click()
-    access_path = shared.service("demo")["access_path"]
-    expect(page.get_by_role("heading", name="demo")).to_be_visible()
-    expect(page.get_by_text("running", exact=True).first).to_be_visible()
-    expect(page.locator("dd code", has_text=access_path).first).to_be_visible()
-    expect(page.get_by_role("heading", name="Authorization")).to_be_visible()
-    with shared.client() as client:
-        wanted = [each["code"] for each in client.list("/services/demo/examples")]
-    shown = [code.strip() for code in page.locator(".copyable code").all_text_contents()]
-    assert shown == [code.strip() for code in wanted]
-
-
-def test_a_copy_button_copies_the_example(shared: Instance, page: Page) -> None:
-    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    sign_in(page, shared)
-    page.goto(f"{shared.url}/services/demo")
-    page.get_by_role("button", name="Copy").first.click()
-    expect(page.get_by_role("button", name="Copied")).to_be_visible()
-    copied = page.evaluate("navigator.clipboard.readText()")
-    assert copied == page.locator(".copyable code").first.text_content()
-
-
-def test_a_service_is_stopped_and_started_from_its_page(shared: Instance, page: Page) -> None:
-    sign_in(page, shared)
-    page.goto(f"{shared.url}/services/demo")
-    page.get_by_role("button", name="Stop").click()
-    shared.await_state("demo", "stopped")
-    page.get_by_role("button", name="Start").click()
-    shared.await_state("demo", "running")
-    # The page looks again by itself while a service is on its way.
-    expect(page.get_by_role("button", name="Stop")).to_be_visible(timeout=15_000)
-
-
 def test_a_wrong_password_is_refused_in_words(shared: Instance, page: Page) -> None:
     sign_in(page, shared, "not the password")
     expect(page.get_by_role("alert")).to_contain_text("wrong")
@@ -60,23 +23,6 @@ def test_signing_out_ends_the_session(shared: Instance, page: Page) -> None:
     expect(page.get_by_label("Password")).to_be_visible()
     page.goto(f"{shared.url}/services")
     assert page.url.endswith("/login")
-
-
-def test_a_service_on_endpoints_elsewhere_has_a_page_without_their_keys(shared: Instance) -> None:
-    endpoint = {"url": "http://127.0.0.1:9/v1", "model": "big", "api_key": "sk-of-the-endpoint"}
-    with shared.client() as client:
-        client.post("/services", {"name": "hosted", "endpoint": endpoint, "tasks": ["rerank"]})
-    cookies = {"modelry_session": cookie_of(shared)}
-    page = httpx2.get(f"{shared.url}/services/hosted", cookies=cookies)
-    overview = httpx2.get(f"{shared.url}/services", cookies=cookies)
-    with shared.client() as client:
-        client.delete("/services/hosted")
-    assert page.status_code == overview.status_code == 200
-    for shown in ("http://127.0.0.1:9/v1", "big", "stands on 1 endpoint", "/v1/rerank"):
-        assert shown in page.text
-    assert "big" in overview.text
-    assert "sk-of-the-endpoint" not in page.text
-    assert "sealed" not in page.text
 
 
 def test_a_form_without_the_session_s_token_changes_nothing(shared: Instance) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modelry.client import Json
+from modelry.services.examples_libraries import library_examples
 from tests.support.instance import Instance
 from tests.support.node import Node
 
@@ -112,3 +113,21 @@ def test_the_node_example_says_why_a_key_does_not_work(
     assert done.returncode == 1
     assert "API Error: 401" in done.stderr
     assert "sk-wrong" not in done.stdout + done.stderr
+
+
+def library_programs(instance: Instance, path: str, library: str) -> list[str]:
+    """The programs for a library that a service's page shows, whole and streaming."""
+    found = library_examples(f"{instance.url}/v1", path)
+    return [each.code for each in found if each.library == library]
+
+
+def test_the_anthropic_programs_run(
+    shared: Instance, demo_key: str, demo_path: str, tmp_path: Path
+) -> None:
+    programs = library_programs(shared, demo_path, "anthropic")
+    assert len(programs) == 2
+    for code in programs:
+        done = run_python(tmp_path, code, demo_key)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip()
+        assert done.stderr == ""

@@ -60,6 +60,7 @@ NAVIGATION = (
 )
 
 _NOTICE_COOKIE = "modelry_notice"
+_REFRESH_HEADER = "x-refresh"
 _SMALL = 1024
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -249,8 +250,9 @@ def own_path(path: str) -> str:
 
 
 def _notice_of(request: Request, words: Words) -> Markup | None:
+    """What is to be said once: to somebody, not to a page that asks for itself anew."""
     from_before = request.cookies.get(_NOTICE_COOKIE)
-    if from_before is None or request.method != "GET":
+    if from_before is None or request.method != "GET" or _REFRESH_HEADER in request.headers:
         return None
     try:
         key, about = json.loads(unquote(from_before))

@@ -85,6 +85,8 @@ class _Query:
 
     def __call__(self, **changed: object) -> str:
         fields: Mapping[str, object] = {**self._fields, **changed}
+        if fields.get("page") == 1:
+            fields = {**fields, "page": None}
         text = urlencode({name: value for name, value in fields.items() if value not in (None, "")})
         return f"/services?{text}" if text else "/services"
 

@@ -26,7 +26,7 @@ export async function refresh() {
   }
   asking = true;
   try {
-    const response = await fetch(location.href, { headers: { accept: "text/html" } });
+    const response = await fetch(location.href, { headers: { accept: "text/html", "x-refresh": "1" } });
     if (response.redirected) {
       location.reload(); // Signed out, or it is elsewhere now.
       return;

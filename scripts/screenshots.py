@@ -107,7 +107,7 @@ def converse(page: Page) -> None:
     """A question and its whole answer."""
     page.get_by_role("textbox", name="Message", exact=True).first.fill(QUESTIONS[0])
     page.get_by_role("button", name="Send").first.click()
-    expect(page.locator("[data-answer]").first).not_to_be_empty(timeout=60_000)
+    expect(page.locator("[data-content]").first).not_to_be_empty(timeout=60_000)
     expect(page.get_by_role("button", name="Send").first).to_be_enabled(timeout=120_000)
 
 

@@ -103,7 +103,7 @@ def test_the_whole_story(make_instance: Callable[..., Instance], page: Page) -> 
     page.goto(f"{instance.url}/services/{name}/playground")
     page.get_by_role("textbox", name="Message", exact=True).fill("Say hello.")
     page.get_by_role("button", name="Send").click()
-    expect(page.locator("[data-answer]").first).not_to_be_empty(timeout=60_000)
+    expect(page.locator("[data-content]").first).not_to_be_empty(timeout=60_000)
     expect(page.get_by_role("button", name="Send")).to_be_enabled(timeout=60_000)
 
     # A key, made on its page and shown once.

@@ -60,8 +60,9 @@ def furnish(instance: Instance) -> None:
     with instance.client() as client:
         client.post("/services/night-batch/stop")
         broken = {"name": "half-a-model", "source": "https://127.0.0.1:9/half.gguf"}
-        refused = instance.api("POST", "/models", json=broken)
-        assert refused.status_code >= 400
+        client.post("/models", broken)
+        client.post("/services", {"name": "half-a-model", "model": "half-a-model"})
+    instance.await_state("half-a-model", "failed")
     keys = [instance.key(name) for name in ("notebook", "website", "nightly-report")]
 
     def ask(number: int) -> None:

@@ -24,7 +24,6 @@ from tests.support.instance import Instance, running  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
 WIDTH, HEIGHT = 1280, 860
-COLOURS = 128
 QUESTIONS = (
     "Why is the sky blue?",
     "Name three rivers.",
@@ -99,7 +98,7 @@ def take(browser: Browser, instance: Instance, path: str, theme: str, target: Pa
     page.wait_for_load_state("load")
     page.wait_for_timeout(1500)  # charts are drawn, and what came with the first look
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
     context.close()
     print(target.relative_to(ROOT))
 

@@ -98,7 +98,8 @@ def take(browser: Browser, instance: Instance, path: str, theme: str, target: Pa
     page.wait_for_load_state("load")
     page.wait_for_timeout(1500)  # charts are drawn, and what came with the first look
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(target, optimize=True)
+    few = picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
     context.close()
     print(target.relative_to(ROOT))
 

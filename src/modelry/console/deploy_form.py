@@ -16,7 +16,7 @@ FIELDS = (
     "slots", "context_tokens", "idle_after_s", "gpus", "engine_args", "engine_env",
 )  # fmt: skip
 ENDPOINT_FIELDS = ("url", "api_key", "model", "weight")
-PLACES = {"runtime": "engine", "replicas.min": "replicas"}
+PLACES = {"runtime": "engine", "replicas.min": "replicas", "replicas.max": "replicas"}
 """Parameters that another field of the form stands for."""
 IDLE_CHOICES = (60, 300, 900, 3600, 14400, 86400)
 NEVER = "never"

@@ -179,17 +179,12 @@ async def current_specs(session: Session) -> dict[str, Spec]:
     return {row.service_id: parse_spec(row.spec) for row in rows}
 
 
-_IS_LIVE = tuple_(RevisionRow.service_id, RevisionRow.number).in_(
-    select(ReplicaRow.service_id, ReplicaRow.revision).where(ReplicaRow.state.in_(LIVE))
-)
-"""Of a revision: a replica runs it which is not over. Found from the replicas, which are few, and
-not looked for at every revision that is kept.
-"""
-
-
 async def live_specs(session: Session) -> Revisions:
     """The specs of the revisions that replicas run which are not over, by service and number."""
-    rows = await session.scalars(select(RevisionRow).where(_IS_LIVE))
+    # From the replicas, which are few: many more revisions are kept than run.
+    live = select(ReplicaRow.service_id, ReplicaRow.revision).where(ReplicaRow.state.in_(LIVE))
+    numbered = tuple_(RevisionRow.service_id, RevisionRow.number)
+    rows = await session.scalars(select(RevisionRow).where(numbered.in_(live)))
     return {(row.service_id, row.number): parse_spec(row.spec) for row in rows}
 
 
@@ -264,7 +259,14 @@ async def prune_events(session: Session, kept: int) -> None:
 async def prune_revisions(session: Session, kept: int) -> None:
     """Of every service's revisions, keep the newest `kept` and those that replicas run."""
     oldest = select(ServiceRow.revision - kept).where(ServiceRow.id == RevisionRow.service_id)
-    statement = delete(RevisionRow).where(RevisionRow.number <= oldest.scalar_subquery(), ~_IS_LIVE)
+    runs = select(ReplicaRow.seq).where(
+        ReplicaRow.service_id == RevisionRow.service_id,
+        ReplicaRow.revision == RevisionRow.number,
+        ReplicaRow.state.in_(LIVE),
+    )
+    statement = delete(RevisionRow).where(
+        RevisionRow.number <= oldest.scalar_subquery(), ~runs.exists()
+    )
     await session.execute(statement, execution_options={"synchronize_session": False})
 
 

@@ -6,14 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
 from fastapi import Request
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-import modelry.db
 from modelry.access import bootstrap, store, tokens
 from modelry.access.authenticator import Authenticator
 from modelry.access.bootstrap import ensure_operator, renew_local_token
@@ -24,7 +21,7 @@ from modelry.access.store import AccessTokenRow, Origin
 from modelry.access.tokens import TOKENS_MAX, Tokens
 from modelry.db import Database
 from modelry.errors import Conflict, NotFound, Unauthenticated
-from tests.support.databases import KINDS, Play, empty_database, play
+from tests.support.databases import KINDS, Play, empty_database, migrate_to, play
 
 
 @pytest.fixture(params=KINDS)
@@ -235,14 +232,6 @@ def test_a_token_that_was_made_by_hand_can_be_preset(on: Play) -> None:
 # -- those of before -----------------------------------------------------------
 
 
-def _migrate_to(version: str, connection: Connection) -> None:
-    config = Config()
-    migrations = Path(modelry.db.__file__).parent / "migrations"
-    config.set_main_option("script_location", str(migrations))
-    config.attributes["connection"] = connection
-    command.upgrade(config, version)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_of_earlier_starts_are_known_as_such(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str
@@ -252,7 +241,7 @@ def test_tokens_of_earlier_starts_are_known_as_such(
     async def before() -> None:
         engine = create_async_engine(db.url)
         async with engine.begin() as connection:
-            await connection.run_sync(partial(_migrate_to, "0010"))
+            await connection.run_sync(partial(migrate_to, "0010"))
             await connection.execute(
                 text(
                     "insert into users (id, name, operator, created_at) "

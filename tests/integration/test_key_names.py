@@ -1,11 +1,13 @@
 """Keys as people look for them, and what those are called that are gone, on both databases."""
 
+import asyncio
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from modelry.access import store
 from modelry.access.bootstrap import ensure_operator
@@ -16,7 +18,7 @@ from modelry.access.keys import Keys
 from modelry.access.principal import Principal, principal_of
 from modelry.db import Database
 from modelry.routing.feed import Feed
-from tests.support.databases import KINDS, Play, empty_database, play
+from tests.support.databases import KINDS, Play, empty_database, migrate_to, play
 
 
 @pytest.fixture(params=KINDS)
@@ -114,3 +116,38 @@ def test_a_page_of_keys_follows_another(on: Play) -> None:
         assert ([row.name for row in rows], count) == (["key 2", "key 1"], 5)
 
     on(story)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_of_browsers_from_before_keep_their_names_once_they_end(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    db = empty_database(request, kind, "names", tmp_path)
+    made = "'u-1', 'h', 'abcd', '2026-01-01 00:00:00', '2026-01-01 00:00:00'"
+
+    async def before() -> None:
+        engine = create_async_engine(db.url)
+        async with engine.begin() as connection:
+            await connection.run_sync(partial(migrate_to, "0010"))
+            for statement in (
+                "insert into users (id, name, operator, created_at) "
+                "values ('u-1', 'admin', true, '2026-01-01 00:00:00')",
+                "insert into keys (id, name, session, user_id, hash, tail, created_at, expires_at) "
+                f"values ('key_tried', 'playground of demo', 's', {made})",
+                "insert into keys (id, name, session, user_id, hash, tail, created_at, expires_at) "
+                f"values ('key_own', 'own', null, {made.replace('h', 'i', 1)})",
+            ):
+                await connection.execute(text(statement))
+        await engine.dispose()
+
+    async def story(db: Database) -> None:
+        async with db.begin() as session:
+            assert await store.remove_session_keys(session, None) == ["key_tried"]
+            names = await names_of(session, ["key_tried", "key_own"])
+        assert names == {
+            "key_tried": KeyName("playground of demo", for_session=True, gone=True),
+            "key_own": KeyName("own", for_session=False, gone=False),
+        }
+
+    asyncio.run(before())
+    play(db, story)

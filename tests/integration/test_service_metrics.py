@@ -306,6 +306,22 @@ def test_a_service_that_is_stopped_leaves_no_rows(play: Play) -> None:
     play(story)
 
 
+def test_a_service_that_is_deleted_while_it_is_called_leaves_no_more_rows(play: Play) -> None:
+    async def story(stage: Stage) -> None:
+        stage.peaks.gateway_connected(GATEWAY)
+        stage.load(1)
+        await stage.sampling.sample()
+        # Its gateway says no more of it, not even that the call has ended.
+        await stage.world.lifecycle().delete(stage.owner, "demo")
+        await settle(stage.world.reconciler())
+        for _ in range(2):
+            stage.now += MINUTE_S
+            await stage.sampling.sample()
+        assert await stage.seen() == {0: Gauged(1, 0, 10, 1)}
+
+    play(story)
+
+
 def test_what_is_too_old_goes_with_the_next_look(play: Play) -> None:
     async def story(stage: Stage) -> None:
         await stage.sampling.sample()

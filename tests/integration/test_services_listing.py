@@ -118,6 +118,7 @@ def test_a_text_is_found_in_name_path_id_and_model_whatever_its_case(run: Run) -
         # Signs that a database takes for any others are just signs.
         assert await names(db, text="%") == []
         assert await names(db, text="beta_100") == []
+        assert await names(db, text="alpha\0") == []
 
     run(story)
 

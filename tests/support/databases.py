@@ -6,7 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
 
+import modelry.db
 from modelry.db import Database
 from tests.support.postgres import Postgres
 
@@ -35,3 +39,12 @@ def play(db: Database, story: Story) -> None:
             await db.close()
 
     asyncio.run(run())
+
+
+def migrate_to(version: str, connection: Connection) -> None:
+    """Bring the schema to that of an earlier version of Modelry."""
+    config = Config()
+    migrations = Path(modelry.db.__file__).parent / "migrations"
+    config.set_main_option("script_location", str(migrations))
+    config.attributes["connection"] = connection
+    command.upgrade(config, version)

@@ -1,5 +1,7 @@
 """When a service goes idle, rule by rule."""
 
+from dataclasses import replace
+
 import pytest
 
 from modelry.services.plan import next_look, plan, status
@@ -98,6 +100,21 @@ def test_an_idle_service_does_not_mind_its_weights() -> None:
     for weights in (WeightsAbsent(), WeightsFailed("gone")):
         assert plan(world([QUIET], weights=weights)) == []
         assert status(world([QUIET], weights=weights), QUIET).state is ServiceState.IDLE
+
+
+def test_what_serves_in_place_of_a_change_that_cannot_start_is_not_drained() -> None:
+    changed = replace(QUIET, revision=2)
+    crashes = [
+        replace(failed(str(n), created=n - 99.0, crashed=n - 98.5), revision=2) for n in range(3)
+    ]
+    never_starts = world([changed], [seen("old", READY), *crashes])
+    never_comes = world([changed], [seen("old", READY)], weights=WeightsFailed("gone"))
+    for there in (never_starts, never_comes):
+        assert plan(there) == []
+        told = status(there, changed)
+        assert (told.state, told.stuck) == (ServiceState.UPDATING, True)
+    once_it_has = world([changed], [seen("old", READY), seen("new", READY, revision=2), *crashes])
+    assert drained(plan(once_it_has)) == ["old", "new"]
 
 
 @pytest.mark.parametrize("want", [Want.STOP, Want.DELETE])

@@ -319,6 +319,15 @@ def test_what_still_runs_is_seen_again_and_what_is_over_is_not() -> None:
     assert peaks.take() == {}
 
 
+def test_a_service_that_is_deleted_while_it_is_called_is_forgotten() -> None:
+    peaks = Peaks()
+    peaks.gateway_connected(1)
+    peaks.load(1, load(svc_1=(1, 0), svc_2=(2, 0)))
+    peaks.keep_only({"svc_2"})
+    assert peaks.take() == {"svc_2": Peak(2, 0)}
+    assert peaks.take() == {"svc_2": Peak(2, 0)}
+
+
 def test_without_a_gateway_nothing_is_known() -> None:
     peaks = Peaks()
     assert peaks.take() is None

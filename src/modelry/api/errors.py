@@ -5,11 +5,15 @@ import logging
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from modelry.errors import ModelryError
 
 log = logging.getLogger(__name__)
+
+_NO_TEXT = "22021"
+"""What PostgreSQL says of a text with a NUL character. SQLite takes it, and finds nothing."""
 
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
 
@@ -30,6 +34,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ModelryError, _expected)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _plain)
+    app.add_exception_handler(DBAPIError, _untakeable)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -70,6 +75,14 @@ async def _plain(request: Request, error: Exception) -> JSONResponse:
         message = f"{request.url.path} does not take {request.method}"
     headers = dict(error.headers) if error.headers else None
     return error_response(error.status_code, code, message, headers=headers)
+
+
+async def _untakeable(_request: Request, error: Exception) -> JSONResponse:
+    """Text that the database cannot take is its caller's mistake; any other error is ours."""
+    assert isinstance(error, DBAPIError)
+    if getattr(error.orig, "sqlstate", None) != _NO_TEXT:
+        raise error
+    return error_response(422, "invalid_request", "the request has a NUL character in a text")
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

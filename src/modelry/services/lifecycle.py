@@ -307,13 +307,12 @@ class Lifecycle:
             ) from None
 
     async def _hosts(self, session: Session, principal: Principal, model: Model) -> list[Host]:
-        specs = await store.current_specs(session)
-        rows = await store.services_of(session, principal.owner_id)
+        rows, specs = await store.services_with_specs(session, principal.owner_id)
         return [
-            Host(row.id, spec)
-            for row in rows
+            Host(id_, spec)
+            for id_, row in rows.items()
             if row.want == Want.RUN
-            and isinstance(spec := specs[row.id], ServiceSpec)
+            and isinstance(spec := specs[id_], ServiceSpec)
             and spec.model == model.card.id
             and spec.adapter is None
             and self._is_open(model, spec)

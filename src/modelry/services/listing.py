@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Text, and_, cast, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, cast, false, func, or_, select
 
 from modelry.db import Session
 from modelry.services.spec import Spec, parse_spec
@@ -91,7 +91,10 @@ async def failed_logs(session: Session, service_id: str) -> list[EventRow]:
 def _conditions(wanted: Filter) -> list[ColumnElement[bool]]:
     """All but the state's."""
     found: list[ColumnElement[bool]] = [ServiceRow.owner_id == wanted.owner_id]
-    if wanted.text:
+    if "\0" in wanted.text:
+        # No name has it, and PostgreSQL does not even take it.
+        found.append(false())
+    elif wanted.text:
         path = ServiceRow.owner_id + "/" + ServiceRow.name
         model = RevisionRow.spec["model_name"].as_string()
         texts = (path, ServiceRow.id, model)

@@ -200,14 +200,18 @@ def _idle_from(world: World, service: Desired, replicas: Sequence[Seen]) -> date
     """When it is idle if nobody calls it until then; None while that cannot be said.
 
     One that has replicas keeps them while it is not known whether they are in use;
-    one without them is idle by what was known before. One that has failed stays so.
+    one without them is idle by what was known before. One that has failed stays so, and one
+    whose change cannot start keeps what serves: the next call would wake nothing in its place.
     """
     if service.idle_after_s is None or service.active_at is None:
         return None
     crashes = _crashes(service, replicas)
-    ready = any(seen.state is ReplicaState.READY for seen in replicas)
-    if crashes and _hopeless(crashes) and not ready:
-        return None
+    ready = [seen for seen in replicas if seen.state is ReplicaState.READY]
+    if not any(service.is_current(seen.revision) for seen in ready):
+        if crashes and _hopeless(crashes):
+            return None
+        if ready and isinstance(world.weights[service.service_id], WeightsFailed):
+            return None
     idle_from = service.active_at + timedelta(seconds=service.idle_after_s)
     if all(seen.state is ReplicaState.DRAINING for seen in _live(replicas)):
         return idle_from

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from modelry.db import Database
 from modelry.executors.base import Executor, Observed
 from modelry.services.states import ReplicaState
-from modelry.services.store import ReplicaRow, live_replicas
+from modelry.services.store import ReplicaRow, live_replicas, service_ids
 from modelry.usage.series import store as series
 from modelry.usage.series.peaks import Peak, Peaks
 from modelry.usage.series.points import Gauged
@@ -50,8 +50,9 @@ class Sampling:
         # A timer may be early by a moment.
         now = self._now()
         minute = step_start(now + MINUTE_S / 2, MINUTE_S) - MINUTE_S
-        peaks = self._peaks.take()
         async with self._db.begin() as session:
+            self._peaks.keep_only(await service_ids(session))
+            peaks = self._peaks.take()
             replicas = await live_replicas(session)
             seen = gauges(replicas, self._executor.observe(), peaks)
             await series.note_gauges(session, minute, seen)

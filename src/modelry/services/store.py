@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import JSON, ForeignKey, String, Text, UniqueConstraint, delete, func, select
+from sqlalchemy import (
+    JSON,
+    ForeignKey,
+    String,
+    Text,
+    UniqueConstraint,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from modelry.db import Base, Numbered, Session
@@ -96,11 +106,11 @@ async def services_of(session: Session, owner_id: str) -> list[ServiceRow]:
 
 async def guests_of(session: Session, host: ServiceRow) -> list[tuple[ServiceRow, ServiceSpec]]:
     """The services whose adapters run on its replicas, with their specs."""
-    specs = await current_specs(session)
+    rows, specs = await services_with_specs(session, host.owner_id)
     return [
         (row, spec)
-        for row in await services_of(session, host.owner_id)
-        if isinstance(spec := specs[row.id], ServiceSpec) and spec.host == host.id
+        for id_, row in rows.items()
+        if isinstance(spec := specs[id_], ServiceSpec) and spec.host == host.id
     ]
 
 
@@ -123,6 +133,10 @@ async def live_replicas_with_services(
     return [(replica, service) for replica, service in await session.execute(statement)]
 
 
+async def service_ids(session: Session) -> set[str]:
+    return set(await session.scalars(select(ServiceRow.id)))
+
+
 async def live_replicas(session: Session) -> list[ReplicaRow]:
     return list(await session.scalars(select(ReplicaRow).where(ReplicaRow.state.in_(LIVE))))
 
@@ -138,15 +152,17 @@ async def replicas_of(session: Session, service_id: str) -> list[ReplicaRow]:
 
 
 async def services_with_specs(
-    session: Session,
+    session: Session, owner_id: str | None = None
 ) -> tuple[dict[str, ServiceRow], dict[str, Spec]]:
-    """Every service and the spec of its current revision, by service id. In one statement, so
-    that a change that is made meanwhile shows in both or in neither.
+    """One owner's services, or all, and the spec of the current revision of each, by service id.
+    In one statement, so that a change that is made meanwhile shows in both or in neither.
     """
     current = (RevisionRow.service_id == ServiceRow.id) & (
         RevisionRow.number == ServiceRow.revision
     )
     statement = select(ServiceRow, RevisionRow).join(RevisionRow, current)
+    if owner_id is not None:
+        statement = statement.where(ServiceRow.owner_id == owner_id)
     services: dict[str, ServiceRow] = {}
     specs: dict[str, Spec] = {}
     for row, revision in await session.execute(statement.order_by(ServiceRow.seq)):
@@ -163,21 +179,12 @@ async def current_specs(session: Session) -> dict[str, Spec]:
     return {row.service_id: parse_spec(row.spec) for row in rows}
 
 
-_IS_LIVE = (
-    select(ReplicaRow.seq)
-    .where(
-        ReplicaRow.service_id == RevisionRow.service_id,
-        ReplicaRow.revision == RevisionRow.number,
-        ReplicaRow.state.in_(LIVE),
-    )
-    .exists()
-)
-"""Of a revision: a replica runs it which is not over."""
-
-
 async def live_specs(session: Session) -> Revisions:
     """The specs of the revisions that replicas run which are not over, by service and number."""
-    rows = await session.scalars(select(RevisionRow).where(_IS_LIVE))
+    # From the replicas, which are few: many more revisions are kept than run.
+    live = select(ReplicaRow.service_id, ReplicaRow.revision).where(ReplicaRow.state.in_(LIVE))
+    numbered = tuple_(RevisionRow.service_id, RevisionRow.number)
+    rows = await session.scalars(select(RevisionRow).where(numbered.in_(live)))
     return {(row.service_id, row.number): parse_spec(row.spec) for row in rows}
 
 
@@ -252,7 +259,14 @@ async def prune_events(session: Session, kept: int) -> None:
 async def prune_revisions(session: Session, kept: int) -> None:
     """Of every service's revisions, keep the newest `kept` and those that replicas run."""
     oldest = select(ServiceRow.revision - kept).where(ServiceRow.id == RevisionRow.service_id)
-    statement = delete(RevisionRow).where(RevisionRow.number <= oldest.scalar_subquery(), ~_IS_LIVE)
+    runs = select(ReplicaRow.seq).where(
+        ReplicaRow.service_id == RevisionRow.service_id,
+        ReplicaRow.revision == RevisionRow.number,
+        ReplicaRow.state.in_(LIVE),
+    )
+    statement = delete(RevisionRow).where(
+        RevisionRow.number <= oldest.scalar_subquery(), ~runs.exists()
+    )
     await session.execute(statement, execution_options={"synchronize_session": False})
 
 

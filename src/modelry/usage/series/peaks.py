@@ -4,6 +4,7 @@ Gateways report loads every second, and metrics are kept by the minute: a queue 
 ten seconds in between is seen all the same.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from modelry.routing.messages import Load, ServiceLoad
@@ -51,6 +52,14 @@ class Peaks:
         for service_id in {each for loads in self._loads.values() for each in loads}:
             self._note(service_id)
         return taken if heard else None
+
+    def keep_only(self, service_ids: Collection[str]) -> None:
+        """Forget services that are gone: no gateway says any more that their load has ended."""
+        for loads in self._loads.values():
+            for gone in loads.keys() - service_ids:
+                del loads[gone]
+        for gone in self._peaks.keys() - service_ids:
+            del self._peaks[gone]
 
     def _note(self, service_id: str) -> None:
         now = [loads[service_id] for loads in self._loads.values() if service_id in loads]

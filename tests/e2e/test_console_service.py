@@ -228,6 +228,30 @@ def test_a_log_is_followed_filtered_and_paused(shared: Instance, console: Page) 
     expect(log).to_contain_text("model loaded")
 
 
+def test_what_a_paused_log_shows_stays_when_one_looks_elsewhere(
+    shared: Instance, console: Page
+) -> None:
+    def look(*, away: bool) -> None:
+        console.evaluate(
+            """(away) => {
+                Object.defineProperty(document, "hidden", { value: away, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            away,
+        )
+
+    console.goto(f"{shared.url}/services/demo/logs")
+    expect(console.get_by_role("status").filter(has_text="Live")).to_be_visible()
+    console.get_by_role("button", name="Pause").click()
+    look(away=True)
+    look(away=False)
+    with console.expect_request("**/logs?*follow=1*"):
+        console.get_by_role("button", name="Go on").click()
+    with log_file(shared).open("a") as file:
+        file.write("a third gull\n")
+    expect(console.locator("#log")).to_contain_text("a third gull")
+
+
 def test_a_log_is_downloaded_as_text(shared: Instance, console: Page) -> None:
     console.goto(f"{shared.url}/services/demo/logs")
     with console.expect_download() as download:

@@ -31,6 +31,7 @@ export async function refresh() {
       location.reload(); // Signed out, or it is elsewhere now.
       return;
     }
+    if (response.status >= 500) return; // What is shown is better than that; the next look tells.
     const text = await response.text();
     const page = new DOMParser().parseFromString(text, "text/html");
     for (const shown of document.querySelectorAll("[data-live]")) {
@@ -56,6 +57,7 @@ export async function refresh() {
     // The server is away; the next look finds it again.
   } finally {
     asking = false;
+    pace();
     if (again) {
       again = false;
       setTimeout(refresh, APART_MS);
@@ -73,6 +75,12 @@ function poll(everyMs) {
 function usualMs() {
   const every = document.querySelector("[data-live-every]")?.dataset.liveEvery;
   return every ? Number(every) * 1000 : null;
+}
+
+/** What the page wants of it may be another pace now: nothing moves any more, or something does. */
+function pace() {
+  const isCut = source !== null && stream?.readyState !== EventSource.OPEN;
+  if (!document.hidden && !isCut) poll(usualMs());
 }
 
 function listen() {

@@ -99,7 +99,7 @@ def test_a_notice_is_no_header_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["", "{", "5", "null", '["shell.copy"]', "[[], 1]", '["shell.nothing", ""]', '["models.found", ""]'],
+    ["", "{", "5", "null", "[[], 1]", '["shell.copy"]', '["no.thing", ""]', '["models.found", ""]'],
 )
 def test_a_cookie_that_is_no_notice_is_passed_over(value: str) -> None:
     page = failure_page(cookie=f"modelry_notice={quote(value)}")

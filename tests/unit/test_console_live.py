@@ -33,7 +33,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_HEARTBEAT_S", 0.02)
 
 
-def heard(owner_id: str | None, may_listen: Callable[[], Awaitable[bool]], most: int) -> list[bytes]:
+def heard(owner_id: str, may_listen: Callable[[], Awaitable[bool]], most: int) -> list[bytes]:
     """What a listener hears first, at most so much of it."""
 
     async def listen() -> list[bytes]:

@@ -344,6 +344,9 @@ def test_what_is_wrong_with_a_change_is_said_at_its_field(
     console.get_by_role("button", name="Save").click()
     expect(console.locator("#replicas_max-wrong")).to_contain_text("min must not be more than max")
     expect(console.get_by_label("Slots")).to_have_value("2")
+    # What is told beside it is asked for as it is typed.
+    expect(console).to_have_url(re.compile("[?&]slots=2&"))
+    expect(console.locator("#fit")).to_contain_text("2 slots")
     assert shared.service(own)["revision"] == 1
 
 

@@ -104,7 +104,7 @@ def test_a_message_with_an_image_is_sent_once(
     expect(answers(play)).to_have_text("A square.")
     at_rest(play)
     assert play.locator(".bubble").count() == 1
-    assert questions(replica) == [[*body_of(replica.requests[-1])["messages"][0]["content"]]]
+    assert len(replica.requests) == 1
 
 
 # -- the box and what is above it --------------------------------------------

@@ -24,7 +24,6 @@ from tests.support.instance import Instance, running  # noqa: E402
 
 IMAGES = ROOT / "docs/images"
 WIDTH, HEIGHT = 1280, 860
-COLOURS = 128
 QUESTIONS = (
     "Why is the sky blue?",
     "Name three rivers.",
@@ -53,12 +52,16 @@ def main() -> None:
 
 
 def furnish(instance: Instance) -> None:
-    """Services as somebody has them after a while: in use, and stopped."""
+    """Services as somebody has them after a while: in use, idle, stopped, failed."""
     instance.deploy("demo")
     instance.deploy("support-assistant", context_tokens=4096, slots=8, idle_after_s=600)
     instance.deploy("night-batch")
     with instance.client() as client:
         client.post("/services/night-batch/stop")
+        broken = {"name": "half-a-model", "source": "https://127.0.0.1:9/half.gguf"}
+        client.post("/models", broken)
+        client.post("/services", {"name": "half-a-model", "model": "half-a-model"})
+    instance.await_state("half-a-model", "failed")
     keys = [instance.key(name) for name in ("notebook", "website", "nightly-report")]
 
     def ask(number: int) -> None:
@@ -95,7 +98,8 @@ def take(browser: Browser, instance: Instance, path: str, theme: str, target: Pa
     page.wait_for_load_state("load")
     page.wait_for_timeout(1500)  # charts are drawn, and what came with the first look
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(target, optimize=True)
+    few = picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few.save(target, optimize=True)
     context.close()
     print(target.relative_to(ROOT))
 

@@ -48,22 +48,23 @@ def violations(page: Page) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/login", *PAGES], ids=name_of)
-def test_a_page_is_accessible_and_asks_nobody_else(
-    shared: Instance, browser: Browser, cookie: str, path: str, theme: str
+def test_a_page_is_light_and_accessible_and_asks_nobody_else(
+    shared: Instance, browser: Browser, cookie: str, path: str
 ) -> None:
     with fresh_page(browser) as page:
         if path != "/login":
             page.context.add_cookies(
                 [{"name": "modelry_session", "value": cookie, "url": shared.url}]
             )
-        page.emulate_media(color_scheme=cast(Any, theme), reduced_motion="reduce")
         traffic = Traffic(shared.url)
         traffic.watch(page)
-        page.goto(shared.url + path)
-        page.wait_for_load_state("load")
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        assert bytes_of_first_load(page, shared.url + path) <= FIRST_LOAD_BYTES
         assert page.locator("h1").count() == 1
+        assert violations(page) == []
+        page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        page.reload()
         assert violations(page) == []
         assert traffic.outside == []
 
@@ -81,11 +82,6 @@ def test_a_page_is_narrow_enough_for_a_phone_in_chinese(
     assert re.search("[\u4e00-\u9fff]", visiting.locator("main").inner_text())
     wide = visiting.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0
-
-
-@pytest.mark.parametrize("path", PAGES, ids=name_of)
-def test_a_page_is_light(shared: Instance, visiting: Page, path: str) -> None:
-    assert bytes_of_first_load(visiting, shared.url + path) <= FIRST_LOAD_BYTES
 
 
 @pytest.mark.parametrize("path", PAGES[:-1], ids=name_of)

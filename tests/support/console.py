@@ -66,7 +66,8 @@ def bytes_of_first_load(page: Page, url: str) -> int:
     session.on("Network.loadingFinished", finished)
     page.goto(url)
     page.wait_for_load_state("load")
-    page.wait_for_timeout(300)
+    # The browser tells of what ended in the order in which it did: this comes after all of it.
+    page.evaluate("new Promise(requestAnimationFrame)")
     session.detach()
     return total
 

@@ -17,7 +17,7 @@ def form(*more: tuple[str, str], **fields: str) -> FormData:
 
 
 def test_what_is_left_empty_is_left_to_the_server() -> None:
-    wanted = of_model(typed(form(slots="", replicas_min="", idle_after_s="", variant=" ")))
+    wanted = of_model(typed(form(slots="", replicas="", idle_after_s="", variant=" ")))
     assert wanted.model_dump(exclude_unset=True) == {
         "name": "mine",
         "model": "m",
@@ -31,7 +31,7 @@ def test_all_that_is_typed_is_asked_for() -> None:
         typed(
             form(
                 variant="Q8_0", engine="vllm/vllm-0.32.0-cpu", quantisation="Q8_0", adapter="lora",
-                replicas_min="2", replicas_max="4", slots="8", context_tokens=" 2048 ", gpus="1",
+                replicas="2", slots="8", context_tokens=" 2048 ", gpus="1",
                 idle_after_s="300", engine_args="--a 'b c' --d=e",
                 engine_env="A=1\n\n B = x=y \nC=",
             )
@@ -43,7 +43,7 @@ def test_all_that_is_typed_is_asked_for() -> None:
         "runtime": "vllm-0.32.0-cpu",
         "quantisation": "Q8_0",
         "adapter": "lora",
-        "replicas": {"min": 2, "max": 4},
+        "replicas": {"min": 2},
         "slots": 8,
         "context_tokens": 2048,
         "gpus": 1,
@@ -67,8 +67,7 @@ def test_never_going_idle_is_said_and_no_word_is_not() -> None:
         ({"slots": "many"}, "slots", "valid integer"),
         ({"slots": "0"}, "slots", "greater than or equal to 1"),
         ({"context_tokens": "9" * 30}, "context_tokens", "less than or equal"),
-        ({"replicas_min": "3", "replicas_max": "2"}, "replicas_max", "min must not be more"),
-        ({"replicas_min": "x"}, "replicas_min", "valid integer"),
+        ({"replicas": "x"}, "replicas", "valid integer"),
         ({"idle_after_s": "soon"}, "idle_after_s", "valid number"),
         ({"quantisation": "Q1"}, "quantisation", "F32"),
         ({"engine_args": "--a 'b"}, "engine_args", "no other"),
@@ -140,10 +139,10 @@ def test_an_endpoint_without_an_address_is_complained_of() -> None:
 
 
 def test_numbers_that_cannot_be_are_passed_over_while_one_types() -> None:
-    given = typed(form(slots="12", context_tokens="-1", replicas_min="1e3", engine="a/b"))
+    given = typed(form(slots="12", context_tokens="-1", replicas="1e3", engine="a/b"))
     assert given.number("slots", 1, 256) == 12
     assert given.number("slots", 13, 256) is None
     assert given.number("context_tokens", 64, 100) is None
-    assert given.number("replicas_min", 1, 64) is None
+    assert given.number("replicas", 1, 64) is None
     assert given.wanted == Wanted("a", "b")
     assert typed(form()).wanted == Wanted()

@@ -69,7 +69,7 @@ def fitting(site: Site, principal: Principal, model: Model, form: Typed) -> Fitt
         has_bytes=_has_bytes(site.machine.inventory, fit),
         context_tokens=context_of(model, context),
         slots=slots or DEFAULT_SLOTS,
-        replicas=form.number("replicas_min", 1, 64) or 1,
+        replicas=form.number("replicas", 1, 64) or 1,
         choice=found if isinstance(found, Choice) else None,
         refusal=refusal or (found if isinstance(found, str) else None),
     )

@@ -12,16 +12,11 @@ from modelry.errors import InvalidRequest
 from modelry.services.requests import NewService
 
 FIELDS = (
-    "name", "model", "variant", "engine", "quantisation", "adapter", "replicas_min",
-    "replicas_max", "slots", "context_tokens", "idle_after_s", "gpus", "engine_args", "engine_env",
+    "name", "model", "variant", "engine", "quantisation", "adapter", "replicas",
+    "slots", "context_tokens", "idle_after_s", "gpus", "engine_args", "engine_env",
 )  # fmt: skip
 ENDPOINT_FIELDS = ("url", "api_key", "model", "weight")
-PLACES = {
-    "runtime": "engine",
-    "replicas": "replicas_max",
-    "replicas.min": "replicas_min",
-    "replicas.max": "replicas_max",
-}
+PLACES = {"runtime": "engine", "replicas.min": "replicas", "replicas.max": "replicas"}
 """Parameters that another field of the form stands for."""
 IDLE_CHOICES = (60, 300, 900, 3600, 14400, 86400)
 NEVER = "never"
@@ -82,9 +77,8 @@ def of_model(form: Typed) -> NewService:
         given["engine"] = form.wanted.engine
     if form.wanted.runtime:
         given["runtime"] = form.wanted.runtime
-    replicas = {part: form[f"replicas_{part}"] for part in ("min", "max")}
-    if any(replicas.values()):
-        given["replicas"] = {part: text for part, text in replicas.items() if text}
+    if form["replicas"]:
+        given["replicas"] = {"min": form["replicas"]}
     if form["idle_after_s"]:
         given["idle_after_s"] = idle_of(form["idle_after_s"])
     given["engine_args"] = arguments_of(form["engine_args"])

@@ -19,7 +19,7 @@ from modelry.services.requests import ServiceUpdate
 from modelry.services.spec import ServiceSpec
 from modelry.services.views import EndpointsView
 
-TOLD = ("variant", "engine", "replicas_min", "slots", "context_tokens")
+TOLD = ("variant", "engine", "replicas", "slots", "context_tokens")
 """Fields that decide what is told of the memory it takes."""
 _PLAIN = ("variant", "quantisation", "adapter", "gpus", "slots", "context_tokens")
 
@@ -34,8 +34,7 @@ def present(spec: ServiceSpec, engines: Sequence[tuple[str, str]]) -> Typed:
         "engine": pinned if pinned in offered else spec.engine,
         "quantisation": spec.quantisation or "",
         "adapter": spec.adapter_name or "",
-        "replicas_min": str(spec.replicas.min),
-        "replicas_max": str(spec.replicas.max),
+        "replicas": str(spec.replicas.min),
         "slots": str(spec.slots),
         "context_tokens": str(spec.context_tokens),
         "idle_after_s": NEVER if spec.idle_after_s is None else f"{spec.idle_after_s:.12g}",
@@ -60,9 +59,8 @@ def of_replicas(before: Typed, form: Typed) -> ServiceUpdate:
     given: dict[str, Any] = {name: form[name] or None for name in _PLAIN if name in changed}
     if "engine" in changed:
         given["engine"], given["runtime"] = form.wanted.engine, form.wanted.runtime
-    if changed & {"replicas_min", "replicas_max"}:
-        parts = {part: form[f"replicas_{part}"] for part in ("min", "max")}
-        given["replicas"] = {part: text for part, text in parts.items() if text}
+    if "replicas" in changed:
+        given["replicas"] = {"min": form["replicas"]} if form["replicas"] else None
     if "idle_after_s" in changed:
         given["idle_after_s"] = idle_of(form["idle_after_s"]) if form["idle_after_s"] else None
     if "engine_args" in changed:

@@ -60,6 +60,22 @@ def test_a_page_whose_stream_is_cut_asks_by_itself_and_listens_again(
     shared.await_state("demo", "running")
 
 
+def test_a_look_that_fails_leaves_the_page_as_it_is(shared: Instance, cut_off: Page) -> None:
+    page, url = cut_off, f"{shared.url}/services"
+    signed_in_page(page, shared).goto(url)
+    state_of(page, "demo", "running")
+    page.evaluate("window.same = true")
+    page.route(url, lambda route: route.fulfill(status=503, json={"error": {}}))
+    with shared.client() as client:
+        with page.expect_response(url):
+            client.post("/services/demo/stop")
+        page.unroute(url)
+        client.post("/services/demo/start")
+    shared.await_state("demo", "running")
+    state_of(page, "demo", "running")
+    assert page.evaluate("window.same")
+
+
 def test_a_page_survives_the_end_of_the_control_plane(
     make_instance: Callable[..., Instance], cut_off: Page
 ) -> None:

@@ -228,6 +228,30 @@ def test_a_log_is_followed_filtered_and_paused(shared: Instance, console: Page) 
     expect(log).to_contain_text("model loaded")
 
 
+def test_what_a_paused_log_shows_stays_when_one_looks_elsewhere(
+    shared: Instance, console: Page
+) -> None:
+    def look(*, away: bool) -> None:
+        console.evaluate(
+            """(away) => {
+                Object.defineProperty(document, "hidden", { value: away, configurable: true });
+                document.dispatchEvent(new Event("visibilitychange"));
+            }""",
+            away,
+        )
+
+    console.goto(f"{shared.url}/services/demo/logs")
+    expect(console.get_by_role("status").filter(has_text="Live")).to_be_visible()
+    console.get_by_role("button", name="Pause").click()
+    look(away=True)
+    look(away=False)
+    with console.expect_request("**/logs?*follow=1*"):
+        console.get_by_role("button", name="Go on").click()
+    with log_file(shared).open("a") as file:
+        file.write("a third gull\n")
+    expect(console.locator("#log")).to_contain_text("a third gull")
+
+
 def test_a_log_is_downloaded_as_text(shared: Instance, console: Page) -> None:
     console.goto(f"{shared.url}/services/demo/logs")
     with console.expect_download() as download:
@@ -308,21 +332,25 @@ def test_a_service_is_changed_and_goes_on_serving(
 def test_what_is_wrong_with_a_change_is_said_at_its_field(
     shared: Instance, console: Page, own: str
 ) -> None:
+    def save() -> None:
+        # The browser would not send it; the server has its word too.
+        console.locator("form.beside").evaluate("(form) => { form.noValidate = true; }")
+        console.get_by_role("button", name="Save").click()
+
     console.goto(f"{shared.url}/services/{own}/settings")
     console.get_by_label("Slots").fill("2")
-    # Past what the browser itself would not send.
-    unchecked = "(form) => { form.noValidate = true; }"
-    console.locator("form", has=console.get_by_label("Slots")).evaluate(unchecked)
     console.get_by_label("Replicas", exact=True).fill("65")
     console.get_by_text("Advanced").click()
     console.get_by_label("Engine arguments").fill("'half")
-    console.get_by_role("button", name="Save").click()
+    save()
     expect(console.locator("#engine_args-wrong")).to_contain_text("quotation mark")
     console.get_by_label("Engine arguments").fill("")
-    console.locator("form", has=console.get_by_label("Slots")).evaluate(unchecked)
-    console.get_by_role("button", name="Save").click()
+    save()
     expect(console.locator("#replicas-wrong")).to_contain_text("less than or equal to 64")
     expect(console.get_by_label("Slots")).to_have_value("2")
+    # What is told beside it is asked for as it is typed.
+    expect(console).to_have_url(re.compile("[?&]slots=2&"))
+    expect(console.locator("#fit")).to_contain_text("2 slots")
     assert shared.service(own)["revision"] == 1
 
 

@@ -161,6 +161,21 @@ def comparable(request: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in own}
 
 
+def test_a_prompt_is_no_name_of_a_file(
+    shared: Instance, signed_in: Page, played: Played, run: Run, tmp_path: Path
+) -> None:
+    name, replica = played("image", **TASKS["image"][1])
+    (tmp_path / "secret.txt").write_text("my secret")
+    (tmp_path / "a.png").write_bytes(png(8, 8))
+    play = panel(signed_in, shared, name, "image")
+    play.get_by_label("Prompt").fill("@secret.txt")
+    play.get_by_label("Start from a picture").set_input_files(tmp_path / "a.png")
+    run("curl", program(signed_in, "curl"))
+    (request,) = replica.requests
+    assert "@secret.txt" in request["body"]
+    assert "my secret" not in request["body"]
+
+
 def test_images_are_left_out_of_programs(shared: Instance, signed_in: Page, played: Played) -> None:
     name, _ = played("chat", do="stream", frames=said("One"))
     play = panel(signed_in, shared, name, "chat")

@@ -104,6 +104,21 @@ def test_conversations_are_listed_opened_renamed_and_deleted(
     expect(kept(signed_in)).to_have_count(1)
 
 
+def test_a_tab_that_is_left_takes_nothing_from_another(
+    shared: Instance, signed_in: Page, played: Played
+) -> None:
+    name, _ = played("chat", do="stream", frames=said("One"))
+    answered(panel(signed_in, shared, name, "chat"), "First?", "One")
+    other = signed_in.context.new_page()
+    play = panel(other, shared, name, "chat")
+    kept(other).get_by_role("button", name="First?").first.click()
+    answered(play, "Second?", "One")
+    signed_in.goto("about:blank")
+    conversations = other.evaluate("Object.values(localStorage).map(JSON.parse)")
+    (exchanges,) = [each["columns"][0]["exchanges"] for each in conversations]
+    assert [each["text"] for each in exchanges] == ["First?", "Second?"]
+
+
 def test_columns_come_back_with_their_conversations(
     shared: Instance, signed_in: Page, played: Played
 ) -> None:

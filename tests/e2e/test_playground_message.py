@@ -91,6 +91,22 @@ def test_images_are_attached_pasted_and_taken_out_again(
         assert part["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
 
 
+def test_a_message_with_an_image_is_sent_once(
+    shared: Instance, signed_in: Page, played: Played
+) -> None:
+    name, replica = played("chat", do="stream", frames=said("A square."))
+    play = panel(signed_in, shared, name, "chat")
+    image: FilePayload = {"name": "a.png", "mimeType": "image/png", "buffer": png(8, 8)}
+    play.get_by_label("Images").set_input_files(image)
+    box(play).fill("What is this?")
+    # Once more while the image is being read.
+    play.locator("#ask").evaluate("(form) => { form.requestSubmit(); form.requestSubmit(); }")
+    expect(answers(play)).to_have_text("A square.")
+    at_rest(play)
+    assert play.locator(".bubble").count() == 1
+    assert len(replica.requests) == 1
+
+
 # -- the box and what is above it --------------------------------------------
 
 

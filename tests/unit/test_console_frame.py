@@ -1,11 +1,29 @@
 """What pages share: numbers, places to go on to, notices."""
 
+import gzip
+import json
 from datetime import UTC, datetime
+from typing import Any, cast
+from urllib.parse import quote
 
 import pytest
+from fastapi import Request
+from fastapi.responses import Response
 
 from modelry.console import formats
-from modelry.console.frame import go, own_path
+from modelry.console.frame import Frame, go, own_path
+
+
+def failure_page(**headers: str) -> Response:
+    """A page that needs nobody and nothing."""
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+    request = Request(
+        {"type": "http", "method": "GET", "path": "/", "headers": sent, "query_string": b""}
+    )
+    frame = Frame(cast(Any, None))
+    return frame.page(
+        request, "failure.html", None, section=None, failure=404, message="gone", hint=None
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,3 +95,26 @@ def test_a_notice_is_no_header_of_its_own() -> None:
     assert len(answer.headers.getlist("set-cookie")) == 1
     assert "\n" not in answer.headers["set-cookie"]
     assert "evil\r" not in answer.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "{", "5", "null", "[[], 1]", '["shell.copy"]', '["no.thing", ""]', '["models.found", ""]'],
+)
+def test_a_cookie_that_is_no_notice_is_passed_over(value: str) -> None:
+    page = failure_page(cookie=f"modelry_notice={quote(value)}")
+    assert page.status_code == 200
+    assert b"data-toast" not in page.body
+
+
+def test_what_a_notice_is_about_is_text() -> None:
+    notice = quote(json.dumps(["service.was_deleted", "<b>"]))
+    page = bytes(failure_page(cookie=f"modelry_notice={notice}").body)
+    assert b"&lt;b&gt; is being deleted" in page
+    assert b"<b>" not in page
+
+
+def test_the_size_of_a_page_does_not_tell_what_is_in_it() -> None:
+    pages = [bytes(failure_page(**{"accept-encoding": "gzip"}).body) for _ in range(20)]
+    assert len({gzip.decompress(page) for page in pages}) == 1
+    assert len({len(page) for page in pages}) > 1

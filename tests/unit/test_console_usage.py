@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from modelry.access.principal import Principal
+from modelry.access.store import KeyRow, UserRow
+from modelry.console.usage import Line, lines_of_keys
 from modelry.console.usage_export import COLUMNS, as_csv, as_json, defused
 from modelry.console.usage_period import PERIODS, Period, period_of
 from modelry.db import Database
 from modelry.errors import InvalidRequest
-from modelry.usage.store import SUMS, add_to_hours
+from modelry.usage.store import SUMS, add_to_hours, summed_up
 
 NOW = datetime(2026, 2, 10, 12, 34, 56, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -123,3 +126,42 @@ def test_an_export_of_nothing_is_whole(tmp_path: Path) -> None:
     as_text, objects = exported(tmp_path, [])
     assert as_text.strip() == ",".join(COLUMNS)
     assert json.loads(objects) == []
+
+
+def test_only_one_s_own_keys_have_a_page(tmp_path: Path) -> None:
+    """An operator sees what others' keys were used for, too."""
+    operator, other = "u-0123456789ab", "u-ba9876543210"
+    hour = datetime(2026, 2, 10, 11, tzinfo=UTC)
+    used = {"key_mine": operator, "key_theirs": other, "key_gone": other}
+
+    async def run() -> list[Line]:
+        db = Database(None, tmp_path / "modelry.db")
+        await db.migrate()
+        async with db.begin() as session:
+            session.add_all(UserRow(id=id_, name=id_, operator=False) for id_ in (operator, other))
+            await session.flush()
+            session.add_all(
+                KeyRow(id=key, user_id=user, name=key, hash=key, tail="….")
+                for key, user in used.items()
+                if key != "key_gone"
+            )
+            rows = [
+                dict.fromkeys(SUMS, 0)
+                | {"hour": hour, "service_id": "svc_1", "access_path": "public/demo"}
+                | {"key_id": key, "user_id": user, "requests": 1}
+                for key, user in used.items()
+            ]
+            await add_to_hours(session, rows)
+        async with db.begin() as session:
+            summary = Period("24h", hour, hour + HOUR).summary("key")
+            found = await summed_up(session, summary, owner_id=None, after=None, limit=9)
+            lines = await lines_of_keys(session, Principal(operator, "admin", True), found)
+        await db.close()
+        return lines
+
+    seen = {line.id: (line.path, line.kind) for line in asyncio.run(run())}
+    assert seen == {
+        "key_mine": ("/keys/key_mine", "there"),
+        "key_theirs": (None, "there"),
+        "key_gone": (None, "gone"),
+    }

@@ -5,7 +5,9 @@ Content-Security-Policy: nothing inline, nothing from elsewhere.
 """
 
 import gzip
+import io
 import json
+import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +64,7 @@ NAVIGATION = (
 _NOTICE_COOKIE = "modelry_notice"
 _REFRESH_HEADER = "x-refresh"
 _SMALL = 1024
+_PADDING_MOST = 100
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -256,18 +259,23 @@ def _notice_of(request: Request, words: Words) -> Markup | None:
         return None
     try:
         key, about = json.loads(unquote(from_before))
-    except ValueError:
-        return None
-    return words(key, name=about) if isinstance(key, str) and words.has(key) else None
+        return words(key, name=about) if isinstance(key, str) and words.has(key) else None
+    except (ValueError, TypeError, KeyError):
+        return None  # Whatever else stands in a cookie, it is no notice of ours.
 
 
 def _compressed(request: Request, html: str, status: int) -> Response:
-    """Cookies of ours are not sent along by other sites' pages, so none can find out what is in
-    an answer by its compressed size.
+    """Other sites may have a browser open a page of ours with words of theirs in its address; the
+    size that it takes on the wire must not tell how alike they are to the token in it. So each
+    answer has a random length more: https://ieeexplore.ieee.org/document/9754554
     """
     content, headers = html.encode(), dict(HEADERS)
     headers["vary"] = "accept-encoding, accept-language, cookie"
     if len(content) >= _SMALL and "gzip" in request.headers.get("accept-encoding", ""):
-        content = gzip.compress(content, 5, mtime=0)
+        packed = io.BytesIO()
+        padding = "x" * secrets.randbelow(_PADDING_MOST)
+        with gzip.GzipFile(padding, "wb", 5, packed, mtime=0) as file:
+            file.write(content)
+        content = packed.getvalue()
         headers["content-encoding"] = "gzip"
     return HTMLResponse(content, status_code=status, headers=headers)

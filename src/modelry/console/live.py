@@ -7,7 +7,8 @@ asks from time to time.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy import select
@@ -15,6 +16,8 @@ from sqlalchemy import select
 from modelry.db import Database
 from modelry.services import store
 from modelry.services.reconciler import Reconciler
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 _HEARTBEAT_S = 15.0
@@ -40,9 +43,13 @@ class Live:
         self._closed = asyncio.Event()
 
     async def stream(
-        self, owner_id: str | None, service_id: str | None = None
+        self,
+        owner_id: str | None,
+        service_id: str | None,
+        may_listen: Callable[[], Awaitable[bool]],
     ) -> AsyncIterator[bytes]:
-        """An event stream, until `close`, or until nobody reads it.
+        """An event stream, until `close`, until nobody reads it, or until who does `may_listen`
+        no more.
 
         https://html.spec.whatwg.org/multipage/server-sent-events.html
         """
@@ -56,12 +63,13 @@ class Live:
             while not self._closed.is_set():
                 try:
                     await asyncio.wait_for(listener.changed.wait(), _HEARTBEAT_S)
+                    listener.changed.clear()
+                    said = b"event: change\ndata: \n\n"
                 except TimeoutError:
-                    yield b": still here\n\n"
-                    continue
-                listener.changed.clear()
-                if not self._closed.is_set():
-                    yield b"event: change\ndata: \n\n"
+                    said = b": still here\n\n"
+                if self._closed.is_set() or not await may_listen():
+                    return
+                yield said
         finally:
             self._listeners.discard(listener)
 
@@ -78,10 +86,14 @@ class Live:
     async def _look(self) -> None:
         before: Mapping[str, tuple[str, str]] | None = None
         while self._listeners and not self._closed.is_set():
-            now = await self._signatures()
-            if before is not None:
-                self._tell(before, now)
-            before = now
+            try:
+                now = await self._signatures()
+            except Exception:
+                log.exception("the services could not be looked at; trying again")
+            else:
+                if before is not None:
+                    self._tell(before, now)
+                before = now
             await asyncio.sleep(_LOOK_S)
 
     def _tell(

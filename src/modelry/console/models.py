@@ -15,6 +15,7 @@ from modelry.console import shelf
 from modelry.console.coloured import coloured
 from modelry.console.frame import Frame, Visitor, go
 from modelry.console.names import taken_names
+from modelry.console.service_context import CALLABLE
 from modelry.console.shelf import Search, Shown
 from modelry.console.site import Site
 from modelry.db import Session
@@ -22,10 +23,7 @@ from modelry.errors import Conflict
 from modelry.services import store
 from modelry.services.examples import LANGUAGES, Example, examples
 from modelry.services.spec import ServiceSpec, access_path
-from modelry.services.states import ServiceState
 from modelry.services.uses import uses_of
-
-_CALLABLE = frozenset({ServiceState.RUNNING, ServiceState.UPDATING, ServiceState.IDLE})
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             taken = await taken_names(session, principal.owner_id)
             services = await _services_of(session, principal, model)
         found = shown(model, principal, taken)
-        running = [each for each in services if each.state in _CALLABLE]
+        running = [each for each in services if each.state in CALLABLE]
         base, path = (
             f"{site.public_base(request)}/v1",
             access_path(principal.owner_id, running[0].name if running else found.suggested),
@@ -167,7 +165,7 @@ async def _services_of(session: Session, principal: Principal, model: Model) -> 
         if isinstance(spec := specs[row.id], ServiceSpec)
         and model.card.id in (spec.adapter or spec.model, spec.adapter)
     ]
-    return sorted(found, key=lambda each: each.state not in _CALLABLE)
+    return sorted(found, key=lambda each: each.state not in CALLABLE)
 
 
 def _by_language(programs: list[Example]) -> dict[str, list[Example]]:

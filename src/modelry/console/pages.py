@@ -1,6 +1,5 @@
 """The console: its pages, put together, and what they load."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -71,15 +70,23 @@ def _loaded(frame: Frame, live: Live) -> APIRouter:
         return frame.assets.answer(request, version, name)
 
     @routes.get("/live")
-    async def live_stream(visitor: Looking, service: str | None = None) -> StreamingResponse:
-        """When services of the visitor's change, or the one of this id: for operators anybody's."""
-        any_owner = service is not None and visitor.principal.operator
+    async def live_stream(
+        request: Request, visitor: Looking, service: str | None = None
+    ) -> StreamingResponse:
+        """When services of the visitor's change, or the one of this id: for operators anybody's.
 
-        def stream() -> AsyncIterator[bytes]:
-            return live.stream(None if any_owner else visitor.principal.owner_id, service)
+        It ends with their session: the page asks anew, and is led to the sign-in.
+        """
+        any_owner = service is not None and visitor.principal.operator
+        owner_id = None if any_owner else visitor.principal.owner_id
+
+        async def signed_in() -> bool:
+            return await frame.visitor_or_none(request) is not None
 
         return StreamingResponse(
-            stream(), media_type="text/event-stream", headers={"cache-control": "no-store"}
+            live.stream(owner_id, service, signed_in),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store"},
         )
 
     return routes

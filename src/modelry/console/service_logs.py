@@ -1,5 +1,6 @@
 """What the replicas of a service wrote: those that run, and the last words of those that failed."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -66,7 +67,9 @@ def router(site: Site, frame: Frame) -> APIRouter:
             chosen = _named(await _sources(session, row.id), replica)
         if chosen is None:
             raise NotFound(f"there is no replica {replica!r}", code="replica_not_found")
-        text = "".join(f"{line}\n" for line in lines_of(chosen, _DOWNLOADED))
+        # It may be megabytes.
+        lines = await asyncio.to_thread(lines_of, chosen, _DOWNLOADED)
+        text = "".join(f"{line}\n" for line in lines)
         file = f"{row.name}-{chosen.id}.log"
         return PlainTextResponse(
             text, headers={**HEADERS, "content-disposition": f'attachment; filename="{file}"'}

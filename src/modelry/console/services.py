@@ -37,7 +37,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
         """A filter that names no state or task there is counts as none: links grow old."""
         wanted = Filter(
             visitor.principal.owner_id,
-            text=q.strip(),
+            text=q.replace("\0", "").strip(),
             state=state if state in tuple(ServiceState) else None,
             task=task if task in _TASKS else None,
         )

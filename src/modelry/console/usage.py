@@ -11,6 +11,7 @@ from sqlalchemy import Row, select
 
 from modelry.access.key_names import names_of
 from modelry.access.principal import Principal
+from modelry.access.store import KeyRow
 from modelry.console.frame import HEADERS, Frame, Visitor
 from modelry.console.service_context import service_path
 from modelry.console.site import Site
@@ -30,8 +31,8 @@ _MEDIA = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 @dataclass(frozen=True)
 class Line:
-    """One service's or key's use. `path`: its page, if it still has one; `kind`: `there`, `gone`
-    or, of the keys of browsers together, `sessions`.
+    """One service's or key's use. `path`: its page, if there is one for who looks; `kind`:
+    `there`, `gone` or, of the keys of browsers together, `sessions`.
     """
 
     name: str
@@ -69,7 +70,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
                 for group in ("service", "key")
             }
             by_service = await _services(session, visitor.principal, rows["service"])
-            by_key = await _keys(session, rows["key"])
+            by_key = await lines_of_keys(session, visitor.principal, rows["key"])
         totals = _added(line.sums for line in by_service)
         return frame.page(
             request,
@@ -117,9 +118,16 @@ async def _services(session: Session, principal: Principal, rows: Sequence[Row[A
     return _most_used_first(lines)
 
 
-async def _keys(session: Session, rows: Sequence[Row[Any]]) -> list[Line]:
-    """Those of browsers' sessions are one line: they come and go by themselves."""
+async def lines_of_keys(
+    session: Session, principal: Principal, rows: Sequence[Row[Any]]
+) -> list[Line]:
+    """Those of browsers' sessions are one line: they come and go by themselves. Only one's own
+    have a page.
+    """
     names = await names_of(session, [row[0] for row in rows])
+    own = frozenset(
+        await session.scalars(select(KeyRow.id).where(KeyRow.user_id == principal.owner_id))
+    )
     lines: list[Line] = []
     of_sessions: list[dict[str, Any]] = []
     for values in map(list, rows):
@@ -130,10 +138,10 @@ async def _keys(session: Session, rows: Sequence[Row[Any]]) -> list[Line]:
         elif named is None or named.gone:
             lines.append(Line(named.name if named else key_id, key_id, None, "gone", sums))
         else:
-            lines.append(Line(named.name, key_id, f"/keys/{key_id}", "there", sums))
+            path = f"/keys/{key_id}" if key_id in own else None
+            lines.append(Line(named.name, key_id, path, "there", sums))
     if of_sessions:
-        path = "/keys?sessions=1"
-        lines.append(Line("", "", path, "sessions", _added(of_sessions)))
+        lines.append(Line("", "", "/keys?sessions=1", "sessions", _added(of_sessions)))
     return _most_used_first(lines)
 
 

@@ -1,5 +1,6 @@
 """The first page of an installation that has no service yet: one button, and a conversation."""
 
+import contextlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -10,7 +11,7 @@ from modelry.access.principal import Principal
 from modelry.console.frame import Frame, Visitor, go
 from modelry.console.progress import progress_of
 from modelry.console.site import Site
-from modelry.errors import NotFound
+from modelry.errors import Conflict, NotFound
 from modelry.services import store
 from modelry.services.drafts import Wish
 
@@ -64,7 +65,9 @@ def router(site: Site, frame: Frame) -> APIRouter:
         async with site.db.begin() as session:
             there = await store.find_service(session, visitor.principal.owner_id, NAME)
         if there is None:
-            await site.lifecycle.create(visitor.principal, Wish(name=NAME, model=MODEL))
+            # Of two presses at once the other may have made it since.
+            with contextlib.suppress(Conflict):
+                await site.lifecycle.create(visitor.principal, Wish(name=NAME, model=MODEL))
             await site.reconciler.reconcile()
             await site.published()
         return go("/welcome")

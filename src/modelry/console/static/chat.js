@@ -20,6 +20,7 @@ export class Chat {
   #attachments;
   #box;
   #changed;
+  #reading = false; // Images are read before anything is under way.
 
   /** `changed()` is called when something has been said. */
   constructor(columns, settings, attachments, box, changed) {
@@ -51,12 +52,19 @@ export class Chat {
 
   /** Send what is in the box to all columns. Raises what is wrong with it. */
   async send() {
+    if (this.#reading) return;
     const text = this.#box.value;
     const { files } = this.#attachments;
     for (const { talk } of this.#columns.list) requireBounds(files, talk.imageBytes);
-    const images = await Promise.all(
-      files.map(async (file) => ({ file, url: await dataUrl(file) })),
-    );
+    this.#reading = true;
+    let images;
+    try {
+      images = await Promise.all(
+        files.map(async (file) => ({ file, url: await dataUrl(file) })),
+      );
+    } finally {
+      this.#reading = false;
+    }
     // From here on the box holds what is written while the answers come.
     this.#box.value = "";
     this.#box.dispatchEvent(new Event("input"));

@@ -42,6 +42,9 @@ form.addEventListener("click", (event) => {
   form.elements.name.focus();
 });
 
+// What was refused is told of as it is typed, not as it was before.
+if (form.querySelector("[aria-invalid=true]")) ask();
+
 // -- several endpoints ---------------------------------------------------------
 
 const endpoints = form.querySelector("[data-endpoints]");

@@ -114,7 +114,11 @@ export function keeping({ page, columns, settings, chat, form, complain }) {
     list();
     dialog.showModal();
   });
-  addEventListener("pagehide", () => save(current?.at));
+  addEventListener("pagehide", () => {
+    // Another tab may have gone on with it, or deleted it.
+    if (current !== null && conversations.get(current.id)?.at !== current.at) return;
+    save(current?.at);
+  });
 
   return {
     save: () => save(),

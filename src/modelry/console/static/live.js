@@ -7,6 +7,7 @@ import htmx from "./vendor/htmx/htmx.js";
 
 const WITHOUT_STREAM_MS = 3000;
 const APART_MS = 250;
+const REST = 10; // For each moment of asking there are so many without: some answers cost much.
 
 let morph;
 htmx.registerExtension("live", { init: (api) => { morph = api.morph; } });
@@ -17,6 +18,7 @@ let asking = false;
 let again = false;
 let polling = null;
 let polledMs = null;
+let restedAt = 0;
 
 /** Ask for this page anew, and put what changed into the one that is shown. */
 export async function refresh() {
@@ -25,12 +27,14 @@ export async function refresh() {
     return;
   }
   asking = true;
+  const beganAt = performance.now();
   try {
     const response = await fetch(location.href, { headers: { accept: "text/html", "x-refresh": "1" } });
     if (response.redirected) {
       location.reload(); // Signed out, or it is elsewhere now.
       return;
     }
+    if (response.status >= 500) return; // What is shown is better than that; the next look tells.
     const text = await response.text();
     const page = new DOMParser().parseFromString(text, "text/html");
     for (const shown of document.querySelectorAll("[data-live]")) {
@@ -56,6 +60,9 @@ export async function refresh() {
     // The server is away; the next look finds it again.
   } finally {
     asking = false;
+    const endedAt = performance.now();
+    restedAt = endedAt + REST * (endedAt - beganAt);
+    pace();
     if (again) {
       again = false;
       setTimeout(refresh, APART_MS);
@@ -66,13 +73,20 @@ export async function refresh() {
 function poll(everyMs) {
   if (everyMs === polledMs) return; // Begun anew with each failure, it would never come to ask.
   clearInterval(polling);
-  polling = everyMs ? setInterval(refresh, everyMs) : null;
+  const look = () => { if (performance.now() >= restedAt) refresh(); };
+  polling = everyMs ? setInterval(look, everyMs) : null;
   polledMs = everyMs;
 }
 
 function usualMs() {
   const every = document.querySelector("[data-live-every]")?.dataset.liveEvery;
   return every ? Number(every) * 1000 : null;
+}
+
+/** What the page wants of it may be another pace now: nothing moves any more, or something does. */
+function pace() {
+  const isCut = source !== null && stream?.readyState !== EventSource.OPEN;
+  if (!document.hidden && !isCut) poll(usualMs());
 }
 
 function listen() {

@@ -37,8 +37,9 @@ function curl({ base, model, key }, { path, body, files }) {
   const rest = files
     ? [
       ["model", model], ...Object.entries(body),
-    ].map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`).concat(
-      Object.entries(files).map(([name, file]) => `-F ${quoted(`${name}=@"${file.name}"`)}`),
+    ].map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`).concat(
+      Object.entries(files).map(([name, file]) => (
+        `-F ${quoted(`${name}=@"${file.name.replace(/["\\]/g, "\\$&")}"`)}`)),
     )
     : [
       '-H "Content-Type: application/json"',

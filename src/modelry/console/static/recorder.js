@@ -6,6 +6,7 @@ export function recorder(form, button, complain) {
   const label = button.querySelector("span");
   const idle = label.textContent;
   let running = null;
+  let asking = false; // The browser asks whether it may listen.
 
   // A browser gives pages a microphone over HTTPS, or on this machine's own names.
   button.hidden = !navigator.mediaDevices || !globalThis.MediaRecorder;
@@ -16,12 +17,16 @@ export function recorder(form, button, complain) {
       running.stop();
       return;
     }
+    if (asking) return;
+    asking = true;
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: true });
     } catch {
       complain(t("playground_js.no_microphone"));
       return;
+    } finally {
+      asking = false;
     }
     complain("");
     const pieces = [];

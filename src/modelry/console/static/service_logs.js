@@ -87,8 +87,14 @@ async function follow() {
   state = t(ended ? "service_logs_js.ended" : "service_logs_js.away");
   document.getElementById("log-newest").hidden = !ended;
   if (ended) pause.hidden = true;
-  else setTimeout(() => { if (mine === connection) follow(); }, AGAIN_MS);
+  else setTimeout(() => { if (mine === connection) goOn(); }, AGAIN_MS);
   tell();
+}
+
+/** Follow once more, but not while what is shown is to stay: that begins anew. */
+function goOn() {
+  connection = null;
+  if (!paused) follow();
 }
 
 /** Take every line of an answer; returns how many there were. */
@@ -116,6 +122,7 @@ if (log.dataset.follow) {
     pause.setAttribute("aria-pressed", String(paused));
     pause.querySelector("span").textContent = t(paused ? "service_logs_js.go_on" : "service_logs_js.pause");
     draw();
+    if (connection === null) goOn();
   });
   // A browser has few connections to a server: only a page that is looked at holds one.
   document.addEventListener("visibilitychange", () => {
@@ -123,7 +130,7 @@ if (log.dataset.follow) {
       connection?.abort();
       connection = null;
     } else {
-      follow();
+      goOn();
     }
   });
   if (!document.hidden) follow();

@@ -79,7 +79,7 @@ class Call(WholeAnswers):
         key = SimpleNamespace(id="key", probe=False)
         given = cast(Any, (desk, service, key, Request("", 0.0), None, client, None, 0, shaping))
         super().__init__(*given)
-        self._replica = cast(Any, SimpleNamespace(weighted=False))
+        self._replica = cast(Any, SimpleNamespace(weighted=False, route=service.route))
         self._answer = JSON
 
     def comes(self, answer: bytes) -> None:

@@ -116,7 +116,7 @@ def test_a_row_s_buttons_are_at_hand_where_a_table_is_wider_than_its_place(
     visiting.goto(f"{shared.url}/services?q={name}")
     wider = visiting.locator(".scroll").evaluate("it => it.scrollWidth > it.clientWidth")
     assert wider
-    last = visiting.locator(".row-actions button").last
+    last = visiting.locator(".row-actions a").last
     edge = visiting.locator(".scroll").evaluate("it => it.getBoundingClientRect().right")
     box = last.bounding_box()
     assert box is not None

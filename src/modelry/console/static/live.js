@@ -31,6 +31,7 @@ export async function refresh() {
       location.reload(); // Signed out, or it is elsewhere now.
       return;
     }
+    if (response.status >= 500) return; // The control plane begins anew: what is shown stays.
     const text = await response.text();
     const page = new DOMParser().parseFromString(text, "text/html");
     for (const shown of document.querySelectorAll("[data-live]")) {

@@ -181,6 +181,25 @@ def test_a_failure_says_why_and_what_to_do(shared: Instance, console: Page, tmp_
     wait_for(lambda: shared.api("DELETE", "/models/noise").status_code == 204, "it to be unused")
 
 
+def test_one_that_was_stopped_says_so_and_is_started_where_it_was_watched(
+    shared: Instance, console: Page
+) -> None:
+    with shared.client() as client:
+        client.post("/services", {"name": "paused", "model": MODEL})
+        wait_for(
+            lambda: client.get("/services/paused")["status"]["state"] == "running", "it to run"
+        )
+        client.post("/services/paused/stop", {})
+    console.goto(f"{shared.url}/services/paused/progress")
+    expect(console.get_by_role("heading", level=1)).to_have_text("paused")
+    start = console.get_by_role("button", name="Start")
+    expect(start).to_be_visible()
+    expect(console.get_by_text("It answers to calls.")).to_have_count(0)
+    start.click()
+    console.wait_for_url("**/services/paused/progress")
+    expect(console.get_by_role("heading", name="It is ready")).to_be_visible(timeout=60_000)
+
+
 def test_endpoints_elsewhere_are_connected_and_their_keys_shown_nowhere(
     shared: Instance, console: Page
 ) -> None:

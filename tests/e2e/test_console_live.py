@@ -76,6 +76,24 @@ def test_a_look_that_fails_leaves_the_page_as_it_is(shared: Instance, cut_off: P
     assert page.evaluate("window.same")
 
 
+def test_a_page_stays_while_the_control_plane_is_away(shared: Instance, cut_off: Page) -> None:
+    """The gateway answers for it then, with what is no page."""
+    page = signed_in_page(cut_off, shared)
+    page.goto(f"{shared.url}/services")
+    page.evaluate("window.same = true")
+    away = '{"error": {"code": "unavailable"}}'
+    page.route(
+        "**/services*",
+        lambda route: route.fulfill(status=503, content_type="application/json", body=away),
+    )
+    with page.expect_response(lambda answer: answer.status == 503):
+        page.get_by_role("searchbox").fill("demo")
+    with page.expect_response(lambda answer: answer.status == 503):
+        page.get_by_role("searchbox").fill("dem")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Services")
+    assert page.evaluate("window.same")
+
+
 def test_a_page_survives_the_end_of_the_control_plane(
     make_instance: Callable[..., Instance], cut_off: Page
 ) -> None:

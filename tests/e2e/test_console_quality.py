@@ -8,9 +8,10 @@ from typing import Any, cast
 import httpx2
 import pytest
 from fastapi.routing import APIRoute
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from modelry.console import pages
+from modelry.console.frame import Frame
 from tests.support.browser import cookie_of, fresh_page
 from tests.support.console import PAGES, Traffic, bytes_of_first_load, interactive_ms, name_of
 from tests.support.instance import Instance
@@ -84,6 +85,66 @@ def test_a_page_is_narrow_enough_for_a_phone_in_chinese(
     assert wide <= 0
 
 
+def test_four_columns_scroll_beside_each_other_and_not_the_page(
+    shared: Instance, visiting: Page
+) -> None:
+    visiting.set_viewport_size({"width": 360, "height": 740})
+    visiting.goto(f"{shared.url}/playground?models=demo,demo,demo,demo")
+    visiting.locator(".column").nth(3).wait_for(state="attached")
+    assert visiting.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert visiting.locator(".play-columns").evaluate("it => it.scrollWidth > it.clientWidth")
+
+
+@pytest.mark.parametrize("tab", ["logs", "settings"])
+def test_the_tab_that_is_shown_is_in_sight_on_a_phone(
+    shared: Instance, visiting: Page, tab: str
+) -> None:
+    visiting.set_viewport_size({"width": 360, "height": 740})
+    visiting.goto(f"{shared.url}/services/demo/{tab}")
+    expect(visiting.locator(".tabs [aria-current]")).to_be_in_viewport(ratio=0.9)
+
+
+def test_a_row_s_buttons_are_at_hand_where_a_table_is_wider_than_its_place(
+    shared: Instance, visiting: Page
+) -> None:
+    name = "n" * 64
+    with shared.client() as client:
+        made = client.post(
+            "/services", {"name": name, "endpoint": {"url": "http://127.0.0.1:9/v1", "model": name}}
+        )
+        assert made["name"] == name
+    visiting.set_viewport_size({"width": 1100, "height": 740})
+    visiting.goto(f"{shared.url}/services?q={name}")
+    wider = visiting.locator(".scroll").evaluate("it => it.scrollWidth > it.clientWidth")
+    assert wider
+    last = visiting.locator(".row-actions a").last
+    edge = visiting.locator(".scroll").evaluate("it => it.getBoundingClientRect().right")
+    box = last.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= edge
+    with shared.client() as client:
+        client.delete(f"/services/{name}")
+
+
+def test_what_is_not_there_is_said_on_a_page_and_to_programs_in_json(
+    shared: Instance, visiting: Page
+) -> None:
+    answer = visiting.goto(f"{shared.url}/nowhere/<b>")
+    assert answer is not None
+    assert answer.status == 404
+    expect(visiting.get_by_role("alert")).to_contain_text("there is no /nowhere/<b> here")
+    expect(visiting.get_by_role("navigation").first).to_be_visible()
+    assert httpx2.get(f"{shared.url}/nowhere").json()["error"]["code"] == "not_found"
+    browser = {"accept": "text/html"}
+    of_the_api = httpx2.get(f"{shared.url}/api/v1/nowhere", headers=browser)
+    assert of_the_api.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
+def test_a_page_is_light(shared: Instance, visiting: Page, path: str) -> None:
+    assert bytes_of_first_load(visiting, shared.url + path) <= FIRST_LOAD_BYTES
+
+
 @pytest.mark.parametrize("path", PAGES[:-1], ids=name_of)
 def test_a_page_can_be_read_without_scripts(
     shared: Instance, browser: Browser, cookie: str, path: str
@@ -141,7 +202,7 @@ def test_every_page_sends_a_stranger_to_the_sign_in_or_stands_on_the_list(
 
 def every_route() -> Iterator[APIRoute]:
     nothing = cast(Any, None)
-    for router in pages.routers(nothing, nothing):
+    for router in pages.routers(nothing, Frame(nothing), nothing):
         for route in router.routes:
             assert isinstance(route, APIRoute)
             yield route

@@ -69,6 +69,13 @@ def test_durations(duration: float, shown: str) -> None:
     assert formats.seconds(duration) == shown
 
 
+@pytest.mark.parametrize(
+    ("duration", "shown"), [(0.0, "1 s"), (0.951, "1 s"), (12.3, "13 s"), (184.2, "3 min 5 s")]
+)
+def test_time_left_is_told_in_whole_seconds(duration: float, shown: str) -> None:
+    assert formats.left(duration) == shown
+
+
 def test_a_moment_is_readable_without_scripts() -> None:
     at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
     assert formats.when(at, "ago") == (

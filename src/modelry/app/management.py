@@ -19,6 +19,7 @@ from modelry.catalog import bundle_endpoints, upkeep_endpoints, upload_endpoints
 from modelry.catalog import endpoints as catalog_endpoints
 from modelry.catalog.checks import Checks
 from modelry.console import pages
+from modelry.console.frame import Frame
 from modelry.console.live import Live
 from modelry.console.site import Site
 from modelry.executors.nodes import LocalNodes
@@ -92,7 +93,8 @@ def application(parts: Parts, live: Live) -> FastAPI:
         published=published,
         public_base=base,
     )
-    return create_application(
+    frame = Frame(site)
+    app = create_application(
         [
             access_endpoints.router(parts.db, authenticator, sessions, parts.keys, published),
             token_endpoints.router(parts.db, authenticator, tokens),
@@ -143,8 +145,10 @@ def application(parts: Parts, live: Live) -> FastAPI:
             usage_endpoints.router(parts.db, authenticator),
         ],
         [
-            *pages.routers(site, live),
+            *pages.routers(site, frame, live),
             usage_endpoints.metrics_router(authenticator, parts.metrics),
         ],
         ready=parts.db.ping,
     )
+    frame.install(app)
+    return app

@@ -1,5 +1,6 @@
 """Numbers and times as pages show them: the same in every language."""
 
+import math
 from datetime import datetime
 
 from markupsafe import Markup
@@ -27,6 +28,11 @@ def short(count: float) -> str:
         if abs(count) >= step * 0.9995:
             return f"{_three_digits(count / step)} {unit}"
     return f"{count:.3g}"
+
+
+def left(duration: float) -> str:
+    """How long something still takes, which nobody knows to the millisecond: `1 s`, `3 min 5 s`."""
+    return seconds(max(1, math.ceil(duration)))
 
 
 def seconds(duration: float) -> str:

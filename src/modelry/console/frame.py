@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from starlette.exceptions import HTTPException
 
 from modelry import __version__
 from modelry.access.principal import Principal
@@ -28,7 +29,7 @@ from modelry.console import formats
 from modelry.console.assets import Assets
 from modelry.console.site import Site
 from modelry.console.words import LANGUAGES, Words, chosen_language, read_words
-from modelry.errors import ModelryError, PermissionDenied
+from modelry.errors import ModelryError, NotFound, PermissionDenied
 
 LANGUAGE_COOKIE = "modelry_language"
 THEME_COOKIE = "modelry_theme"
@@ -97,7 +98,11 @@ class Frame:
             lstrip_blocks=True,
         )
         self._templates.filters.update(
-            size=formats.size, whole=formats.whole, short=formats.short, seconds=formats.seconds
+            size=formats.size,
+            whole=formats.whole,
+            short=formats.short,
+            seconds=formats.seconds,
+            left=formats.left,
         )
         self._templates.globals.update(
             version=__version__,
@@ -130,6 +135,22 @@ class Frame:
                 return shown
 
         return APIRouter(include_in_schema=False, route_class=Page)
+
+    def install(self, app: FastAPI) -> None:
+        """Who looks for a page that is not there sees that as a page; programs get what they get
+        anywhere.
+        """
+        otherwise: Any = app.exception_handlers[HTTPException]
+
+        async def nothing(request: Request, error: HTTPException) -> Response:
+            path, looking = request.url.path, "text/html" in request.headers.get("accept", "")
+            missing = error.status_code in (404, 405) and request.method == "GET"
+            if missing and looking and not path.startswith(("/api/", "/v1/")):
+                return await self._failure(request, NotFound(f"there is no {path} here"))
+            plain: Response = await otherwise(request, error)
+            return plain
+
+        app.add_exception_handler(HTTPException, nothing)  # type: ignore[arg-type]
 
     # -- who looks ---------------------------------------------------------------------------
 

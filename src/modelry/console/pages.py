@@ -55,8 +55,7 @@ _PARTS = (
 )
 
 
-def routers(site: Site, live: Live) -> list[APIRouter]:
-    frame = Frame(site)
+def routers(site: Site, frame: Frame, live: Live) -> list[APIRouter]:
     return [*(part.router(site, frame) for part in _PARTS), _loaded(frame, live)]
 
 

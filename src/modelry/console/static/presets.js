@@ -69,8 +69,8 @@ function checked({ task, settings, columns, prompt }) {
 /** What the page's address says, or null; an `Error` where that is no preset. */
 export function presetOf(hash) {
   if (!hash.startsWith(MARK)) return null;
-  if (hash.length > CHARACTERS_MOST) throw new Error(t("playground_js.preset_large"));
   try {
+    if (hash.length > CHARACTERS_MOST + MARK.length) throw new RangeError();
     const text = atob(hash.slice(MARK.length).replaceAll("-", "+").replaceAll("_", "/"));
     const bytes = Uint8Array.from(text, (each) => each.charCodeAt(0));
     return checked(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes)));

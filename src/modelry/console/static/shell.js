@@ -28,6 +28,14 @@ export async function copy(text) {
   }
 }
 
+// Where tabs do not fit, the one that is shown is in sight.
+const tabs = document.querySelector(".tabs");
+const shown = tabs?.querySelector("[aria-current]");
+if (shown) {
+  const [around, it] = [tabs.getBoundingClientRect(), shown.getBoundingClientRect()];
+  tabs.scrollLeft += it.left - around.left - (around.width - it.width) / 2;
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-copy]");
   if (button) copy(button.dataset.copy);

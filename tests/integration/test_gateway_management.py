@@ -165,6 +165,27 @@ def test_while_the_control_plane_is_away_its_paths_are_503_and_calls_are_served(
         assert wire.ask(get("/readyz")).status == 503
 
 
+@pytest.mark.parametrize(
+    ("header", "title"),
+    [
+        ("accept-language: en", "Modelry is starting again"),
+        ("accept-language: zh-CN,en", "Modelry 正在重新启动"),
+        ("cookie: a=b; modelry_language=zh-CN", "Modelry 正在重新启动"),
+    ],
+)
+def test_a_browser_is_given_a_page_meanwhile_that_asks_again(
+    plane: Plane, header: str, title: str
+) -> None:
+    with plane.wire() as wire:
+        answer = wire.ask(get("/services", None, ("accept: text/html,*/*;q=0.8", header)))
+    assert answer.status == 503
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = answer.body.decode()
+    assert f"<h1>{title}</h1>" in page
+    assert '<meta http-equiv="refresh"' in page
+
+
 def test_a_control_plane_that_came_back_is_found_at_once(plane: Plane) -> None:
     with plane.wire() as wire:
         for _ in range(3):

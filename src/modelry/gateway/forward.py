@@ -1,8 +1,9 @@
 """Requests that are relayed to the control plane as they are."""
 
 from modelry.gateway.answers import AnswerWriter
+from modelry.gateway.away import away
 from modelry.gateway.heads import Head, Headers
-from modelry.gateway.replies import Reply, error, header_lines
+from modelry.gateway.replies import error, header_lines
 from modelry.gateway.request import Request
 from modelry.gateway.upstream import Upstream
 from modelry.gateway.upstream_connection import UpstreamConnection, UpstreamError
@@ -189,7 +190,7 @@ class Forward:
             self._control.send(self, fresh=True)
         else:
             self._ended = True
-            self._client.respond(_down())
+            self._client.respond(away(self._request))
 
     # ------------------------------------------------------------------------
 
@@ -202,8 +203,3 @@ class Forward:
     def _drop_body(self) -> None:
         if self._request.stream is not None:
             self._request.stream.drop()
-
-
-def _down() -> Reply:
-    message = "The control plane does not answer. It is being restarted; try again in a moment."
-    return error(503, "unavailable", message, retry_after_s=2)

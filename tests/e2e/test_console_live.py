@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import fresh_page
 from tests.support.console import signed_in_page
-from tests.support.instance import MODEL, Instance
+from tests.support.instance import ADMIN_PASSWORD, MODEL, Instance
 from tests.support.waiting import wait_for
 
 
@@ -114,6 +114,30 @@ def _answers(instance: Instance) -> bool:
         return bool(instance.service("test"))
     except Exception:  # it is on its way
         return False
+
+
+def test_what_matters_works_before_any_script_has_come(shared: Instance, page: Page) -> None:
+    page.route("**/*.js", lambda route: None)  # on their way for ever
+
+    def visit(path: str) -> None:
+        page.goto(shared.url + path, wait_until="commit")
+
+    visit("/login")
+    page.get_by_label("Password").fill(ADMIN_PASSWORD)
+    page.get_by_role("button", name="Sign in").click(no_wait_after=True)
+    expect(page.locator("#sign-out")).to_be_attached()
+    for button, state in (("Stop", "stopped"), ("Start", "running")):
+        visit("/services/demo")
+        with page.expect_navigation(wait_until="commit"):
+            page.get_by_role("button", name=button, exact=True).click(no_wait_after=True)
+        shared.await_state("demo", state)
+    visit("/keys/new")
+    page.get_by_label("Name", exact=True).fill("without scripts")
+    page.locator("main").get_by_role("button", name="Create").click(no_wait_after=True)
+    expect(page.locator("code", has_text="sk-").first).to_be_visible()
+    visit("/services?q=demo&state=running")
+    expect(page.get_by_role("link", name="demo", exact=True)).to_be_visible()
+    page.unroute_all(behavior="ignoreErrors")
 
 
 @pytest.mark.timeout(300)

@@ -7,19 +7,21 @@ Content-Security-Policy: nothing inline, nothing from elsewhere.
 import gzip
 import io
 import json
+import re
 import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 
 from modelry import __version__
@@ -264,6 +266,14 @@ def require_same_origin(request: Request) -> None:
         foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
     if foreign:
         raise PermissionDenied("send this form from Modelry's own page")
+
+
+def _page_number(text: object) -> int:
+    return max(1, int(text)) if isinstance(text, str) and re.fullmatch("[0-9]{1,6}", text) else 1
+
+
+PageNumber = Annotated[int, BeforeValidator(_page_number), Query()]
+"""Which page of a list an address asks for; one that makes no sense asks for the first."""
 
 
 def own_path(path: str) -> str:

@@ -12,7 +12,7 @@ from modelry.access.key_list import find_keys
 from modelry.access.principal import Principal
 from modelry.console.coloured import coloured
 from modelry.console.expiry import TERMS
-from modelry.console.frame import Frame, Visitor, go
+from modelry.console.frame import Frame, PageNumber, Visitor, go
 from modelry.console.key_form import LIMITS, KeyForm, form_of, typed
 from modelry.console.service_context import CALLABLE
 from modelry.console.site import Site
@@ -22,7 +22,6 @@ from modelry.services import store as services
 from modelry.services.examples import KEY_VARIABLE, examples
 
 _A_PAGE = 50
-_FURTHEST_PAGE = 1_000_000
 
 
 def router(site: Site, frame: Frame) -> APIRouter:
@@ -35,7 +34,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
         request: Request,
         visitor: Looking,
         q: Annotated[str, Query(max_length=200)] = "",
-        page: Annotated[int, Query(ge=1, le=_FURTHEST_PAGE)] = 1,
+        page: PageNumber = 1,
         sessions: bool = False,
     ) -> Response:
         text = q.strip().replace("\0", "")

@@ -3,10 +3,10 @@
 from collections import Counter
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
-from modelry.console.frame import Frame, Visitor, go
+from modelry.console.frame import Frame, PageNumber, Visitor, go
 from modelry.console.service_context import service_context, service_path
 from modelry.console.site import Site
 from modelry.services import store
@@ -28,7 +28,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
         request: Request,
         visitor: Looking,
         name: str,
-        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+        page: PageNumber = 1,
     ) -> Response:
         context = await service_context(site, visitor.principal, name, "events")
         service_id = context["service"].id

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from modelry.catalog.cards import Task
-from modelry.console.frame import Frame, Visitor
+from modelry.console.frame import Frame, PageNumber, Visitor
 from modelry.console.service_context import CALLABLE, STARTABLE, STOPPABLE
 from modelry.console.site import Site
 from modelry.services.listing import Filter, Listed, counts_by_state, listed
@@ -32,7 +32,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
         q: Annotated[str, Query(max_length=200)] = "",
         state: Annotated[str, Query(max_length=32)] = "",
         task: Annotated[str, Query(max_length=32)] = "",
-        page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+        page: PageNumber = 1,
     ) -> Response:
         """A filter that names no state or task there is counts as none: links grow old."""
         wanted = Filter(

@@ -16,6 +16,7 @@ from modelry.catalog.sources import LocalFile
 from modelry.catalog.weights import WeightsStore
 from modelry.errors import FetchError, InvalidRequest
 from tests.integration.test_fetch_hubs import bring, hub, refusal, store, surroundings
+from tests.support.file_server import Fault
 from tests.support.hub import Hub
 from tests.support.weights_files import safetensors
 
@@ -46,6 +47,8 @@ def test_a_model_with_a_program_of_its_own_is_refused_before_its_weights_come(
 ) -> None:
     files = {**WITH_PROGRAM, "config.json": b"{}", name: OWN}
     hub.add("org/own", {**files, **{f"a{n}.safetensors": safetensors(90_000, n) for n in range(9)}})
+    # No file is whole before the others are begun, however busy this machine is.
+    hub.always = Fault(slow_s=0.3)
     error = refusal(hub, store, "hf://org/own")
     assert name in error.message
     assert "auto_map" in error.message

@@ -48,7 +48,7 @@ def main() -> None:
             name = name_of(path)
             if not wanted or name in wanted:
                 for theme in ("light", "dark"):
-                    take(browser, instance, path, theme, IMAGES / f"{name}-{theme}.png")
+                    take(browser, instance, path, theme, IMAGES / f"{name}-{theme}.webp")
 
 
 def furnish(instance: Instance) -> None:
@@ -98,8 +98,7 @@ def take(browser: Browser, instance: Instance, path: str, theme: str, target: Pa
     page.wait_for_load_state("load")
     page.wait_for_timeout(1500)  # charts are drawn, and what came with the first look
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-    few = picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    few.save(target, optimize=True)
+    picture.save(target, lossless=True, method=6)
     context.close()
     print(target.relative_to(ROOT))
 

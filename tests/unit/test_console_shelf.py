@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import pytest
 
+from modelry.catalog.cards import TASKS
 from modelry.catalog.endpoints import FitView, ModelView, VariantView
 from modelry.console import shelf
 from modelry.console.shelf import Search, Shown
@@ -121,4 +122,4 @@ def test_contexts_are_said_in_binary_thousands(tokens: int, said: str) -> None:
 
 
 def test_each_task_has_its_drawing() -> None:
-    assert set(shelf.TASK_ICONS) == set(shelf.TASKS)
+    assert set(shelf.TASK_ICONS) == set(TASKS)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -19,6 +19,7 @@ from modelry.engines.base import Defaults
 from modelry.errors import InvalidRequest, SettingsError
 
 Task = Literal["chat", "completion", "embedding", "rerank", "image", "speech", "transcription"]
+TASKS: tuple[str, ...] = get_args(Task)
 
 TOKENLESS: frozenset[Task] = frozenset({"image", "speech", "transcription"})
 """Tasks of models that have no context of tokens to speak of."""

@@ -7,10 +7,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import ValidationError
 
+from modelry.catalog.cards import TASKS
 from modelry.catalog.endpoints import NewModel, register
 from modelry.console.complaints import NONE, Complaints, complaints_of
 from modelry.console.frame import Frame, Visitor, go
-from modelry.console.shelf import TASKS
 from modelry.console.site import Site
 from modelry.errors import ModelryError
 

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from modelry.access.principal import Principal
-from modelry.catalog.cards import TOKENLESS
+from modelry.catalog.cards import TASKS, TOKENLESS
 from modelry.catalog.catalog import Model
 from modelry.catalog.formats import Quantisation
 from modelry.catalog.offers import context_of
@@ -131,7 +131,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             free=suggested(form["name"] or "endpoint", taken),
             rows=[{**_EMPTY_ENDPOINT, **row} for row in form.endpoints] or [_EMPTY_ENDPOINT],
             most=ENDPOINTS_MOST,
-            tasks=shelf.TASKS,
+            tasks=TASKS,
             chosen=form.tasks or ("chat",),
         )
 

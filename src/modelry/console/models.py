@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import Response
 
 from modelry.access.principal import Principal
+from modelry.catalog.cards import TASKS
 from modelry.catalog.catalog import Model
 from modelry.catalog.endpoints import model_view
 from modelry.catalog.upkeep import Upkeep
@@ -69,7 +70,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             found=found,
             count=len(every),
             providers=sorted({each.provider for each in every if each.provider}),
-            tasks=[each for each in shelf.TASKS if any(each in one.model.tasks for one in every)],
+            tasks=[each for each in TASKS if any(each in one.model.tasks for one in every)],
             task_icons=shelf.TASK_ICONS,
             tags=[each for each in shelf.TAGS if any(each in one.model.tags for one in every)],
             sizes=list(shelf.SIZES),

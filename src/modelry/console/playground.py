@@ -5,14 +5,14 @@ calls do; the page only says which services there are, and hands out the key to 
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
 from modelry.access.keys import SESSION_KEY_LIFE
-from modelry.catalog.cards import Task
+from modelry.catalog.cards import TASKS
 from modelry.console.frame import HEADERS, Frame, Visitor
 from modelry.console.service_context import CALLABLE, service_context
 from modelry.console.site import Site
@@ -20,7 +20,6 @@ from modelry.services import store
 from modelry.services.examples import KEY_VARIABLE
 
 SIDE_BY_SIDE = 4
-_TASKS: tuple[str, ...] = get_args(Task)
 _SCRIPT_WORDS = ("playground_js",)
 
 
@@ -130,7 +129,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
 def _in_order(tasks: Iterable[Iterable[str]]) -> list[str]:
     """All of them once, in the order that they are named in everywhere."""
     found = {task for each in tasks for task in each}
-    return [task for task in _TASKS if task in found]
+    return [task for task in TASKS if task in found]
 
 
 def _passed_over(names: Iterable[str], chosen: Sequence[str]) -> list[str]:

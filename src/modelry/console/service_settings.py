@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from pydantic import ValidationError
 
 from modelry.access.principal import Principal
-from modelry.catalog.cards import TOKENLESS, Task
+from modelry.catalog.cards import TASKS, TOKENLESS
 from modelry.catalog.catalog import Model
 from modelry.catalog.formats import Quantisation
 from modelry.catalog.offers import context_of
@@ -32,8 +32,6 @@ from modelry.errors import ModelryError
 from modelry.services import store
 from modelry.services.spec import ServiceSpec
 from modelry.services.views import EndpointsView, ServiceView
-
-_TASKS: tuple[str, ...] = get_args(Task)
 
 
 def router(site: Site, frame: Frame) -> APIRouter:
@@ -80,7 +78,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
         spec = service.spec
         if isinstance(spec, EndpointsView):
             form = form or service_change.present_endpoints(spec, service.tasks)
-            kind, values = "endpoints", {"most": ENDPOINTS_MOST, "tasks": _TASKS}
+            kind, values = "endpoints", {"most": ENDPOINTS_MOST, "tasks": TASKS}
             return page(request, visitor, context, form, complaints, kind=kind, **values)
         model = None if spec.host is not None else await model_of(spec)
         if model is None:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from modelry.catalog.cards import Task
+from modelry.catalog.cards import TASKS
 from modelry.console.frame import Frame, PageNumber, Visitor
 from modelry.console.service_context import CALLABLE, STARTABLE, STOPPABLE
 from modelry.console.site import Site
@@ -19,7 +19,6 @@ from modelry.usage.series.store import Rate, rates
 
 PAGE_SIZE = 50
 _NONE = Rate(requests_per_minute=0, completion_tokens_per_s=0)
-_TASKS: tuple[str, ...] = get_args(Task)
 
 
 def router(site: Site, frame: Frame) -> APIRouter:
@@ -39,7 +38,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
             visitor.principal.owner_id,
             text=q.replace("\0", "").strip(),
             state=state if state in tuple(ServiceState) else None,
-            task=task if task in _TASKS else None,
+            task=task if task in TASKS else None,
         )
         async with site.db.begin() as session:
             counts = await counts_by_state(session, wanted)
@@ -66,7 +65,7 @@ def router(site: Site, frame: Frame) -> APIRouter:
                 for each in ServiceState
                 if each in counts or each == wanted.state
             ],
-            tasks=_TASKS,
+            tasks=TASKS,
             total=total,
             shown=shown,
             page=page,

@@ -7,11 +7,10 @@ from urllib.parse import quote, urlencode
 
 from pydantic import BaseModel, ConfigDict
 
-from modelry.catalog.cards import Tag, Task
+from modelry.catalog.cards import Tag
 from modelry.catalog.endpoints import ModelView, VariantView
 from modelry.console.names import suggested
 
-TASKS: tuple[str, ...] = get_args(Task)
 TAGS: tuple[str, ...] = get_args(Tag)
 SIZES: dict[str, tuple[float, float]] = {
     "tiny": (0, 1e9),
